@@ -1,0 +1,51 @@
+"""The errors rcodec raises on purpose. A leaf module: every package may import it."""
+
+from __future__ import annotations
+
+
+class RcodecError(ValueError):
+    """Base of every error that rcodec raises on purpose."""
+
+
+class UsageError(RcodecError):
+    """Bad user input; the message says what was expected and what was given."""
+
+
+class BundleError(RcodecError):
+    """A model bundle that is missing, damaged or unusable."""
+
+
+class BitstreamError(RcodecError):
+    """A file that cannot be decoded.
+
+    Attributes:
+      offset: byte position in the file (or section) where the fault was found, None if unknown.
+    """
+
+    def __init__(self, message: str, *, offset: int | None = None) -> None:
+        super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.offset = offset
+
+
+class TruncatedError(BitstreamError):
+    """The data ends before the structure it declares."""
+
+
+class ChecksumError(BitstreamError):
+    """A CRC does not match: the data were changed or cut after they were written."""
+
+
+class UnsupportedVersionError(BitstreamError):
+    """Not an rcodec file, or a format version this release does not read."""
+
+
+class LimitError(BitstreamError):
+    """A declared size is above the limits the caller set."""
+
+
+class DigestError(BitstreamError):
+    """The file was made with another model."""
+
+
+class CorruptPayloadError(BitstreamError):
+    """The entropy coded payload contradicts itself."""

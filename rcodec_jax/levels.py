@@ -1,0 +1,39 @@
+"""Levels: the at most sixteen timestep nodes that one file carries (DESIGN section 3).
+
+A leaf module: the formula belongs to the file format and to the training maps alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+NODE_COUNT = 1024
+"""Frozen timestep nodes, uniform in log2 of the quantiser's scale; 0 is the finest."""
+
+MAX_LEVELS = 16
+"""Most levels that one file can carry."""
+
+
+def level_nodes(n_lo: int, n_hi: int, count: int) -> np.ndarray:
+    """Nodes of the levels of a file, in integer arithmetic.
+
+    Args:
+      n_lo: node of level 0 (the most important one), 0..1023.
+      n_hi: node of the last level, n_lo..1023.
+      count: number of levels L, 1..16.
+
+    Returns:
+      int32 [L], ascending from n_lo to n_hi.
+
+    Raises:
+      ValueError: a value outside its range.
+    """
+    if not 1 <= count <= MAX_LEVELS:
+        raise ValueError(f"level count must be 1..{MAX_LEVELS}, got {count}")
+    if not 0 <= n_lo <= n_hi < NODE_COUNT:
+        raise ValueError(f"need 0 <= n_lo <= n_hi < {NODE_COUNT}, got {n_lo} and {n_hi}")
+    if count == 1:
+        return np.array([n_lo], np.int32)
+    last = count - 1
+    index = np.arange(count, dtype=np.int32)
+    return ((n_lo * (last - index) + n_hi * index + last // 2) // last).astype(np.int32)
