@@ -1,0 +1,18 @@
+"""Configuration: frozen dataclasses, overrides by field type and a JSON round trip.
+
+Standard library only, and building a configuration touches no device.
+"""
+
+from rcodec_jax.config.files import load_config
+from rcodec_jax.config.overrides import apply_overrides
+from rcodec_jax.config.serial import flatten, from_dict, from_json, to_dict, to_json
+
+__all__ = [
+    "apply_overrides",
+    "flatten",
+    "from_dict",
+    "from_json",
+    "load_config",
+    "to_dict",
+    "to_json",
+]
