@@ -1,0 +1,1 @@
+"""Picture quality: fidelity, perceptual distance, region figures, and BD-rate between curves."""
