@@ -1,0 +1,1 @@
+"""Spatially varying diffusion: schedule and nodes, universal quantisation, DDIM per cell."""

@@ -1,0 +1,95 @@
+"""Noise schedule, its 1024 frozen nodes and sampling trajectories (DESIGN section 2).
+
+Everything here is NumPy float64 on the host: tables, looked up by node or by step. What a file
+depends on is frozen to integers in the bundle; these tables steer pixels and training only.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from rcodec_jax.levels import NODE_COUNT
+
+STEPS = 1000
+"""T: timesteps of the discrete schedule, 0..999."""
+
+Trajectory = Literal["proportional", "synchronous"]
+
+
+class NodeTable(NamedTuple):
+    """What the timestep determines, by node; float64 [1024] each.
+
+    Attributes:
+      t: continuous timestep, 0..999.
+      alpha_bar: abar, the share of signal power.
+      delta: bin width on the scaled latent, sqrt(12 (1 - abar)).
+      log2_scale: log2 s, s = sqrt(abar) / delta; evenly spaced.
+    """
+
+    t: np.ndarray
+    alpha_bar: np.ndarray
+    delta: np.ndarray
+    log2_scale: np.ndarray
+
+
+@functools.cache
+def _log_snr_steps() -> np.ndarray:
+    """log(abar / (1 - abar)) at the integer timesteps: float64 [1000], falling."""
+    betas = np.linspace(0.00085**0.5, 0.012**0.5, STEPS, dtype=np.float64) ** 2
+    alpha_bar = np.cumprod(1.0 - betas)
+    return np.log(alpha_bar) - np.log1p(-alpha_bar)
+
+
+def alpha_bar(t: np.ndarray | float) -> np.ndarray:
+    """abar at continuous timesteps, log-SNR interpolated linearly between integers.
+
+    Args:
+      t: timesteps in 0..999.
+
+    Returns:
+      float64, same shape, in (0, 1); abar(0) = .99915, so t = 0 is not clean.
+    """
+    log_snr = np.interp(np.asarray(t, np.float64), np.arange(STEPS), _log_snr_steps())
+    return 1.0 / (1.0 + np.exp(-log_snr))
+
+
+@functools.cache
+def node_table() -> NodeTable:
+    """The 1024 nodes: uniform in log2 s, that is in log-SNR, from t = 0 to t = 999."""
+    steps = _log_snr_steps()
+    log_snr = np.linspace(steps[0], steps[-1], NODE_COUNT)
+    t = np.interp(-log_snr, -steps, np.arange(STEPS, dtype=np.float64))
+    signal = 1.0 / (1.0 + np.exp(-log_snr))
+    noise = 1.0 / (1.0 + np.exp(log_snr))
+    delta = np.sqrt(12.0 * noise)
+    return NodeTable(t, signal, delta, np.log2(np.sqrt(signal) / delta))
+
+
+def trajectory(
+    levels_t: np.ndarray, steps: int, kind: Trajectory = "proportional"
+) -> np.ndarray:
+    """Timesteps of every level along a decode.
+
+    Args:
+      levels_t: timestep of each level, [..., L], in 0..999.
+      steps: N, at least 1.
+      kind: "proportional", t_i = t (1 - i/N); "synchronous", t_i = min(t, t_max (1 - i/N)).
+
+    Returns:
+      float64 [N, ..., L]: where each of the N denoiser evaluations stands.
+
+    Raises:
+      ValueError: fewer than one step, or an unknown kind.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")
+    levels_t = np.asarray(levels_t, np.float64)
+    left = (1.0 - np.arange(steps) / steps).reshape((steps,) + (1,) * levels_t.ndim)
+    if kind == "proportional":
+        return left * levels_t
+    if kind == "synchronous":
+        return np.minimum(levels_t, left * levels_t.max(axis=-1, keepdims=True))
+    raise ValueError(f"trajectory must be 'proportional' or 'synchronous', got {kind!r}")

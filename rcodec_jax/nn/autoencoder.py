@@ -1,0 +1,128 @@
+"""AutoencoderKL: pictures to latents at an eighth of the resolution, and back.
+
+The Stable Diffusion architecture (Rombach et al. 2022); `patch` adds a patchified stem, which a
+small model wants: most of its work then happens at low resolution.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.nn.blocks import (
+    Attention,
+    Conv,
+    Downsample,
+    Norm,
+    NormKind,
+    ResnetBlock,
+    Upsample,
+)
+from rcodec_jax.ops.spatial import depth_to_space, space_to_depth
+
+
+class _Middle(nn.Module):
+    """Two residual blocks, with attention over the whole picture between them if asked for."""
+
+    features: int
+    norm: NormKind
+    groups: int
+    attention: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        args = (self.features, self.norm, self.groups)
+        x = ResnetBlock(*args, dtype=self.dtype, name="resnets_0")(x)
+        if self.attention:
+            batch, height, width, channels = x.shape
+            h = Norm(self.norm, self.groups, dtype=self.dtype, name="attn_norm")(x)
+            h = Attention(1, channels, channels, bias=True, dtype=self.dtype, name="attn")(
+                h.reshape(batch, height * width, channels)
+            )
+            x = x + h.reshape(batch, height, width, channels)
+        return ResnetBlock(*args, dtype=self.dtype, name="resnets_1")(x)
+
+
+class Encoder(nn.Module):
+    """Picture -> moments of the posterior.
+
+    Attributes:
+      channels: width at each resolution, the finest first; patch * 2^(len - 1) must be 8.
+      layers: residual blocks at each resolution.
+      latent_channels: C of the latent.
+      patch: side of the stem's patches (1: none).
+      norm, groups: normalisation.
+      attention: whether the middle attends over the whole picture.
+      quant_conv: Stable Diffusion's 1x1 convolution on the moments.
+    """
+
+    channels: tuple[int, ...]
+    layers: int
+    latent_channels: int
+    patch: int = 1
+    norm: NormKind = "channel"
+    groups: int = 32
+    attention: bool = False
+    quant_conv: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """image [B, H, W, 3] in -1..1, H and W multiples of 8 -> mean, log-variance [B, H/8, W/8, C]."""
+        x = space_to_depth(image, self.patch) if self.patch > 1 else image
+        x = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+        for i, features in enumerate(self.channels):
+            for j in range(self.layers):
+                name = f"down_blocks_{i}_resnets_{j}"
+                block = ResnetBlock(features, self.norm, self.groups, dtype=self.dtype, name=name)
+                x = block(x)
+            if i + 1 < len(self.channels):
+                name = f"down_blocks_{i}_downsample"
+                x = Downsample(features, asymmetric=True, dtype=self.dtype, name=name)(x)
+        x = _Middle(
+            self.channels[-1], self.norm, self.groups, self.attention, self.dtype, name="mid_block"
+        )(x)
+        x = nn.silu(Norm(self.norm, self.groups, dtype=self.dtype, name="conv_norm_out")(x))
+        x = Conv(2 * self.latent_channels, dtype=self.dtype, name="conv_out")(x)
+        if self.quant_conv:
+            x = Conv(2 * self.latent_channels, kernel=1, dtype=self.dtype, name="quant_conv")(x)
+        mean, log_variance = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+        return mean, jnp.clip(log_variance, -30.0, 20.0)
+
+
+class Decoder(nn.Module):
+    """Latent -> picture; attributes as in `Encoder`, one more block at each resolution."""
+
+    channels: tuple[int, ...]
+    layers: int
+    latent_channels: int
+    patch: int = 1
+    norm: NormKind = "channel"
+    groups: int = 32
+    attention: bool = False
+    quant_conv: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, latent: jax.Array) -> jax.Array:
+        """latent [B, h, w, C], not normalised -> [B, 8h, 8w, 3], nominally in -1..1, not clipped."""
+        x = latent.astype(self.dtype)
+        if self.quant_conv:
+            x = Conv(self.latent_channels, kernel=1, dtype=self.dtype, name="post_quant_conv")(x)
+        x = Conv(self.channels[-1], dtype=self.dtype, name="conv_in")(x)
+        x = _Middle(
+            self.channels[-1], self.norm, self.groups, self.attention, self.dtype, name="mid_block"
+        )(x)
+        for i, features in enumerate(reversed(self.channels)):
+            for j in range(self.layers + 1):
+                name = f"up_blocks_{i}_resnets_{j}"
+                block = ResnetBlock(features, self.norm, self.groups, dtype=self.dtype, name=name)
+                x = block(x)
+            if i + 1 < len(self.channels):
+                x = Upsample(features, dtype=self.dtype, name=f"up_blocks_{i}_upsample")(x)
+        x = nn.silu(Norm(self.norm, self.groups, dtype=self.dtype, name="conv_norm_out")(x))
+        x = Conv(3 * self.patch * self.patch, dtype=self.dtype, name="conv_out")(x)
+        x = depth_to_space(x, self.patch) if self.patch > 1 else x
+        return x.astype(jnp.float32)

@@ -1,0 +1,191 @@
+"""Blocks shared by autoencoder, UNet and hyperprior.
+
+Shapes: B batch, h w cells, C channels. Submodule names follow the diffusers layout where a
+counterpart exists, so that importing weights is a renaming.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.nn.conditioning import Conditioning, LevelProjection
+from rcodec_jax.ops.spatial import upsample_nearest
+
+NormKind = Literal["group", "channel"]
+Dtype = jnp.dtype
+
+
+class Conv(nn.Module):
+    """Convolution with symmetric zero padding.
+
+    Attributes:
+      features: output channels.
+      kernel: side of the (odd) kernel.
+      stride: 1 or 2.
+      zero_init: start from zero, for the last convolution of a residual branch.
+      dtype: dtype of the computation; parameters stay float32.
+    """
+
+    features: int
+    kernel: int = 3
+    stride: int = 1
+    zero_init: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.initializers.zeros if self.zero_init else nn.initializers.lecun_normal()
+        pad = self.kernel // 2
+        return nn.Conv(
+            self.features,
+            (self.kernel, self.kernel),
+            strides=self.stride,
+            padding=((pad, pad), (pad, pad)),
+            kernel_init=init,
+            dtype=self.dtype,
+            name="conv",
+        )(x)
+
+
+class Norm(nn.Module):
+    """Normalisation: over groups of channels and space, or over channels of each cell alone.
+
+    "channel" (root mean square over channels) has no statistics over space, so a tile with a
+    halo gives what the whole picture gives. "group" is what Stable Diffusion weights need.
+    """
+
+    kind: NormKind = "channel"
+    groups: int = 32
+    epsilon: float = 1e-6
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        if self.kind == "group":
+            return nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        power = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+        scaled = x * jax.lax.rsqrt(power + self.epsilon).astype(x.dtype)
+        shape = (1,) * (x.ndim - 1) + (channels,)
+        scale, bias = scale.reshape(shape), bias.reshape(shape)
+        return (scaled * scale.astype(x.dtype) + bias.astype(x.dtype)).astype(self.dtype)
+
+
+class ResnetBlock(nn.Module):
+    """norm, SiLU, conv, (timestep), norm, SiLU, conv, plus the shortcut.
+
+    Attributes:
+      features: output channels.
+      norm: kind of normalisation.
+      groups: groups of a group normalisation.
+      epsilon: of the normalisation.
+      scale_shift: the timestep scales and shifts the second normalisation (FiLM); otherwise it
+        is added before it, as in Stable Diffusion.
+    """
+
+    features: int
+    norm: NormKind = "channel"
+    groups: int = 32
+    epsilon: float = 1e-6
+    scale_shift: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, conditioning: Conditioning | None = None, depth: int = 0
+    ) -> jax.Array:
+        """x [B, h, w, C] -> [B, h, w, features]; `depth` is the occupancy level of h, w."""
+
+        def normalise(name: str, value: jax.Array) -> jax.Array:
+            return Norm(self.norm, self.groups, self.epsilon, self.dtype, name=name)(value)
+
+        h = nn.silu(normalise("norm1", x))
+        h = Conv(self.features, dtype=self.dtype, name="conv1")(h)
+        shift: jax.Array | float = 0.0
+        scale: jax.Array | float = 0.0
+        if conditioning is not None:
+            width = self.features * (2 if self.scale_shift else 1)
+            rows = LevelProjection(width, dtype=self.dtype, name="time_emb_proj")(
+                conditioning, depth
+            )
+            if self.scale_shift:
+                scale, shift = jnp.split(rows, 2, axis=-1)
+            else:
+                h = h + rows
+        h = normalise("norm2", h)
+        h = nn.silu(h * (1.0 + scale) + shift)
+        h = Conv(self.features, zero_init=True, dtype=self.dtype, name="conv2")(h)
+        if x.shape[-1] != self.features:
+            x = Conv(self.features, kernel=1, dtype=self.dtype, name="conv_shortcut")(x)
+        return x + h
+
+
+class Downsample(nn.Module):
+    """Convolution of stride 2; `asymmetric` pads right and below only (Stable Diffusion's VAE)."""
+
+    features: int
+    asymmetric: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, C] -> [B, ceil(h/2), ceil(w/2), features]."""
+        pad = (0, 1) if self.asymmetric else (1, 1)
+        conv = nn.Conv(
+            self.features, (3, 3), strides=2, padding=(pad, pad), dtype=self.dtype, name="conv"
+        )
+        return conv(x)
+
+
+class Upsample(nn.Module):
+    """Nearest neighbour to the given size, then a convolution."""
+
+    features: int
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, size: tuple[int, int] | None = None) -> jax.Array:
+        """[B, h, w, C] -> [B, 2h, 2w, features], cropped to `size` where that was odd."""
+        x = upsample_nearest(x, 2)
+        if size is not None:
+            x = x[:, : size[0], : size[1]]
+        return Conv(self.features, dtype=self.dtype, name="conv")(x)
+
+
+class Attention(nn.Module):
+    """Multi-head attention over cells or onto a context, by the fastest path XLA has.
+
+    Attributes:
+      heads: number of heads.
+      head_dim: channels of a head.
+      bias: whether query, key and value have a bias.
+      features: output channels.
+    """
+
+    heads: int
+    head_dim: int
+    features: int
+    bias: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
+        """x [B, N, C], context [B, M, D] (x itself if None) -> [B, N, features]."""
+        context = x if context is None else context
+        width = self.heads * self.head_dim
+
+        def project(name: str, value: jax.Array) -> jax.Array:
+            out = nn.Dense(width, use_bias=self.bias, dtype=self.dtype, name=name)(value)
+            return out.reshape(*value.shape[:2], self.heads, self.head_dim)
+
+        out = jax.nn.dot_product_attention(
+            project("to_q", x), project("to_k", context), project("to_v", context)
+        )
+        out = out.reshape(*x.shape[:2], width)
+        return nn.Dense(self.features, dtype=self.dtype, name="to_out")(out)

@@ -1,0 +1,170 @@
+"""Hyperprior conditioned on node and importance map (DESIGN section 4).
+
+`HyperSynthesis` is the differentiable twin of the integer network that real files run: the same
+layers in the same order (convolution, leaky rectifier, FiLM by node, depth to space), nothing else,
+so that freezing is a matter of fixed-point formats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.levels import NODE_COUNT
+from rcodec_jax.nn.blocks import Conv, Downsample
+from rcodec_jax.ops.densities import logistic_bits
+from rcodec_jax.ops.spatial import depth_to_space
+
+HYPER_STRIDE = 4
+"""Latent cells per side of a hyper-latent cell."""
+
+NEGATIVE_SLOPE = 0.125
+"""Slope of the leaky rectifier, a power of two so that integers can follow it."""
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+    """max(x, x / 8)."""
+    return jnp.maximum(x, x * NEGATIVE_SLOPE)
+
+
+class NodeRows(nn.Module):
+    """A table by node: gain and offset of a FiLM layer.
+
+    A small network of the node, so that neighbours agree; freezing writes out all 1024 rows.
+    """
+
+    features: int
+    hidden: int = 64
+
+    @nn.compact
+    def __call__(self, nodes: jax.Array) -> jax.Array:
+        """nodes integers [B, L] -> [B, L, 2 * features], gain (about 1) then offset (about 0)."""
+        # Smooth in the node: the shortest period is an eighth of the range.
+        x = nodes.astype(jnp.float32) / (NODE_COUNT - 1)
+        orders = math.pi * jnp.arange(1, 9, dtype=jnp.float32).reshape((1,) * x.ndim + (8,))
+        angles = x[..., None] * orders
+        x = jnp.concatenate([x[..., None], jnp.cos(angles), jnp.sin(angles)], axis=-1)
+        x = nn.silu(nn.Dense(self.hidden, name="linear_1")(x))
+        rows = nn.Dense(2 * self.features, kernel_init=nn.initializers.zeros, name="linear_2")(x)
+        gain, offset = jnp.split(rows, 2, axis=-1)
+        return jnp.concatenate([1.0 + gain, offset], axis=-1)
+
+
+def film(x: jax.Array, rows: jax.Array, occupancy: jax.Array) -> jax.Array:
+    """x * gain + offset, the rows [B, L, 2C] mixed by occupancy [B, h, w, L]."""
+    gain, offset = jnp.split(jnp.einsum("bhwl,blc->bhwc", occupancy, rows), 2, axis=-1)
+    return x * gain + offset
+
+
+class HyperAnalysis(nn.Module):
+    """Latent, timesteps and importance -> hyper-latent; float, run by encoders only."""
+
+    features: int
+    hyper_channels: int
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, y: jax.Array, nodes: jax.Array, level_map: jax.Array, occupancy: Sequence[jax.Array]
+    ) -> jax.Array:
+        """What the encoder tells the entropy model.
+
+        Args:
+          y: latent [B, h, w, C], h and w multiples of 4.
+          nodes: node of each level [B, L].
+          level_map: integers [B, h, w].
+          occupancy: shares of the levels at strides 1, 2 and 4.
+
+        Returns:
+          z before rounding, [B, h/4, w/4, hyper_channels].
+        """
+        position = nodes.astype(jnp.float32) / (NODE_COUNT - 1) * 2.0 - 1.0  # [B, L]
+        node_map = jnp.einsum("bhwl,bl->bhw", occupancy[0], position)[..., None]
+        x = jnp.concatenate([y, node_map], axis=-1).astype(self.dtype)
+        x = Conv(self.features, dtype=self.dtype, name="conv_in")(x)
+        for i in range(2):
+            x = nn.silu(film(x, NodeRows(self.features, name=f"rows_{i}")(nodes), occupancy[i]))
+            x = Downsample(self.features, dtype=self.dtype, name=f"down_{i}")(x)
+        x = nn.silu(film(x, NodeRows(self.features, name="rows_2")(nodes), occupancy[2]))
+        x = Conv(self.hyper_channels, dtype=self.dtype, name="conv_out")(x)
+        # How much z is worth depends on the rate of y, so the node may scale it down to nothing.
+        x = film(x, NodeRows(self.hyper_channels, name="rows_out")(nodes), occupancy[2])
+        return x.astype(jnp.float32)
+
+
+class HyperSynthesis(nn.Module):
+    """Hyper-latent, nodes and importance -> Gaussian prior of the clean latent.
+
+    Attributes:
+      channels: widths at strides 4, 2 and 1.
+      latent_channels: C.
+
+    Every activation's largest magnitude is sown into the collection "ranges", in layer order;
+    freezing chooses fixed-point formats from them.
+    """
+
+    channels: tuple[int, int, int]
+    latent_channels: int
+
+    @nn.compact
+    def __call__(
+        self, z: jax.Array, nodes: jax.Array, occupancy: Sequence[jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """z integers as float [B, h/4, w/4, Z] -> mean, log2 sigma [B, h, w, C], of the clean y."""
+        wide, middle, fine = self.channels
+
+        def track(name: str, x: jax.Array) -> jax.Array:
+            self.sow("ranges", name, jnp.max(jnp.abs(x)), reduce_fn=lambda _, new: new)
+            return x
+
+        def stage(x: jax.Array, i: int, features: int, shares: jax.Array, upsample: bool) -> jax.Array:
+            width = 4 * features if upsample else features
+            x = track(f"conv_{i}", Conv(width, name=f"conv_{i}")(x))
+            x = depth_to_space(x, 2) if upsample else x
+            rows = NodeRows(features, name=f"rows_{i}")(nodes)
+            return track(f"film_{i}", film(leaky_relu(x), rows, shares))
+
+        x = stage(z, 0, wide, occupancy[2], upsample=False)
+        x = stage(x, 1, middle, occupancy[1], upsample=True)
+        x = stage(x, 2, fine, occupancy[0], upsample=True)
+        x = leaky_relu(track("conv_3", Conv(fine, name="conv_3")(x)))
+        x = Conv(2 * self.latent_channels, name="conv_4")(x)
+        mean, log2_sigma = jnp.split(x, 2, axis=-1)
+        return mean, log2_sigma
+
+
+class HyperPrior(nn.Module):
+    """Static prior of z: one logistic per (channel, class of nodes).
+
+    Attributes:
+      hyper_channels: Z.
+      classes: number of classes the 1024 nodes are divided into evenly.
+    """
+
+    hyper_channels: int
+    classes: int = 16
+
+    def setup(self) -> None:
+        shape = (self.classes, self.hyper_channels)
+        self.mean = self.param("mean", nn.initializers.zeros, shape)
+        self.log_scale = self.param("log_scale", nn.initializers.zeros, shape)
+
+    def __call__(self, z: jax.Array, node: jax.Array) -> jax.Array:
+        """Bits of each element.
+
+        Args:
+          z: integers, or values with uniform noise, [B, h, w, Z].
+          node: lowest node under each cell, integers [B, h, w].
+
+        Returns:
+          [B, h, w, Z].
+        """
+        row = node // (NODE_COUNT // self.classes)
+        scale = jnp.exp(jnp.clip(self.log_scale, -5.0, 6.0))
+        return logistic_bits(z - self.mean[row], scale[row])
+
+

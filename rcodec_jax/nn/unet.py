@@ -1,0 +1,185 @@
+"""UNet with level-wise spatial timestep conditioning and optional cross-attention.
+
+With group normalisation, additive timesteps and transformers it is Stable Diffusion's
+UNet2DConditionModel, so scalar-t weights load unchanged: a constant map is a scalar t.
+"""
+
+from __future__ import annotations
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.nn.blocks import (
+    Attention,
+    Conv,
+    Downsample,
+    Norm,
+    NormKind,
+    ResnetBlock,
+    Upsample,
+)
+from rcodec_jax.nn.conditioning import Conditioning, LevelEmbedding, condition
+
+
+class Transformer(nn.Module):
+    """Self-attention, cross-attention and a gated MLP over the cells of one resolution.
+
+    Attributes:
+      heads: attention heads; a head has C / heads channels.
+      groups: of the group normalisation at the entry.
+      linear_projection: projections in and out are dense (SD 2) or 1x1 convolutions (SD 1).
+    """
+
+    heads: int
+    groups: int = 32
+    linear_projection: bool = True
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
+        """x [B, h, w, C], context [B, M, D] -> [B, h, w, C]."""
+        batch, height, width, channels = x.shape
+
+        def dense(features: int, name: str) -> nn.Dense:
+            return nn.Dense(features, dtype=self.dtype, name=name)
+
+        def normalise(name: str, value: jax.Array) -> jax.Array:
+            return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(value)
+
+        def attend(name: str, value: jax.Array, onto: jax.Array | None) -> jax.Array:
+            size = channels // self.heads
+            return Attention(self.heads, size, channels, dtype=self.dtype, name=name)(value, onto)
+
+        h = Norm("group", self.groups, 1e-6, self.dtype, name="norm")(x)
+        # A 1x1 convolution and a dense layer are one thing on [B, N, C]; only the stored shape of
+        # SD 1 weights differs, and the importer sees to that.
+        h = dense(channels, "proj_in")(h.reshape(batch, height * width, channels))
+        h = h + attend("attn1", normalise("norm1", h), None)
+        h = h + attend("attn2", normalise("norm2", h), context)
+        value, gate = jnp.split(dense(8 * channels, "ff_in")(normalise("norm3", h)), 2, axis=-1)
+        h = h + dense(channels, "ff_out")(value * nn.gelu(gate, approximate=False))
+        h = dense(channels, "proj_out")(h)
+        return x + h.reshape(batch, height, width, channels)
+
+
+class UNet(nn.Module):
+    """Denoiser.
+
+    Attributes:
+      out_channels: channels of the latent.
+      channels: width at each resolution, the finest first.
+      layers: residual blocks on the way down at each resolution (one more on the way up).
+      heads: attention heads at each resolution, 0 for none.
+      context_features: channels of the (learned, constant) context; needed with attention.
+      context_tokens: its length.
+      time_features: channels of the timestep rows.
+      norm, groups: normalisation.
+      scale_shift: timesteps scale and shift (FiLM) instead of being added.
+    """
+
+    out_channels: int
+    channels: tuple[int, ...]
+    layers: int
+    heads: tuple[int, ...] = ()
+    context_features: int = 0
+    context_tokens: int = 77
+    time_features: int = 1280
+    norm: NormKind = "channel"
+    groups: int = 32
+    scale_shift: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        levels_t: jax.Array,
+        level_map: jax.Array,
+        prior: jax.Array | None = None,
+    ) -> jax.Array:
+        """One evaluation.
+
+        Args:
+          x: noisy latent [B, h, w, C].
+          levels_t: timesteps of the levels [B, L] in 0..999.
+          level_map: integers [B, h, w] in 0..L-1.
+          prior: what the decoder knows besides x, [B, h, w, P]: mean and log2 sigma of the
+            entropy model. The files pay for it anyway, and where few bits are spent it says more
+            of the latent than x does. None for weights that were trained without.
+
+        Returns:
+          [B, h, w, out_channels], float32: epsilon, v or x0 as the weights have it.
+        """
+        depth = len(self.channels)
+        embed = LevelEmbedding(
+            self.channels[0], self.time_features, self.dtype, name="time_embedding"
+        )
+        cond = condition(embed(levels_t), level_map, depth, self.dtype)
+        context = self._context(x.shape[0])
+        if prior is not None:
+            x = jnp.concatenate([x, prior], axis=-1)
+        x = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+
+        skips = [x]
+        for i, features in enumerate(self.channels):
+            for j in range(self.layers):
+                x = self._block(x, f"down_blocks_{i}", j, features, cond, i, context)
+                skips.append(x)
+            if i + 1 < depth:
+                name = f"down_blocks_{i}_downsample"
+                x = Downsample(features, dtype=self.dtype, name=name)(x)
+                skips.append(x)
+
+        last = depth - 1
+        x = self._block(x, "mid_block", 0, self.channels[-1], cond, last, context)
+        x = self._resnet("mid_block_resnets_1", self.channels[-1])(x, cond, last)
+
+        for i in reversed(range(depth)):
+            name = f"up_blocks_{last - i}"
+            for j in range(self.layers + 1):
+                x = jnp.concatenate([x, skips.pop()], axis=-1)
+                x = self._block(x, name, j, self.channels[i], cond, i, context)
+            if i > 0:
+                size = (skips[-1].shape[1], skips[-1].shape[2])
+                x = Upsample(self.channels[i], dtype=self.dtype, name=f"{name}_upsample")(x, size)
+        norm = Norm(self.norm, self.groups, 1e-5, self.dtype, name="conv_norm_out")
+        x = Conv(self.out_channels, dtype=self.dtype, name="conv_out")(nn.silu(norm(x)))
+        return x.astype(jnp.float32)
+
+    def _resnet(self, name: str, features: int) -> ResnetBlock:
+        return ResnetBlock(
+            features, self.norm, self.groups, 1e-5, self.scale_shift, self.dtype, name=name
+        )
+
+    def _block(
+        self,
+        x: jax.Array,
+        prefix: str,
+        index: int,
+        features: int,
+        cond: Conditioning,
+        depth: int,
+        context: jax.Array | None,
+    ) -> jax.Array:
+        x = self._resnet(f"{prefix}_resnets_{index}", features)(x, cond, depth)
+        heads = self._heads(depth, middle=prefix == "mid_block")
+        if heads and context is not None:
+            name = f"{prefix}_attentions_{index}"
+            x = Transformer(heads, self.groups, dtype=self.dtype, name=name)(x, context)
+        return x
+
+    def _heads(self, depth: int, *, middle: bool) -> int:
+        """Heads at a resolution; the middle attends whenever any resolution does (SD)."""
+        if not self.heads or not any(self.heads):
+            return 0
+        if middle:
+            return self.heads[depth] or self.channels[depth] // (self.channels[0] // self.heads[0])
+        return self.heads[depth]
+
+    def _context(self, batch: int) -> jax.Array | None:
+        if not self.heads or not any(self.heads):
+            return None
+        shape = (self.context_tokens, self.context_features)
+        context = self.param("context", nn.initializers.normal(0.02), shape)
+        return jnp.broadcast_to(context[None].astype(self.dtype), (batch, *shape))
