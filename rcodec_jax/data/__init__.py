@@ -1,0 +1,1 @@
+"""Pictures in and out, sources and the training loader. Imports no other part of rcodec."""

@@ -1,0 +1,42 @@
+"""Writing files so that a reader never sees half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+from rcodec_jax.errors import UsageError
+
+
+def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
+    """Writes a file beside its place and renames it there.
+
+    A path that exists and is not a regular file (a device, a pipe) is written directly.
+
+    Raises:
+      UsageError: the folder is missing or not writable, or the path is a folder.
+    """
+    target = Path(path)
+    if target.is_dir():
+        raise UsageError(f"{target}: expected a file name, got a folder")
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+            return
+        # Through a link, the file it points to is replaced and the link stays.
+        place = target.resolve() if target.is_symlink() else target
+        beside = place.with_name(f".{place.name[:100]}.{secrets.token_hex(4)}.part")
+        try:
+            # Opened with mode 0o666 so that the umask decides, as for any other file.
+            descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(data)
+            os.replace(beside, place)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                beside.unlink()
+            raise
+    except OSError as error:
+        raise UsageError(f"{target}: cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,180 @@
+"""Batches of random crops with level maps, from a seed, resumable and sharded by process.
+
+Every element is a function of the seed and its global index alone, augmentation included. So the
+iterator's whole state is the number of batches it has handed out, and the global batch is the
+same for any number of processes (shard i holds the i-th run of its rows).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from rcodec_jax.errors import UsageError
+
+CELL_PX = 8
+"""Side of a latent cell in pixels."""
+
+SampleMaps = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
+"""(rng, height_cells, width_cells) -> (level_map uint8 [h, w], nodes int32 [16])."""
+
+
+class ImageSource(Protocol):
+    """What the loader reads from: pixels uint8 [H, W, 3] by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> np.ndarray: ...
+
+
+def make_dataset(
+    source: ImageSource,
+    *,
+    crop_px: int,
+    batch_size: int,
+    seed: int,
+    sample_maps: SampleMaps | None = None,
+    shard_index: int = 0,
+    shard_count: int = 1,
+    worker_count: int = 0,
+    thread_count: int = 2,
+    prefetch_batches: int = 4,
+) -> Any:
+    """An endless grain iterator over batches.
+
+    Args:
+      source: random-access source of uint8 [H, W, 3].
+      crop_px: side of the square crops, a multiple of 8; smaller pictures are padded by mirroring.
+      batch_size: rows of the *global* batch, a multiple of `shard_count`.
+      seed: decides order, crops, flips and maps; 0..2^32 - 1.
+      sample_maps: draws the level map of each row; None leaves maps out.
+      shard_index: this process, 0..shard_count - 1; it gets the rows
+        [shard_index * b, (shard_index + 1) * b) of the global batch, b = batch_size / shard_count.
+      shard_count: number of processes.
+      worker_count: worker processes; 0 reads with threads of this process, which is right for
+        cached or small data. With workers, the state may only be restored under the same count,
+        the main module needs an `if __name__ == "__main__"` guard, and `close()` must be called.
+      thread_count: reading threads of this process, or of each worker.
+      prefetch_batches: batches made ahead.
+
+    Returns:
+      An iterator of dict(image uint8 [b, crop_px, crop_px, 3], and with maps level_map uint8
+      [b, crop_px/8, crop_px/8], nodes int32 [b, 16]), with `get_state()`, `set_state(state)` and
+      `close()`. Without workers the state is {"next_index": batches handed out}.
+
+    Raises:
+      UsageError: an argument outside its range, or an empty source.
+    """
+    _check(source, crop_px, batch_size, seed, shard_index, shard_count)
+    import grain  # heavy, and absent where only the codec is installed
+
+    transform = _CropAndMap(crop_px, sample_maps)
+    rows = batch_size // shard_count
+    # The random map comes before the rows are dealt out: its randomness follows the global index.
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(transform)
+    local = _shard_rows(dataset, batch_size, rows, shard_index).batch(rows)
+    read = grain.ReadOptions(
+        num_threads=thread_count, prefetch_buffer_size=max(prefetch_batches, thread_count)
+    )
+    batches = local.to_iter_dataset(read)
+    if worker_count:
+        from absl import flags
+
+        if not flags.FLAGS.is_parsed():  # grain's workers copy the flags of this process
+            flags.FLAGS.mark_as_parsed()
+        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=worker_count))
+    return iter(batches)
+
+
+def image_batches(
+    source: ImageSource, *, crop_px: int, batch_size: int, seed: int, **options: Any
+) -> Any:
+    """`make_dataset` without maps: batches of dict(image), for the autoencoder stage."""
+    return make_dataset(
+        source, crop_px=crop_px, batch_size=batch_size, seed=seed, sample_maps=None, **options
+    )
+
+
+def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -> np.ndarray:
+    """A random square crop, mirrored left to right half the time.
+
+    Args:
+      pixels: uint8 [H, W, 3]; sides below `crop_px` are padded by mirroring, repeatedly if needed.
+      crop_px: side of the crop.
+      rng: source of randomness; three numbers are drawn whatever the size.
+
+    Returns:
+      uint8 [crop_px, crop_px, 3], contiguous.
+    """
+    height, width = pixels.shape[:2]
+    draws = rng.random(3)
+    if height < crop_px or width < crop_px:
+        missing = (max(0, crop_px - height), max(0, crop_px - width))
+        pad = [(amount // 2, amount - amount // 2) for amount in missing]
+        pixels = np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
+        height, width = pixels.shape[:2]
+    top = int(draws[0] * (height - crop_px + 1))
+    left = int(draws[1] * (width - crop_px + 1))
+    crop = pixels[top : top + crop_px, left : left + crop_px]
+    return np.ascontiguousarray(crop[:, ::-1] if draws[2] < 0.5 else crop)
+
+
+@dataclass(frozen=True)
+class _CropAndMap:
+    """The random transformation of one row; a class so that worker processes can load it."""
+
+    crop_px: int
+    sample_maps: SampleMaps | None
+
+    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        row = {"image": random_crop(pixels, self.crop_px, rng=rng)}
+        if self.sample_maps is not None:
+            cells = self.crop_px // CELL_PX
+            row["level_map"], row["nodes"] = self.sample_maps(rng, cells, cells)
+        return row
+
+
+def _shard_rows(dataset: Any, batch_size: int, rows: int, shard_index: int) -> Any:
+    """Keeps rows [shard_index * rows, ...) of every global batch.
+
+    A plain slice [shard::count] would interleave the shards; contiguous rows make the batch that
+    JAX assembles from all processes equal, row by row, to the one of a single process.
+    """
+    import grain
+
+    class ShardRows(grain.MapDataset):
+        def __len__(self) -> int:
+            return len(self._parent) // batch_size * rows
+
+        def __getitem__(self, index: Any) -> Any:
+            if isinstance(index, slice):
+                return self.slice(index)
+            batch, row = divmod(index, rows)
+            return self._parent[batch * batch_size + shard_index * rows + row]
+
+    return ShardRows(dataset) if rows != batch_size else dataset
+
+
+def _check(
+    source: ImageSource,
+    crop_px: int,
+    batch_size: int,
+    seed: int,
+    shard_index: int,
+    shard_count: int,
+) -> None:
+    if len(source) == 0:
+        raise UsageError("expected a source with at least one image, got an empty one")
+    if crop_px < CELL_PX or crop_px % CELL_PX:
+        raise UsageError(f"crop_px must be a positive multiple of {CELL_PX}, got {crop_px}")
+    if not 0 <= shard_index < shard_count:
+        raise UsageError(f"shard_index must be 0..{shard_count - 1}, got {shard_index}")
+    if batch_size < 1 or batch_size % shard_count:
+        raise UsageError(
+            f"batch_size must be a positive multiple of the {shard_count} shards, got {batch_size}"
+        )
+    if not 0 <= seed < 2**32:
+        raise UsageError(f"seed must be 0..2^32 - 1, got {seed}")

@@ -1,0 +1,147 @@
+"""Random-access sources of training pictures."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from rcodec_jax.data.images import open_image, read_image
+from rcodec_jax.errors import UsageError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_MAX_ENTRIES = 2**22
+
+
+class ImageFolder:
+    """The pictures of a folder and the folders below it, as a random-access source.
+
+    Large pictures are listed several times, in proportion to their area, so that a random crop
+    of a random entry finds every pixel of the folder about equally likely. The order is by path
+    and the same on every machine. Thread-safe.
+
+    The cache holds decoded pixels up to `cache_bytes` and never evicts: access is uniformly
+    random, so whatever came first is as good as anything else. Each process has its own.
+
+    Attributes:
+      paths: the pictures, sorted.
+      sizes_px: (height, width) of each as stored in the file, before EXIF orientation.
+      skipped: (path, reason) of files left out: too small, or not an image.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike[str],
+        *,
+        min_side: int = 1,
+        cache_bytes: int = 0,
+        exclude: Sequence[str] = (),
+    ) -> None:
+        """Lists the folder and reads the header of every picture.
+
+        Args:
+          root: folder, searched recursively for JPEG, PNG and WebP.
+          min_side: pictures with a side below this many pixels are left out.
+          cache_bytes: upper bound of the decoded pixels kept in memory; 0 keeps none.
+          exclude: names of files or folders to leave out, at any depth below the root.
+
+        Raises:
+          UsageError: no such folder, or nothing usable in it.
+        """
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UsageError(f"{self.root}: expected a folder with images, got no such folder")
+        self.paths: list[Path] = []
+        self.sizes_px: list[tuple[int, int]] = []
+        self.skipped: list[tuple[Path, str]] = []
+        self._scan(min_side, frozenset(exclude))
+        if not self.paths:
+            raise UsageError(
+                f"{self.root}: expected images ({' '.join(SUFFIXES)}) with sides of at least "
+                f"{min_side} px, found none ({len(self.skipped)} left out)"
+            )
+        self._entries = _entries_by_area(self.sizes_px)
+        self._cache_bytes = cache_bytes
+        self._cache: dict[int, np.ndarray] = {}
+        self._cached_bytes = 0
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Pixels of an entry, uint8 [H, W, 3], read-only.
+
+        Raises:
+          UsageError: the file became unreadable or is damaged.
+        """
+        image = int(self._entries[index])
+        cached = self._cache.get(image)
+        if cached is not None:
+            return cached
+        pixels = read_image(self.paths[image]).pixels
+        pixels.flags.writeable = False
+        with self._lock:
+            fits = self._cached_bytes + pixels.nbytes <= self._cache_bytes
+            if fits and image not in self._cache:
+                self._cache[image] = pixels
+                self._cached_bytes += pixels.nbytes
+        return pixels
+
+    def __repr__(self) -> str:
+        # grain logs its source; a short and stable text.
+        return f"ImageFolder({str(self.root)!r}, {len(self.paths)} images)"
+
+    def __getstate__(self) -> dict[str, object]:
+        # For worker processes: neither the lock nor the cached pixels travel.
+        state = self.__dict__.copy()
+        del state["_lock"]
+        return {**state, "_cache": {}, "_cached_bytes": 0}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Decoded pixels held in memory, in bytes."""
+        return self._cached_bytes
+
+    def _scan(self, min_side: int, exclude: frozenset[str]) -> None:
+        for path in _image_paths(self.root, exclude):
+            try:
+                image, _ = open_image(path)
+            except UsageError as error:
+                self.skipped.append((path, str(error)))
+                continue
+            with image:
+                width, height = image.size
+            if min(width, height) < min_side:
+                self.skipped.append((path, f"{width}x{height} is below {min_side} px"))
+                continue
+            self.paths.append(path)
+            self.sizes_px.append((height, width))
+
+
+def _image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
+    found = []
+    for folder, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if name not in exclude and name[0] != "."]
+        found += [
+            Path(folder, name)
+            for name in files
+            if name.lower().endswith(SUFFIXES) and name not in exclude and name[0] != "."
+        ]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def _entries_by_area(sizes_px: list[tuple[int, int]]) -> np.ndarray:
+    """Index of the picture of each entry, int32; pictures repeated in proportion to their area."""
+    areas = np.array([height * width for height, width in sizes_px], np.float64)
+    # A quarter of the smallest as the unit keeps the rounding of each share below 1/8.
+    unit = max(areas.min() / 4, areas.sum() / _MAX_ENTRIES)
+    repeats = np.maximum(1, np.rint(areas / unit)).astype(np.int64)
+    return np.repeat(np.arange(len(areas), dtype=np.int32), repeats)
