@@ -1,0 +1,241 @@
+"""`rcodec bench codec`: time, size and memory of the codec, beside JPEG's and WebP's.
+
+Three views of the same picture: calls in one process after a warm-up, whole commands run twice
+(the second finds its programs compiled), and the peak memory of those commands.
+"""
+
+from __future__ import annotations
+
+import bisect
+import dataclasses
+import io
+import math
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from rcodec_jax.errors import RcodecError
+
+WIDTH_PX, HEIGHT_PX = 768, 512
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One codec on the picture.
+
+    Attributes:
+      name: codec and setting.
+      size_bytes: of the file.
+      bpp: bits per pixel.
+      psnr_db: of the decoded picture, infinite when it is the same.
+      encode_s: median time of a warm call in one process.
+      decode_s: likewise.
+      command_encode_s: wall time of the second `rcodec encode`, None where not measured.
+      command_decode_s: likewise for `rcodec decode`.
+      peak_encode_mib: largest resident memory of that command in MiB.
+      peak_decode_mib: likewise.
+    """
+
+    name: str
+    size_bytes: int
+    bpp: float
+    psnr_db: float
+    encode_s: float
+    decode_s: float
+    command_encode_s: float | None = None
+    command_decode_s: float | None = None
+    peak_encode_mib: float | None = None
+    peak_decode_mib: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """Time and memory of one run of the command."""
+
+    seconds: float
+    peak_mib: float
+
+
+def run(
+    codec: Any,
+    pixels: np.ndarray,
+    *,
+    bpp: float = 0.2,
+    steps: int = 4,
+    repeats: int = 3,
+    command_options: tuple[str, ...] | None = (),
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> list[Row]:
+    """Measures the codec and its peers on one picture.
+
+    Args:
+      codec: a loaded `Codec`.
+      pixels: the picture, uint8 [H,W,3].
+      bpp: largest size of the file; the peers are set to the nearest size.
+      steps: of the decoder.
+      repeats: timed calls, after one that is not timed.
+      command_options: options for the commands (`--model`, `--threads`); None leaves them out.
+      progress: called with (done, total, what comes next).
+
+    Returns:
+      Rows of rcodec, JPEG and WebP.
+    """
+    parts = 3 if command_options is None else 4
+    progress(0, parts, "rcodec, warm calls")
+    row = _measure(
+        f"rcodec, {steps} steps",
+        pixels,
+        repeats,
+        lambda: codec.encode(pixels, bpp=bpp),
+        lambda data: codec.decode(data, steps=steps),
+    )
+    done = 1
+    if command_options is not None:
+        progress(done, parts, "rcodec, commands")
+        row = dataclasses.replace(
+            row, **commands(pixels, bpp=bpp, steps=steps, options=command_options)
+        )
+        done += 1
+    rows = [row]
+    for name, options in PEERS.items():
+        progress(done, parts, name)
+        rows.append(_peer(name, options, pixels, row.size_bytes, repeats))
+        done += 1
+    progress(parts, parts, "")
+    return rows
+
+
+def commands(
+    pixels: np.ndarray, *, bpp: float, steps: int, options: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Runs `rcodec encode` and `rcodec decode` twice each and measures the second run.
+
+    Returns:
+      The command fields of `Row`.
+    """
+    with tempfile.TemporaryDirectory(prefix="rcodec-bench-") as folder:
+        picture, data, back = (str(Path(folder) / name) for name in ("p.png", "p.rdc", "b.png"))
+        Image.fromarray(pixels).save(picture)
+        encode = ["encode", picture, data, "--bpp", str(bpp), "--force", *options]
+        decode = ["decode", data, back, "--steps", str(steps), "--force", *options]
+        encoding, decoding = (
+            [run_command(words) for _ in range(2)][-1] for words in (encode, decode)
+        )
+    return {
+        "command_encode_s": encoding.seconds,
+        "command_decode_s": decoding.seconds,
+        "peak_encode_mib": encoding.peak_mib,
+        "peak_decode_mib": decoding.peak_mib,
+    }
+
+
+def run_command(words: list[str]) -> Command:
+    """Runs `rcodec` in a process of its own.
+
+    Raises:
+      RcodecError: it failed; the message is its last line on standard error.
+    """
+    start = time.perf_counter()
+    with tempfile.TemporaryFile() as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "rcodec_jax.cli", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+        )
+        # wait4 gives the figures of this child alone; getrusage would give the largest of all.
+        _, status, usage = os.wait4(process.pid, 0)
+        seconds = time.perf_counter() - start
+        process.returncode = os.waitstatus_to_exitcode(status)
+        errors.seek(0)
+        said = errors.read().decode(errors="replace").strip().splitlines()
+    if process.returncode:
+        raise RcodecError(
+            f"rcodec {words[0]} failed with code {process.returncode}: "
+            f"{said[-1] if said else 'it said nothing'}"
+        )
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
+    return Command(seconds, usage.ru_maxrss * unit / 2**20)
+
+
+PEERS: dict[str, dict[str, Any]] = {
+    "JPEG": {"format": "JPEG", "optimize": True},
+    "WebP": {"format": "WEBP", "method": 6},
+}
+
+
+def _peer(
+    name: str, options: dict[str, Any], pixels: np.ndarray, target_bytes: int, repeats: int
+) -> Row:
+    picture = Image.fromarray(pixels)
+
+    def encode(quality: int) -> bytes:
+        buffer = io.BytesIO()
+        picture.save(buffer, quality=quality, **options)
+        return buffer.getvalue()
+
+    # Sizes grow with the quality: the largest that is not above the target, at least the lowest.
+    quality = max(bisect.bisect_right(range(1, 101), target_bytes, key=lambda q: len(encode(q))), 1)
+    return _measure(
+        f"{name}, quality {quality}",
+        pixels,
+        repeats,
+        lambda: encode(quality),
+        lambda data: np.asarray(Image.open(io.BytesIO(data)).convert("RGB")),
+    )
+
+
+def _measure(
+    name: str,
+    pixels: np.ndarray,
+    repeats: int,
+    encode: Callable[[], bytes],
+    decode: Callable[[bytes], np.ndarray],
+) -> Row:
+    data, encode_s = _timed(encode, repeats)
+    decoded, decode_s = _timed(lambda: decode(data), repeats)
+    height, width = pixels.shape[:2]
+    error = float(np.mean((pixels.astype(np.float64) - decoded) ** 2))
+    return Row(
+        name,
+        len(data),
+        len(data) * 8 / (height * width),
+        10 * math.log10(255**2 / error) if error else math.inf,
+        encode_s,
+        decode_s,
+    )
+
+
+def _timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
+    """The result, and the median time of `repeats` calls after a first one.
+
+    Results are bytes and NumPy arrays, so nothing is still on its way when a call returns.
+    """
+    result = call()
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        result = call()
+        times.append(time.perf_counter() - start)
+    return result, statistics.median(times)
+
+
+def machine() -> str:
+    """One line on what the figures were measured on."""
+    import jax
+
+    devices = jax.devices()
+    return (
+        f"{os.cpu_count()} CPU cores ({platform.machine()}), JAX {jax.__version__} on "
+        f"{len(devices)} {devices[0].device_kind}"
+    )

@@ -1,0 +1,195 @@
+"""Option types and option groups that several subcommands share. Standard library only."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from typing import NoReturn
+
+from rcodec_jax.cli import environment
+from rcodec_jax.errors import UsageError
+
+Subparsers = argparse._SubParsersAction
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are UsageErrors, so that they too take one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def number(low: float, high: float, meaning: str) -> Callable[[str], float]:
+    """A parser of finite numbers in low..high; `meaning` names them in errors."""
+
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not low <= value <= high:
+            raise argparse.ArgumentTypeError(f"expected {meaning}, got {text!r}")
+        return value
+
+    return parse
+
+
+def whole(low: int, high: int | None, meaning: str) -> Callable[[str], int]:
+    """A parser of whole numbers in low..high (high None: no upper end)."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if value < low or (high is not None and value > high):
+            raise argparse.ArgumentTypeError(f"expected {meaning}, got {text!r}")
+        return value
+
+    return parse
+
+
+def above_zero(meaning: str) -> Callable[[str], float]:
+    """A parser of finite numbers above zero."""
+    return number(math.ulp(0.0), 1e9, meaning)
+
+
+def box(text: str) -> tuple[int, int, int, int]:
+    """`x0,y0,x1,y1` in pixels: a corner inside the box and the opposite one just outside it."""
+    try:
+        x0, y0, x1, y1 = (int(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"expected x0,y0,x1,y1 (four whole numbers of pixels), got {text!r}"
+        ) from None
+    return x0, y0, x1, y1
+
+
+def point(text: str) -> tuple[float, float]:
+    """`x,y` in pixels."""
+    try:
+        x, y = (float(part) for part in text.split(","))
+    except ValueError:
+        x = y = math.nan
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise argparse.ArgumentTypeError(f"expected x,y (two numbers of pixels), got {text!r}")
+    return x, y
+
+
+def rates(text: str) -> tuple[float, ...]:
+    """Rates in bits per pixel, separated by commas, in ascending order."""
+    try:
+        values = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        values = []
+    if not values or not all(0 < value < 100 for value in values):
+        raise argparse.ArgumentTypeError(
+            f"expected rates in bits per pixel such as .1,.2,.3, got {text!r}"
+        )
+    return tuple(values)
+
+
+def add_run_options(parser: argparse.ArgumentParser, *, jax: bool = True) -> None:
+    """--threads, and --device where JAX is used."""
+    parser.add_argument(
+        "--threads",
+        type=whole(1, 4096, "a whole number of at least 1"),
+        metavar="N",
+        help="threads to use (default: all cores)",
+    )
+    if jax:
+        parser.add_argument(
+            "--device",
+            choices=sorted(environment.PLATFORMS),
+            help="kind of device to run on (default: JAX's own choice)",
+        )
+
+
+def add_model_option(parser: argparse.ArgumentParser) -> None:
+    """--model."""
+    parser.add_argument(
+        "--model", metavar="BUNDLE", help="bundle folder to use (default: the one that is shipped)"
+    )
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument("--json", action="store_true", help="report the figures as JSON")
+
+
+def add_force_option(parser: argparse.ArgumentParser) -> None:
+    """--force."""
+    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+
+
+def add_steps_options(parser: argparse.ArgumentParser) -> None:
+    """--steps and --trajectory of the decoder."""
+    parser.add_argument(
+        "--steps",
+        type=whole(1, 50, "a whole number in 1..50"),
+        metavar="N",
+        help="denoising steps, 1..50: few are faithful, more look more natural "
+        "(default: the model's own choice)",
+    )
+    parser.add_argument(
+        "--trajectory",
+        choices=("proportional", "synchronous"),
+        default="proportional",
+        help="how the steps are shared out between regions (default: %(default)s)",
+    )
+
+
+def add_rate_options(parser: argparse.ArgumentParser) -> None:
+    """--quality, --bpp and --bytes, which exclude one another."""
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--quality",
+        type=number(0, 100, "a number in 0..100"),
+        metavar="Q",
+        help="quality in 0..100 (default: 50)",
+    )
+    group.add_argument(
+        "--bpp",
+        type=above_zero("a number of bits per pixel above 0"),
+        metavar="R",
+        help="largest size of the file in bits per pixel",
+    )
+    group.add_argument(
+        "--bytes",
+        type=whole(1, None, "a whole number of bytes above 0"),
+        metavar="N",
+        dest="size_bytes",
+        help="largest size of the file in bytes",
+    )
+
+
+def add_region_options(parser: argparse.ArgumentParser) -> None:
+    """Where the bits should go: --roi, --roi-id, --box, --gaze, --saliency, --roi-strength."""
+    group = parser.add_argument_group("region of interest (several are joined by their maximum)")
+    group.add_argument("--roi", metavar="MASK", help="mask picture: bright is important")
+    group.add_argument(
+        "--roi-id",
+        type=whole(0, None, "a whole number of at least 0"),
+        metavar="K",
+        help="use pixels of value K of the mask (a picture of labels)",
+    )
+    group.add_argument(
+        "--box",
+        type=box,
+        action="append",
+        default=[],
+        metavar="X0,Y0,X1,Y1",
+        dest="boxes",
+        help="box in pixels, the last corner outside it (repeatable)",
+    )
+    group.add_argument("--gaze", type=point, metavar="X,Y", help="point looked at, in pixels")
+    group.add_argument(
+        "--saliency", action="store_true", help="guess what stands out in the picture"
+    )
+    group.add_argument(
+        "--roi-strength",
+        type=number(0, 1, "a number in 0..1"),
+        metavar="S",
+        help="0: no difference, 1: the whole difference (default: 1)",
+    )

@@ -1,0 +1,63 @@
+"""`rcodec freeze`: a training run or weights folder becomes a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.errors import UsageError
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "freeze",
+        help="make a bundle of a training run",
+        description="Freezes a checkpoint or weights into a bundle that encode and decode load.",
+    )
+    parser.add_argument("source", metavar="RUN", help="folder of a training run, or of weights")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser)
+    parser.set_defaults(run=run, uses_jax=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    if not Path(args.source).is_dir():
+        raise UsageError(
+            f"{args.source}: expected the folder of a run or of weights, "
+            f"got {'a file' if Path(args.source).exists() else 'nothing there'}"
+        )
+    folder = files.check_folder(args.out, force=args.force)
+    if folder.exists() and folder.samefile(args.source):
+        raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
+
+    from rcodec_jax.codec import freezing
+
+    start = time.perf_counter()
+    freezing.freeze(args.source, args.out)
+    sizes = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    figures = {
+        "source": args.source,
+        "bundle": args.out,
+        "files": sizes,
+        "bytes": sum(sizes.values()),
+        "seconds": time.perf_counter() - start,
+    }
+    output.report(
+        figures,
+        f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {len(sizes)} files, "
+        f"{figures['seconds']:.1f} s",
+        as_json=args.json,
+        stream=sys.stdout,
+    )
+    return 0

@@ -1,0 +1,136 @@
+"""`rcodec info`: what is in a file and where its bits went. Imports no JAX."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rcodec_jax.bitstream import Container
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "info",
+        help="show what is in a file",
+        description="Shows the header of a file, its sections in bytes and where the bits went.",
+    )
+    parser.add_argument("input", metavar="FILE", help="file to read, - for standard input")
+    parser.add_argument(
+        "--bits-map",
+        metavar="PNG",
+        help="draw where the bits went as a heat map, - for standard output",
+    )
+    arguments.add_model_option(parser)
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser, jax=False)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    if args.bits_map:
+        if args.bits_map != files.PIPE and not args.bits_map.lower().endswith(".png"):
+            raise UsageError(
+                f"--bits-map: expected a path that ends in .png, got {args.bits_map!r}"
+            )
+        files.check_output(args.bits_map, force=args.force, inputs=(args.input,))
+    data = files.read_input(args.input, expected="an rcodec file")
+
+    from rcodec_jax.bitstream import read_container
+
+    container = read_container(data)
+    figures = {"input": args.input, **_describe(container, len(data))}
+    if args.bits_map:
+        figures["bits"] = _draw_bits(data, container, args)
+    piped = args.bits_map == files.PIPE
+    output.report(
+        figures, _in_words(figures), as_json=args.json, stream=sys.stderr if piped else sys.stdout
+    )
+    return 0
+
+
+def bits_of(data: bytes, model: str | None) -> np.ndarray:
+    """Ideal bits of each latent cell of a file, read back from the file alone.
+
+    Args:
+      data: the whole file.
+      model: bundle folder, None to find the integer part by the digest in the file.
+
+    Returns:
+      float64 [h,w], hyper-latents' bits shared by the cells they cover.
+    """
+    from rcodec_jax.cli.heatmap import cell_bits
+    from rcodec_jax.codec.symbols import find_integer_part, read_symbols
+
+    part = find_integer_part(data, model)
+    _, levels, symbols = read_symbols(data, part)
+    bits_z, bits_y = part.bits(
+        symbols.z, symbols.j, levels.nodes, levels.level_map, prior=symbols.prior
+    )
+    return cell_bits(bits_z, bits_y, part.hyper_stride)
+
+
+def _draw_bits(data: bytes, container: Container, args: argparse.Namespace) -> dict[str, float]:
+    from rcodec_jax.cli import heatmap
+    from rcodec_jax.data.images import write_image
+
+    bits = bits_of(data, args.model)
+    header = container.header
+    buffer = io.BytesIO()
+    write_image(buffer, heatmap.draw(bits, header.height_px, header.width_px), format="PNG")
+    files.write_output(args.bits_map, buffer.getvalue())
+    return {
+        "sum": float(bits.sum()),
+        "cell_min": float(bits.min()),
+        "cell_mean": float(bits.mean()),
+        "cell_max": float(bits.max()),
+    }
+
+
+def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
+    """What the header says, as plain data."""
+    from rcodec_jax.levels import level_nodes
+
+    header = container.header
+    nodes = level_nodes(header.n_lo, header.n_hi, header.level_count)
+    return {
+        "bytes": size_bytes,
+        "bpp": size_bytes * 8 / (header.width_px * header.height_px),
+        "width_px": header.width_px,
+        "height_px": header.height_px,
+        "nodes": nodes.tolist(),
+        "integer_digest": bytes(header.integer_digest).hex(),
+        "float_digest": bytes(header.float_digest).hex(),
+        "sections": dict(container.sections),
+    }
+
+
+def _in_words(figures: dict[str, Any]) -> str:
+    nodes = figures["nodes"]
+    spread = str(nodes[0]) if len(nodes) == 1 else f"{nodes[0]}..{nodes[-1]}"
+    lines = [
+        f"{figures['input']}: {figures['width_px']}x{figures['height_px']}, "
+        f"{figures['bytes']} bytes, {figures['bpp']:.4f} bpp",
+        f"levels: {len(nodes)}, nodes {spread} (0 is the finest, 1023 the coarsest)",
+        f"model: integers {figures['integer_digest']}, networks {figures['float_digest']}",
+        output.table(
+            ("section", "bytes"), [(name, str(size)) for name, size in figures["sections"].items()]
+        ),
+    ]
+    if "bits" in figures:
+        bits = figures["bits"]
+        lines.append(
+            f"bits per cell of 8x8 px: {bits['cell_min']:.2f} least, {bits['cell_mean']:.2f} mean, "
+            f"{bits['cell_max']:.2f} most"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,138 @@
+"""The command `rcodec`: finds the subcommand, runs it, turns errors into one line and a code.
+
+Exit codes: 0 done, 2 bad input, 130 interrupted, 141 the reader of a pipe went away, 1 a fault in
+rcodec itself (with a traceback, because that one should be reported).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from typing import TextIO
+
+from rcodec_jax.cli import environment, output
+from rcodec_jax.cli.arguments import Parser
+from rcodec_jax.cli.files import describe
+from rcodec_jax.errors import RcodecError
+
+COMMANDS = ("encode", "decode", "info", "train", "freeze", "eval", "bench", "demo")
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(f"rcodec {version()}")
+        parser.exit()
+
+
+def version() -> str:
+    """Version of the installed package."""
+    import rcodec_jax
+
+    return str(getattr(rcodec_jax, "__version__", "unknown"))
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the command with all subcommands; imports nothing heavy."""
+    parser = Parser(
+        prog="rcodec",
+        description="A region-adaptive generative image codec.",
+        epilog="'rcodec COMMAND --help' explains one command.",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    subparsers = parser.add_subparsers(
+        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
+    )
+    for name in COMMANDS:
+        importlib.import_module(f"rcodec_jax.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      argv: its arguments without the program's name; None for those of the process.
+
+    Returns:
+      The exit code.
+    """
+    try:
+        args = build_parser().parse_args(argv)
+        environment.prepare(
+            threads=args.threads,
+            device=getattr(args, "device", None),
+            cpu_devices=getattr(args, "devices", None),
+            uses_jax=getattr(args, "uses_jax", False),
+            trains=getattr(args, "trains", False),
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", UserWarning)
+            warnings.showwarning = _show_warning
+            code = int(args.run(args) or 0)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Python would complain again when it flushes standard output at exit.
+        _silence_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        print("rcodec: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except RcodecError as error:
+        output.message("error", str(error))
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        output.message("error", f"{name}{describe(error)}")
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("rcodec_jax"):
+            raise
+        output.message(
+            "error",
+            f"this command needs the package {error.name!r}: expected it to "
+            "be installed, got nothing (see the extras in the README)",
+        )
+    except RuntimeError as error:
+        if not _is_device_error(error):
+            raise
+        output.message("error", f"no such device here: {str(error).splitlines()[0]}")
+    return BAD_INPUT
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Stands in for `warnings.showwarning`: one line without the place in the code."""
+    output.message("warning", str(message))
+
+
+def _is_device_error(error: RuntimeError) -> bool:
+    """Whether JAX could not start the kind of device that was asked for."""
+    text = str(error)
+    return "Unable to initialize backend" in text or "Unknown backend" in text
+
+
+def _silence_stdout() -> None:
+    # No real descriptor stands behind it in some embeddings, and then there is nothing to do.
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main())
