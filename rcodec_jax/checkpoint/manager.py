@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from etils.epath import Path as EPath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rcodec_jax.errors import RcodecError, UsageError
@@ -205,9 +207,9 @@ class Checkpoints:
             for key in keys
         }
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
             return reader.restore(
-                self._state_path(step),
+                EPath(self._state_path(step)),
                 args=ocp.args.PyTreeRestore(target, restore_args=as_numpy, partial_restore=True),
             )
 
@@ -246,8 +248,8 @@ class Checkpoints:
 
     def _saved_tree(self, step: int) -> Any:
         """Shapes and dtypes of a saved state, as nested dictionaries."""
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.metadata(self._state_path(step)).item_metadata.tree
+        with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
+            return reader.metadata(EPath(self._state_path(step))).tree
 
     def _check_fit(self, step: int, target: Any) -> None:
         # Left to itself, orbax casts other dtypes without a word.
