@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image
 
+from rcodec_jax.data.colour import DECODER_ERRORS, raw_mode, to_srgb
 from rcodec_jax.data.files import atomic_write
 from rcodec_jax.errors import UsageError
 
@@ -39,11 +39,6 @@ _SAVE_OPTIONS: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 95, "subsampling": 0, "optimize": True},
     "WEBP": {"lossless": True},
 }
-# What Pillow's decoders raise on damaged files (beside OSError, which UnidentifiedImageError is).
-_DECODER_ERRORS = (
-    OSError, SyntaxError, ValueError, TypeError, KeyError, IndexError, EOFError, OverflowError,
-    ZeroDivisionError, AttributeError, NotImplementedError, AssertionError, struct.error,
-)  # fmt: skip
 # Pillow's own limit is a module global; it is lifted under this lock while a header is read, since
 # the limits of this module are checked right after and before any pixel is decoded.
 _OPEN_LOCK = threading.Lock()
@@ -79,13 +74,72 @@ def read_image(
     notes: list[str] = []
     with image:
         try:
+            layout = raw_mode(image)
             image.load()
-            pixels = _to_srgb(image, notes)
+            pixels = to_srgb(image, layout, notes)
         except MemoryError as error:
             raise UsageError(f"{name}: not enough memory for {_size(image)} pixels") from error
-        except _DECODER_ERRORS as error:
+        except DECODER_ERRORS as error:
             raise UsageError(f"{name}: damaged {image.format or 'image'}: {error}") from error
     return Picture(pixels, tuple(notes))
+
+
+def read_mask(source: ImageInput, shape: tuple[int, int], roi_id: int | None = None) -> np.ndarray:
+    """Reads a mask picture as importance.
+
+    Grey values count: a mask whose largest value is 1 is binary, others are divided by the full
+    range (255, or 65535 at 16 bits). With `roi_id` the values are labels instead (for a palette
+    picture the indices), and the pixels of that label are 1.
+
+    Args:
+      source: path, encoded bytes, or an open binary file.
+      shape: (height, width) of the picture it belongs to, upright.
+      roi_id: label to pick, or None.
+
+    Returns:
+      float32 [H, W] in 0..1.
+
+    Raises:
+      UsageError: not an image, another size, or no pixel with that label.
+    """
+    image, name = open_image(source)
+    with image:
+        width, height = image.size
+        if (height, width) != tuple(shape):
+            raise UsageError(
+                f"{name}: expected a mask of {shape[1]}x{shape[0]} pixels like the image, "
+                f"got {width}x{height}"
+            )
+        try:
+            values = _mask_values(image, as_labels=roi_id is not None)
+        except DECODER_ERRORS as error:
+            raise UsageError(f"{name}: damaged {image.format or 'image'}: {error}") from error
+    if roi_id is not None:
+        mask = values == roi_id
+        if not mask.any():
+            labels = np.unique(values)
+            present = " ".join(str(label) for label in labels[:16]) + " ..." * (len(labels) > 16)
+            raise UsageError(f"{name}: expected a label out of {present}, got {roi_id}")
+        return mask.astype(np.float32)
+    if values.max() <= 1:
+        return values.astype(np.float32)
+    full = 255 if values.dtype == np.uint8 else 65535
+    return np.clip(values.astype(np.float32) / full, 0, 1)
+
+
+def _mask_values(image: Image.Image, *, as_labels: bool) -> np.ndarray:
+    """Grey values or labels: uint8 or a wider integer [H, W]."""
+    image.load()
+    if image.mode == "F":
+        raise ValueError("floating point samples are not supported")
+    if image.mode == "1":
+        return np.asarray(image).astype(np.uint8)
+    if image.mode in ("L", "P") and (as_labels or image.mode == "L"):
+        return np.asarray(image)
+    if image.mode.startswith("I"):
+        return np.asarray(image).astype(np.int64)
+    # By way of RGB: this drops alpha and applies palettes.
+    return np.asarray(image.convert("RGB").convert("L"))
 
 
 def write_image(
@@ -112,8 +166,8 @@ def write_image(
         )
     if pixels.size == 0:
         raise UsageError(f"expected at least one pixel, got shape {list(pixels.shape)}")
-    is_path = isinstance(target, str | os.PathLike)
-    chosen = image_format(Path(target) if is_path else None, format)
+    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    chosen = image_format(path, format)
     buffer = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(pixels)).save(
@@ -122,7 +176,7 @@ def write_image(
     except (OSError, ValueError) as error:
         height, width = pixels.shape[:2]
         raise UsageError(f"{chosen} cannot hold {width}x{height} pixels: {error}") from error
-    if is_path:
+    if isinstance(target, str | os.PathLike):
         atomic_write(target, buffer.getvalue())
     else:
         target.write(buffer.getvalue())
@@ -183,7 +237,7 @@ def open_image(
         raise UsageError(f"{name}: expected an image file, got a folder") from error
     except PermissionError as error:
         raise UsageError(f"{name}: permission denied") from error
-    except _DECODER_ERRORS as error:
+    except DECODER_ERRORS as error:
         raise UsageError(
             f"{name}: not an image that can be read (expected PNG, JPEG, WebP, TIFF, BMP, ...)"
         ) from error
@@ -195,99 +249,6 @@ def open_image(
             f"got {width}x{height}"
         )
     return image, name
-
-
-def _to_srgb(image: Image.Image, notes: list[str]) -> np.ndarray:
-    """uint8 [H, W, 3] of a loaded image; adds to the notes what was lost."""
-    _note_frames(image, notes)
-    profile = image.info.get("icc_profile")
-    has_alpha = image.has_transparency_data
-    if "16" in _raw_mode(image) or image.mode.startswith("I"):
-        notes.append("16 bits a channel were reduced to 8")
-    upright = _upright(image)
-    if upright.mode == "F":
-        raise ValueError("floating point pixels are not supported")
-    if upright.mode.startswith("I"):
-        upright = Image.fromarray(_reduce_16_bit(np.asarray(upright)))
-    if has_alpha:
-        notes.append("the alpha channel was dropped")
-    colour = _without_alpha(upright)
-    rgb = _apply_profile(colour, profile, notes)
-    return np.array(rgb, dtype=np.uint8)
-
-
-def _note_frames(image: Image.Image, notes: list[str]) -> None:
-    # MPO is what phones write: one photo, then previews or depth, not an animation.
-    if image.format != "MPO" and getattr(image, "is_animated", False):
-        notes.append(f"only the first of {getattr(image, 'n_frames', 'several')} frames was read")
-
-
-def _raw_mode(image: Image.Image) -> str:
-    """Sample layout in the file, which tells 16-bit colour that Pillow hands out as 8."""
-    layouts = getattr(image, "rcodec_tile", None) or image.tile
-    return " ".join(str(layout[-1]) for layout in layouts)
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DECODER_ERRORS:  # unreadable EXIF: the picture itself is fine
-        return image
-
-
-def _reduce_16_bit(values: np.ndarray) -> np.ndarray:
-    """Integers 0..65535 to uint8, rounded to nearest."""
-    wide = np.clip(values.astype(np.int64), 0, 65535)
-    return ((wide * 255 + 32767) // 65535).astype(np.uint8)
-
-
-def _without_alpha(image: Image.Image) -> Image.Image:
-    """The image as L, RGB, CMYK or LAB: modes that a colour profile can apply to."""
-    if image.mode in ("L", "RGB", "CMYK", "LAB"):
-        return image
-    if image.mode in ("1", "LA", "La"):
-        return image.convert("LA").convert("L") if image.mode == "La" else image.convert("L")
-    if image.mode in ("P", "PA", "RGBa"):
-        # By way of RGBA: a palette may carry its own transparency.
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
-
-
-def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """Converts to sRGB by the embedded profile, or plainly where there is none."""
-    if image.mode == "LAB":
-        lab = ImageCms.createProfile("LAB")
-        return _cms(image, ImageCms.ImageCmsProfile(lab)) or image.convert("RGB")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            description = ImageCms.getProfileDescription(source).strip()
-        except (ImageCms.PyCMSError, *_DECODER_ERRORS):
-            source, description = None, ""
-        if source is not None and image.mode == "RGB" and description.startswith("sRGB"):
-            return image
-        converted = None if source is None else _cms(image, source)
-        if converted is None:
-            notes.append("the embedded colour profile is unusable and was ignored")
-        else:
-            notes.append(f"converted to sRGB from the profile {description or 'without a name'!r}")
-            return converted
-    return image.convert("RGB")
-
-
-def _cms(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image | None:
-    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    try:
-        return ImageCms.profileToProfile(
-            image,
-            source,
-            target,
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except (ImageCms.PyCMSError, *_DECODER_ERRORS):
-        return None
 
 
 def _size(image: Image.Image) -> str:

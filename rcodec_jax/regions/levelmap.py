@@ -80,13 +80,14 @@ def check_importance(importance: np.ndarray) -> None:
 
 
 def build_level_map(
-    cell_importance: np.ndarray,
+    cell_importance: np.ndarray | None,
     *,
     base: int,
     strength: float,
     span: float,
     node_range: tuple[int, int] = (0, NODE_COUNT - 1),
     levels: int = MAX_LEVELS,
+    shape: tuple[int, int] | None = None,
 ) -> LevelMap:
     """Levels from importance: node = clip(base + round(strength * span * (1 - a))), quantised.
 
@@ -95,12 +96,13 @@ def build_level_map(
     Never less important means never a lower node.
 
     Args:
-      cell_importance: float [h, w] in 0..1.
+      cell_importance: float [h, w] in 0..1; None means 1 everywhere.
       base: node where the importance is 1.
       strength: 0..1; 0 ignores the importance.
       span: nodes between importance 1 and 0 at full strength.
       node_range: lowest and highest node that the model was trained for.
       levels: most levels, 1..16.
+      shape: cells (h, w), needed where `cell_importance` is None.
 
     Raises:
       UsageError: an argument outside its range.
@@ -112,6 +114,10 @@ def build_level_map(
         raise UsageError(f"expected a strength in 0..1, got {strength}")
     if span < 0:
         raise UsageError(f"expected a span of at least 0 nodes, got {span}")
+    if cell_importance is None:
+        if shape is None:
+            raise UsageError("expected cell_importance, or the shape of a uniform map")
+        return uniform_level_map(*shape, node=min(max(base, low), high))
     importance = np.asarray(cell_importance, np.float64)
     check_importance(importance)
     offset = np.floor(strength * span * (1.0 - importance) + 0.5)

@@ -47,9 +47,7 @@ class MapSampler:
         if not 1 <= self.max_levels <= MAX_LEVELS:
             raise UsageError(f"expected 1..{MAX_LEVELS} levels, got {self.max_levels}")
 
-    def __call__(
-        self, rng: np.random.Generator, h: int, w: int
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, rng: np.random.Generator, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws a map of h x w cells.
 
         Returns:

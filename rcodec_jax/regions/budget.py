@@ -1,0 +1,160 @@
+"""Finding the base node that meets a size: the rate budget."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rcodec_jax.errors import UsageError
+
+_FIRST_SLOPE = -0.008
+"""Change of log size a node before two sizes are known: a node is about 1 % of rate."""
+
+_SLOPES = (-0.05, -0.0005)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The outcome of a budget search.
+
+    Attributes:
+      base: the chosen node.
+      size: its size, never above the target.
+      probes: number of sizes computed.
+      at_best: the lowest node already fits, so the target was above the reachable range.
+    """
+
+    base: int
+    size: float
+    probes: int
+    at_best: bool = False
+
+
+def fit_base(
+    size_of: Callable[[int], float],
+    target_bytes: float,
+    node_range: tuple[int, int],
+    max_probes: int = 8,
+    *,
+    guess: int | None = None,
+    tolerance: float = 0.0,
+) -> Fit:
+    """The node with the largest size not above the target.
+
+    Sizes fall with the node, nearly exponentially, so the search interpolates the logarithm of
+    the size (regula falsi, Illinois variant) between the nearest node that is too big and the
+    nearest that fits, and ends when these are neighbours or the probes are used up.
+
+    Args:
+      size_of: size of a node in bytes (any real number above 0); must not rise with the node.
+      target_bytes: the most that the size may be.
+      node_range: lowest and highest node allowed.
+      max_probes: most calls of `size_of`, at least 3.
+      guess: node to try first; the middle of the range by default.
+      tolerance: a size of at least (1 - tolerance) * target is good enough to stop at.
+
+    Returns:
+      The fit; `size_of` was called for its base.
+
+    Raises:
+      UsageError: the target is not positive, or below the size at the highest node.
+    """
+    low, high = node_range
+    if not low <= high:
+        raise UsageError(f"expected a node range, got {low}..{high}")
+    if max_probes < 3:
+        raise UsageError(f"expected at least 3 probes, got {max_probes}")
+    if not (target_bytes > 0 and math.isfinite(target_bytes)):
+        raise UsageError(f"expected a target of more than 0 bytes, got {target_bytes:g}")
+    search = _Search(size_of, float(target_bytes), low, high)
+    node = (low + high) // 2 if guess is None else min(max(guess, low), high)
+    while True:
+        size = search.probe(node)
+        good_enough = (1 - tolerance) * target_bytes <= size <= target_bytes
+        if good_enough or search.gap() <= 1 or search.probes >= max_probes:
+            break
+        node = search.next_node(max_probes - search.probes)
+    if search.fits > high:
+        # Nothing fits. The last probe is always left for the highest node, so it was tried.
+        smallest, largest = search.sizes[high], max(search.sizes.values())
+        if low not in search.sizes and search.probes < max_probes:
+            largest = search.probe(low)
+        raise UsageError(
+            f"expected a size within the reachable {math.ceil(smallest)} to "
+            f"{math.ceil(largest)} bytes of this image, got {target_bytes:g}"
+        )
+    size = search.sizes[search.fits]
+    return Fit(search.fits, size, search.probes, at_best=search.fits == low)
+
+
+class _Search:
+    """Sizes known so far, and the bracket: `above` is too big (or low - 1), `fits` is not."""
+
+    def __init__(self, size_of: Callable[[int], float], target: float, low: int, high: int) -> None:
+        self._size_of = size_of
+        self._target = target
+        self._low, self._high = low, high
+        self.above, self.fits = low - 1, high + 1
+        self.sizes: dict[int, float] = {}
+        self._same_side = 0
+        self._last_was_above: bool | None = None
+
+    @property
+    def probes(self) -> int:
+        return len(self.sizes)
+
+    def probe(self, node: int) -> float:
+        size = float(self._size_of(node))
+        self.sizes[node] = size
+        is_above = size > self._target
+        if is_above:
+            self.above = max(self.above, node)
+        else:
+            self.fits = min(self.fits, node)
+        self._same_side = self._same_side + 1 if is_above == self._last_was_above else 1
+        self._last_was_above = is_above
+        return size
+
+    def gap(self) -> int:
+        return self.fits - self.above
+
+    def next_node(self, probes_left: int) -> int:
+        if self.fits > self._high:
+            # Nothing fits yet: go up, and never run out of probes before the end was tried.
+            wanted = self._extrapolate(self.above, 1)
+            node = self._high if probes_left <= 2 or self._same_side >= 3 else wanted
+        elif self.above < self._low:
+            wanted = self._extrapolate(self.fits, -1)
+            node = self._low if probes_left <= 2 or self._same_side >= 3 else wanted
+        elif self._same_side >= 4:
+            node = (self.above + self.fits) // 2
+        else:
+            node = self._interpolate()
+        return min(max(node, self.above + 1), self.fits - 1)
+
+    def _gain(self, node: int) -> float:
+        """Log of size over target: positive where the node is too big a file."""
+        return math.log(max(self.sizes[node], 1e-9) / self._target)
+
+    def _extrapolate(self, node: int, direction: int) -> int:
+        """Beyond the last node by the last slope, and a little further to close the bracket."""
+        others = [other for other in self.sizes if other != node]
+        slope = _FIRST_SLOPE
+        if others:
+            other = min(others, key=lambda known: abs(known - node))
+            slope = (self._gain(node) - self._gain(other)) / (node - other)
+        slope = min(max(slope, _SLOPES[0]), _SLOPES[1])
+        step = abs(self._gain(node) / slope)
+        return node + direction * (math.ceil(step * 1.1) + 1)
+
+    def _interpolate(self) -> int:
+        above, fits = self._gain(self.above), self._gain(self.fits)
+        if self._same_side >= 2:
+            # One end has stayed: halving its weight pulls the next node to its side (Illinois).
+            if self._last_was_above:
+                fits /= 2 ** (self._same_side - 1)
+            else:
+                above /= 2 ** (self._same_side - 1)
+        share = above / (above - fits) if above > fits else 0.5
+        return self.above + max(1, math.floor(share * (self.fits - self.above) + 0.5))
