@@ -55,26 +55,24 @@ def above_zero(meaning: str) -> Callable[[str], float]:
     return number(math.ulp(0.0), 1e9, meaning)
 
 
-def box(text: str) -> tuple[int, int, int, int]:
+def box(text: str) -> tuple[float, ...]:
     """`x0,y0,x1,y1` in pixels: a corner inside the box and the opposite one just outside it."""
-    try:
-        x0, y0, x1, y1 = (int(part) for part in text.split(","))
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"expected x0,y0,x1,y1 (four whole numbers of pixels), got {text!r}"
-        ) from None
-    return x0, y0, x1, y1
+    return _coordinates(text, "x0,y0,x1,y1 (four numbers of pixels)", count=4)
 
 
-def point(text: str) -> tuple[float, float]:
+def point(text: str) -> tuple[float, ...]:
     """`x,y` in pixels."""
+    return _coordinates(text, "x,y (two numbers of pixels)", count=2)
+
+
+def _coordinates(text: str, meaning: str, *, count: int) -> tuple[float, ...]:
     try:
-        x, y = (float(part) for part in text.split(","))
+        values = tuple(float(part) for part in text.split(","))
     except ValueError:
-        x = y = math.nan
-    if not (math.isfinite(x) and math.isfinite(y)):
-        raise argparse.ArgumentTypeError(f"expected x,y (two numbers of pixels), got {text!r}")
-    return x, y
+        values = ()
+    if len(values) != count or not all(map(math.isfinite, values)):
+        raise argparse.ArgumentTypeError(f"expected {meaning}, got {text!r}")
+    return values
 
 
 def rates(text: str) -> tuple[float, ...]:

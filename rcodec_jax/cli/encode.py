@@ -86,8 +86,6 @@ def importance_of(args: argparse.Namespace, pixels: np.ndarray) -> np.ndarray | 
     """
     if not _has_region(args):
         return None
-    import numpy as np
-
     from rcodec_jax.data.images import read_mask
     from rcodec_jax.regions import importance
 
@@ -101,7 +99,7 @@ def importance_of(args: argparse.Namespace, pixels: np.ndarray) -> np.ndarray | 
         sources.append(importance.from_gaze(*args.gaze, height, width))
     if args.saliency:
         sources.append(importance.saliency(pixels))
-    return np.maximum.reduce(sources)
+    return importance.combine(*sources)
 
 
 def _has_region(args: argparse.Namespace) -> bool:

@@ -68,19 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code.
     """
     try:
-        args = build_parser().parse_args(argv)
-        environment.prepare(
-            threads=args.threads,
-            device=getattr(args, "device", None),
-            cpu_devices=getattr(args, "devices", None),
-            uses_jax=getattr(args, "uses_jax", False),
-            trains=getattr(args, "trains", False),
-        )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("default", UserWarning)
-            warnings.showwarning = _show_warning
-            code = int(args.run(args) or 0)
+        code = _run(argv)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
@@ -108,6 +96,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         output.message("error", f"no such device here: {str(error).splitlines()[0]}")
     return BAD_INPUT
+
+
+def _run(argv: Sequence[str] | None) -> int:
+    try:
+        args = build_parser().parse_args(argv)
+    except SystemExit as done:  # --help and --version
+        return int(done.code or 0)
+    environment.prepare(
+        threads=args.threads,
+        device=getattr(args, "device", None),
+        cpu_devices=getattr(args, "devices", None),
+        uses_jax=getattr(args, "uses_jax", False),
+        trains=getattr(args, "trains", False),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("default", UserWarning)
+        warnings.showwarning = _show_warning
+        return int(args.run(args) or 0)
 
 
 def _show_warning(

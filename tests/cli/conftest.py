@@ -1,0 +1,85 @@
+"""A codec that keeps the picture as it is, to test the command around it."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import rcodec_jax
+from rcodec_jax.errors import UnsupportedVersionError
+
+MAGIC = b"FAKE"
+
+
+@dataclasses.dataclass
+class FakeEncoded:
+    data: bytes
+    bpp: float
+    base_node: int = 7
+    notes: tuple[str, ...] = ("a note",)
+
+
+@dataclasses.dataclass
+class FakeCodec:
+    """Records how it was loaded and called."""
+
+    model: str | None = None
+    calls: list[dict] = dataclasses.field(default_factory=list)
+
+    def encode_detailed(self, image, importance=None, **options) -> FakeEncoded:
+        self.calls.append({"image": image, "importance": importance, **options})
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "PNG")
+        data = MAGIC + buffer.getvalue()
+        return FakeEncoded(data, len(data) * 8 / image[..., 0].size)
+
+    def encode(self, image, importance=None, **options) -> bytes:
+        return self.encode_detailed(image, importance, **options).data
+
+    def decode(self, data, steps=None, trajectory="proportional") -> np.ndarray:
+        self.calls.append({"steps": steps, "trajectory": trajectory})
+        if not data.startswith(MAGIC):
+            raise UnsupportedVersionError("expected an rcodec file,\ngot another", offset=0)
+        return np.asarray(Image.open(io.BytesIO(data[len(MAGIC) :])))
+
+
+@pytest.fixture
+def codec(monkeypatch, tmp_path) -> FakeCodec:
+    """The codec that the command will load; caches go to a temporary folder."""
+    fake = FakeCodec()
+
+    def load(model=None) -> FakeCodec:
+        fake.model = model
+        return fake
+
+    monkeypatch.setitem(rcodec_jax.__dict__, "load", load)
+    return fake
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch, tmp_path):
+    """The command changes the environment; the tests after it must not see that."""
+    before = dict(os.environ)
+    monkeypatch.setenv("RCODEC_CACHE_DIR", str(tmp_path / "cache"))
+    yield
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    """A picture, uint8 [37,50,3]."""
+    return np.random.default_rng(0).integers(0, 256, (37, 50, 3), np.uint8)
+
+
+@pytest.fixture
+def photo(tmp_path, pixels) -> str:
+    """The picture as a file."""
+    path = str(tmp_path / "photo.png")
+    Image.fromarray(pixels).save(path)
+    return path

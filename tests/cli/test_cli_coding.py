@@ -1,0 +1,187 @@
+"""encode and decode around a codec: options, pipes, overwriting, nothing half written."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+import sys
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcodec_jax.cli import files
+from rcodec_jax.cli.main import main
+from rcodec_jax.errors import RcodecError, UsageError
+
+
+class Pipe(io.TextIOWrapper):
+    """A standard stream that is a pipe."""
+
+    def __init__(self, data: bytes = b"") -> None:
+        self.raw_bytes = io.BytesIO(data)
+        super().__init__(self.raw_bytes, encoding="utf-8")
+
+
+def test_there_and_back(codec, photo, pixels, tmp_path, capsys):
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), "--bpp", "0.2"]) == 0
+    assert main(["decode", str(tmp_path / "p.rdc"), str(tmp_path / "back.png"), "--steps", "4",
+                 "--trajectory", "synchronous"]) == 0  # fmt: skip
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "back.png")), pixels)
+    encode, decode = codec.calls
+    assert (encode["bpp"], encode["quality"], encode["size_bytes"]) == (0.2, None, None)
+    assert encode["importance"] is None and encode["roi_strength"] == 1.0
+    assert (decode["steps"], decode["trajectory"]) == (4, "synchronous")
+    out, err = capsys.readouterr()
+    assert "50x37" in out and err == "rcodec: note: a note\n"
+
+
+@pytest.mark.parametrize(
+    "words, option, value",
+    [
+        (["--quality", "60"], "quality", 60.0),
+        (["--bytes", "900"], "size_bytes", 900),
+        (["--box", "1,2,30,20", "--roi-strength", "0.25"], "roi_strength", 0.25),
+    ],
+)
+def test_options_reach_the_codec(codec, photo, tmp_path, words, option, value):
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 0
+    assert codec.calls[0][option] == value
+
+
+def test_model_is_passed_on(codec, photo, tmp_path):
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), "--model", "bundle"]) == 0
+    assert codec.model == "bundle"
+
+
+def test_boxes_join(codec, photo, tmp_path):
+    words = ["--box", "0,0,10,5", "--box", "40,30,50,37"]
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 0
+    expected = np.zeros((37, 50), np.float32)
+    expected[:5, :10] = expected[30:, 40:] = 1
+    np.testing.assert_array_equal(codec.calls[0]["importance"], expected)
+
+
+@pytest.mark.parametrize("words", [["--gaze", "10,20"], ["--saliency"]])
+def test_other_regions_give_a_map(codec, photo, tmp_path, words):
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 0
+    importance = codec.calls[0]["importance"]
+    assert importance.shape == (37, 50)
+    assert importance.min() >= 0 and importance.max() <= 1
+
+
+def test_mask_and_one_of_its_labels(codec, photo, tmp_path):
+    labels = np.zeros((37, 50), np.uint8)
+    labels[:10], labels[20:] = 1, 2
+    mask = str(tmp_path / "mask.png")
+    Image.fromarray(labels).save(mask)
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), "--roi", mask, "--roi-id", "2"]) == 0
+    np.testing.assert_array_equal(codec.calls[0]["importance"], labels == 2)
+
+
+def test_json_figures(codec, photo, tmp_path, capsys):
+    target = tmp_path / "p.rdc"
+    assert main(["encode", photo, str(target), "--json"]) == 0
+    out, err = capsys.readouterr()
+    figures = json.loads(out)
+    assert err == ""
+    assert figures["bytes"] == target.stat().st_size
+    assert figures["bpp"] == pytest.approx(figures["bytes"] * 8 / (37 * 50))
+    assert figures["notes"] == ["a note"]
+    assert main(["decode", str(target), str(tmp_path / "b.png"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["width_px"] == 50
+
+
+def test_pipes_carry_bytes_alone(codec, photo, pixels, tmp_path, monkeypatch):
+    with open(photo, "rb") as stream:
+        monkeypatch.setattr(sys, "stdin", Pipe(stream.read()))
+    encoded = Pipe()
+    monkeypatch.setattr(sys, "stdout", encoded)
+    assert main(["encode", "-", "-"]) == 0
+    monkeypatch.setattr(sys, "stdin", Pipe(encoded.raw_bytes.getvalue()))
+    decoded = Pipe()
+    monkeypatch.setattr(sys, "stdout", decoded)
+    assert main(["decode", "-", "-"]) == 0
+    back = Image.open(io.BytesIO(decoded.raw_bytes.getvalue()))
+    assert back.format == "PNG"
+    np.testing.assert_array_equal(np.asarray(back), pixels)
+
+
+def test_overwriting_needs_force(codec, photo, tmp_path, capsys):
+    target = tmp_path / "p.rdc"
+    target.write_bytes(b"precious")
+    assert main(["encode", photo, str(target)]) == 2
+    assert target.read_bytes() == b"precious"
+    assert "--force" in capsys.readouterr().err
+    assert main(["encode", photo, str(target), "--force"]) == 0
+    assert target.read_bytes() != b"precious"
+
+
+def test_input_is_never_overwritten(codec, photo, capsys):
+    assert main(["encode", photo, photo, "--force"]) == 2
+    assert "other than the input" in capsys.readouterr().err
+
+
+def test_failed_work_leaves_nothing(codec, photo, tmp_path, monkeypatch, capsys):
+    def fail(*_, **__):
+        raise RcodecError("below the range:\nexpected at least 10 bytes, got 3")
+
+    monkeypatch.setattr(codec, "encode_detailed", fail)
+    before = sorted(os.listdir(tmp_path))
+    assert main(["encode", photo, str(tmp_path / "p.rdc")]) == 2
+    assert sorted(set(os.listdir(tmp_path)) - {"cache"}) == before
+    assert capsys.readouterr().err == (
+        "rcodec: error: below the range: expected at least 10 bytes, got 3\n"
+    )
+
+
+def test_damaged_file_is_one_line(codec, tmp_path, capsys):
+    (tmp_path / "p.rdc").write_bytes(b"damaged")
+    assert main(["decode", str(tmp_path / "p.rdc"), str(tmp_path / "b.png")]) == 2
+    assert not (tmp_path / "b.png").exists()
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_warnings_take_one_line_each(codec, photo, tmp_path, monkeypatch, capsys):
+    real = codec.encode_detailed
+
+    def warn(*args, **options):
+        warnings.warn("another float part", UserWarning, stacklevel=1)
+        warnings.warn("noise of a library", DeprecationWarning, stacklevel=1)
+        return real(*args, **options)
+
+    monkeypatch.setattr(codec, "encode_detailed", warn)
+    assert main(["encode", photo, str(tmp_path / "p.rdc")]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == "rcodec: warning: another float part"
+
+
+def test_output_permissions_follow_the_users_mask(tmp_path):
+    mask = os.umask(0o027)
+    try:
+        files.write_output(str(tmp_path / "new"), b"x")
+    finally:
+        os.umask(mask)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+
+
+def test_a_device_is_written_without_force():
+    files.check_output(os.devnull, force=False)
+    files.write_output(os.devnull, b"x")
+
+
+@pytest.mark.parametrize("name", ["", "missing/p.rdc"])
+def test_output_that_cannot_be(tmp_path, name):
+    with pytest.raises(UsageError, match="expected"):
+        files.check_output(str(tmp_path / name), force=True)
+
+
+def test_folder_that_holds_something_needs_force(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="--force"):
+        files.check_folder(str(tmp_path), force=False)
+    files.check_folder(str(tmp_path), force=True)
+    with pytest.raises(UsageError, match="got a file"):
+        files.check_folder(str(tmp_path / "file"), force=True)

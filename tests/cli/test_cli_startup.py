@@ -1,0 +1,186 @@
+"""What the command does before it works: light imports, the environment, exit codes."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rcodec_jax.cli import environment
+from rcodec_jax.cli.main import COMMANDS, main
+from rcodec_jax.errors import UsageError
+
+PROBE = """
+import sys
+from rcodec_jax.cli.main import main
+code = main(sys.argv[2:])
+heavy = [name for name in sys.argv[1].split(",") if name in sys.modules]
+sys.exit(f"imported {heavy}" if heavy else code)
+"""
+
+
+def run(*words: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [sys.executable, *words], capture_output=True, text=True, timeout=60, **options
+    )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["encode", "--help"]])
+def test_help_and_version_import_nothing_heavy(words):
+    result = run("-c", PROBE, "jax,numpy,PIL", *words)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith(("usage: rcodec", "rcodec "))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    assert main([name, "--help"]) == 0
+    assert f"usage: rcodec {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["nonsense"],
+        ["encode"],
+        ["encode", "a.png", "b.rdc", "--quality", "101"],
+        ["encode", "a.png", "b.rdc", "--quality", "nan"],
+        ["encode", "a.png", "b.rdc", "--bpp", "0"],
+        ["encode", "a.png", "b.rdc", "--bytes", "1.5"],
+        ["encode", "a.png", "b.rdc", "--bpp", "1", "--bytes", "9"],
+        ["encode", "a.png", "b.rdc", "--box", "1,2,3"],
+        ["encode", "a.png", "b.rdc", "--gaze", "1,inf"],
+        ["encode", "a.png", "b.rdc", "--roi-id", "3"],
+        ["encode", "a.png", "b.rdc", "--roi-strength", "0.5"],
+        ["encode", "a.png", "b.rdc", "--roi", "-"],
+        ["encode", "missing.png", "b.rdc"],
+        ["decode", "missing.rdc", "b.png"],
+        ["decode", "missing.rdc", "b.xyz"],
+        ["decode", "a.rdc", "b.png", "--steps", "51"],
+        ["decode", "a.rdc", "b.png", "--device", "abacus"],
+        ["info", "missing.rdc"],
+        ["info", "a.rdc", "--bits-map", "map.jpg"],
+        ["train", "missing.py", "--data", ".", "--workdir", "run"],
+        ["freeze", "missing", "--out", "bundle"],
+        ["eval", "missing", "--out", "report"],
+        ["eval", ".", "--out", "report", "--rates", ".1,,.2"],
+        ["demo", "--picture", "a.png"],
+        ["bench", "codec", "--repeats", "0"],
+        ["bench"],
+    ],
+)
+def test_bad_input_takes_one_line_and_code_2(words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("rcodec: error: ") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
+
+
+def test_error_says_what_was_expected_and_given(capsys):
+    main(["encode", "a.png", "b.rdc", "--bpp", "many"])
+    assert "--bpp: expected a number of bits per pixel above 0, got 'many'" in (
+        capsys.readouterr().err
+    )
+
+
+def test_interrupt_has_its_code(monkeypatch, capsys):
+    def interrupted(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("rcodec_jax.cli.files.check_output", interrupted)
+    assert main(["encode", "a.png", "b.rdc"]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes of POSIX")
+def test_reader_that_went_away_is_no_error():
+    read, write = os.pipe()
+    os.close(read)
+    result = subprocess.run(
+        [sys.executable, "-m", "rcodec_jax.cli", "--version"],
+        stdout=write, stderr=subprocess.PIPE, text=True, timeout=60,
+    )  # fmt: skip
+    os.close(write)
+    assert result.returncode == 141
+    assert result.stderr == ""
+
+
+def test_threads_reach_every_pool():
+    environ: dict[str, str] = {}
+    environment.prepare(threads=3, environ=environ)
+    assert environ == dict.fromkeys(environment.THREAD_VARIABLES, "3")
+
+
+def test_threads_are_set_before_numpy_is_imported():
+    probe = (
+        "import os, sys\n"
+        "class Spy:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'numpy':\n"
+        "            print('threads', os.environ.get('OPENBLAS_NUM_THREADS'))\n"
+        "sys.meta_path.insert(0, Spy())\n"
+        "from rcodec_jax.cli.main import main\n"
+        "main(['encode', 'missing.png', 'out.rdc', '--threads', '1'])\n"
+    )
+    assert run("-c", probe).stdout.splitlines()[0] == "threads 1"
+
+
+def test_device_names_a_platform():
+    environ: dict[str, str] = {}
+    environment.prepare(device="gpu", environ=environ)
+    assert environ == {"JAX_PLATFORMS": "cuda"}
+    with pytest.raises(UsageError, match="abacus"):
+        environment.set_device("abacus", environ)
+
+
+@pytest.mark.parametrize("platforms, expected", [("cpu", True), ("cuda,cpu", False)])
+def test_training_flag_is_for_the_cpu_alone(platforms, expected):
+    environ = {"JAX_PLATFORMS": platforms, "XLA_FLAGS": "--xla_mine=1"}
+    environment.prepare(trains=True, environ=environ)
+    assert environ["XLA_FLAGS"].startswith("--xla_mine=1")
+    assert (environment.CPU_TRAINING_FLAG in environ["XLA_FLAGS"].split()) is expected
+    again = environ["XLA_FLAGS"]
+    environment.prepare(trains=True, environ=environ)
+    assert environ["XLA_FLAGS"] == again
+
+
+def test_cache_goes_to_the_users_folder(tmp_path):
+    assert environment.cache_folder({"RCODEC_CACHE_DIR": "/a"}).as_posix() == "/a"
+    assert environment.cache_folder({"XDG_CACHE_HOME": "/b"}).as_posix() == "/b/rcodec"
+    assert environment.cache_folder({}).as_posix().endswith("/.cache/rcodec")
+    environ = {"RCODEC_CACHE_DIR": str(tmp_path)}
+    assert environment.set_compilation_cache(environ) == tmp_path / "jax"
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == str(tmp_path / "jax")
+
+
+def test_cache_that_cannot_be_written_is_off(tmp_path):
+    (tmp_path / "file").write_text("")
+    environ = {"RCODEC_CACHE_DIR": str(tmp_path / "file")}
+    assert environment.set_compilation_cache(environ) is None
+    assert "JAX_COMPILATION_CACHE_DIR" not in environ
+
+
+def test_cache_that_the_user_chose_stays():
+    environ = {"JAX_COMPILATION_CACHE_DIR": "/mine", "RCODEC_CACHE_DIR": "/other"}
+    environment.set_compilation_cache(environ)
+    assert environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
+
+
+def test_jax_uses_the_threads_device_and_cache(tmp_path):
+    probe = (
+        "from rcodec_jax.cli import environment\n"
+        "environment.prepare(threads=1, device='cpu', cpu_devices=3, uses_jax=True)\n"
+        "import jax\n"
+        "jax.jit(lambda x: x * 2 + 1)(jax.numpy.ones(7)).block_until_ready()\n"
+        "print(jax.device_count(), jax.devices()[0].platform)\n"
+    )
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("JAX")}
+    environ.pop("XLA_FLAGS", None)
+    result = run("-c", probe, env={**environ, "RCODEC_CACHE_DIR": str(tmp_path)})
+    assert result.stdout.split() == ["3", "cpu"]
+    assert any((tmp_path / "jax").iterdir())
