@@ -136,7 +136,7 @@ class Lpips:
         )
 
     def spatial(self, a: jax.Array, b: jax.Array) -> jax.Array:
-        """Distance by pixel, float32 [N, H, W]: the sum of each layer's map at full size (bilinear).
+        """Distance by pixel [N, H, W]: each layer's map at full size (bilinear), summed.
 
         Its mean over a picture is close to, but not exactly, the plain distance.
         """

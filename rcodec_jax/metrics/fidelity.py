@@ -1,0 +1,127 @@
+"""Pixel fidelity: PSNR, SSIM and MS-SSIM on RGB pictures. Pure, differentiable jnp."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax.errors import UsageError
+
+# Wang, Simoncelli, Bovik, "Multi-scale structural similarity", Asilomar 2003, section 3.2.
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+_WINDOW_TAPS = 11
+_WINDOW_SIGMA_PX = 1.5
+_K1, _K2 = 0.01, 0.03
+# A structure term can be negative (anti-correlated); powers of it are cut here so they stay real.
+_TERM_FLOOR = 1e-8
+
+
+def mse(a: jax.Array, b: jax.Array) -> jax.Array:
+    """Mean squared error of each pair [N]; `a`, `b` [N, H, W, 3] in 0..1."""
+    _check_pair(a, b)
+    return jnp.mean(jnp.square(a - b), axis=(1, 2, 3))
+
+
+def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
+    """PSNR in dB of each pair [N], from the error over all channels; infinite for equal pictures.
+
+    `a`, `b` are [N, H, W, 3] in 0..1.
+    """
+    return -10.0 * jnp.log10(mse(a, b))
+
+
+def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
+    """SSIM of each pair [N]: 11-tap Gaussian of sigma 1.5, whole windows only, mean over RGB.
+
+    `a`, `b` are [N, H, W, 3] in 0..1, sides of at least 11 px (UsageError otherwise).
+    """
+    _check_pair(a, b)
+    _check_side(a, 1)
+    full, _ = _ssim_terms(a, b)
+    return jnp.mean(full, axis=-1)
+
+
+def min_side_px(scales: int) -> int:
+    """Smallest picture side for which `scales` scales have a whole window: 161 px for five."""
+    return (_WINDOW_TAPS - 1) * 2 ** (scales - 1) + 1
+
+
+def ms_ssim(a: jax.Array, b: jax.Array, *, scales: int = 5) -> jax.Array:
+    """MS-SSIM of each pair [N]: product of weighted terms per channel, then mean over RGB.
+
+    Scales are halved by 2x2 means (an odd last row or column is repeated). Fewer than five
+    `scales` use the first weights, renormalised: another figure, not comparable with the usual one.
+
+    Args:
+      a, b: [N, H, W, 3] in 0..1.
+      scales: 1 to 5; every side must be at least `min_side_px(scales)` (UsageError otherwise).
+    """
+    _check_pair(a, b)
+    if not 1 <= scales <= len(MS_SSIM_WEIGHTS):
+        raise UsageError(f"MS-SSIM takes 1 to {len(MS_SSIM_WEIGHTS)} scales, got {scales}")
+    _check_side(a, scales)
+    weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])
+    if scales == len(MS_SSIM_WEIGHTS):
+        weights = np.array(MS_SSIM_WEIGHTS)  # as published: they sum to 1.0001
+    result = jnp.ones((a.shape[0], 3), jnp.float32)
+    for i, weight in enumerate(weights):
+        full, structure = _ssim_terms(a, b)
+        term = full if i == scales - 1 else structure
+        result = result * jnp.maximum(term, _TERM_FLOOR) ** float(weight)
+        if i < scales - 1:
+            a, b = _halve(a), _halve(b)
+    return jnp.mean(result, axis=-1)
+
+
+def _ssim_terms(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean SSIM and mean contrast-structure term, each [N, 3]."""
+    # One blur of the five moments: a fifth of the operations to compile.
+    moments = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
+    mean_a, mean_b, square_a, square_b, product = jnp.split(moments, 5, axis=-1)
+    variance_a = square_a - mean_a * mean_a
+    variance_b = square_b - mean_b * mean_b
+    covariance = product - mean_a * mean_b
+    c1, c2 = _K1**2, _K2**2
+    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
+    luminance = (2 * mean_a * mean_b + c1) / (mean_a * mean_a + mean_b * mean_b + c1)
+    return jnp.mean(luminance * structure, axis=(1, 2)), jnp.mean(structure, axis=(1, 2))
+
+
+def _blur(x: jax.Array) -> jax.Array:
+    """Separable Gaussian over whole windows: [N, H, W, C] -> [N, H-10, W-10, C]."""
+    offsets = np.arange(_WINDOW_TAPS) - _WINDOW_TAPS // 2
+    taps = np.exp(-0.5 * (offsets / _WINDOW_SIGMA_PX) ** 2)
+    taps /= taps.sum()
+    # Sums of shifted slices fuse into one loop; a depthwise convolution is far slower on CPU.
+    for axis in (1, 2):
+        length = x.shape[axis] - _WINDOW_TAPS + 1
+        x = sum(
+            (
+                float(tap) * jax.lax.slice_in_dim(x, i, i + length, axis=axis)
+                for i, tap in enumerate(taps[1:], start=1)
+            ),
+            start=float(taps[0]) * jax.lax.slice_in_dim(x, 0, length, axis=axis),
+        )
+    return x
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    n, height, width, channels = x.shape
+    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    x = x.reshape(n, x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
+    return jnp.mean(x, axis=(2, 4))
+
+
+def _check_pair(a: jax.Array, b: jax.Array) -> None:
+    if a.shape != b.shape or a.ndim != 4 or a.shape[-1] != 3:
+        raise UsageError(f"expected two [N, H, W, 3] arrays of one shape, got {a.shape}, {b.shape}")
+
+
+def _check_side(a: jax.Array, scales: int) -> None:
+    needed = min_side_px(scales)
+    if min(a.shape[1:3]) < needed:
+        raise UsageError(
+            f"SSIM over {scales} scale(s) needs sides of at least {needed} px, "
+            f"got {a.shape[1]}x{a.shape[2]}"
+        )
