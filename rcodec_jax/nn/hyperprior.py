@@ -118,7 +118,7 @@ class HyperSynthesis(nn.Module):
         wide, middle, fine = self.channels
 
         def track(name: str, x: jax.Array) -> jax.Array:
-            self.sow("ranges", name, jnp.max(jnp.abs(x)), reduce_fn=lambda _, new: new)
+            self.sow("ranges", f"{name}_out", jnp.max(jnp.abs(x)), reduce_fn=lambda _, new: new)
             return x
 
         def stage(x: jax.Array, i: int, features: int, shares: jax.Array, upsample: bool) -> jax.Array:

@@ -1,0 +1,197 @@
+"""A model's networks, built from its configuration, as pure functions of plain-dict parameters."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.levels import MAX_LEVELS
+from rcodec_jax.nn.autoencoder import Decoder, Encoder
+from rcodec_jax.nn.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from rcodec_jax.nn.unet import UNet
+from rcodec_jax.ops.spatial import occupancy_pyramid
+
+Params = dict[str, Any]
+
+PARTS = ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyper_prior")
+"""Keys of a model's parameters."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LevelInputs:
+    """A level map as the networks want it.
+
+    Attributes:
+      level_map: integers [B, h, w].
+      nodes: node of each level [B, L].
+      node_map: node of each cell [B, h, w].
+      occupancy: shares of the levels at strides 1, 2 and 4.
+    """
+
+    level_map: jax.Array
+    nodes: jax.Array
+    node_map: jax.Array
+    occupancy: list[jax.Array]
+
+    @classmethod
+    def of(cls, level_map: jax.Array, nodes: jax.Array) -> LevelInputs:
+        """From integers [B, h, w] and [B, L]."""
+        level_map = level_map.astype(jnp.int32)
+        nodes = nodes.astype(jnp.int32)
+        node_map = nodes[jnp.arange(nodes.shape[0])[:, None, None], level_map]
+        return cls(level_map, nodes, node_map, occupancy_pyramid(level_map, nodes.shape[1], 3))
+
+    def lowest_node(self, stride: int) -> jax.Array:
+        """Lowest node in every stride x stride block: [B, h/stride, w/stride]."""
+        batch, height, width = self.node_map.shape
+        blocks = self.node_map.reshape(batch, height // stride, stride, width // stride, stride)
+        return blocks.min(axis=(2, 4))
+
+    def ablated(self, *, see_node: bool, see_map: bool) -> tuple[jax.Array, list[jax.Array]]:
+        """Nodes and occupancy that the entropy model's networks get to see."""
+        nodes, shares = self.nodes, self.occupancy
+        if not see_node:
+            nodes = jnp.full_like(nodes, 512)
+        if not see_map:
+            mean = jnp.mean(shares[0], axis=(1, 2), keepdims=True)
+            shares = [jnp.broadcast_to(mean, share.shape) for share in shares]
+        return nodes, shares
+
+
+class Networks:
+    """The six networks of a model.
+
+    Every method is a pure function of `params`, a dict with the keys of `PARTS`.
+    """
+
+    def __init__(self, config: ModelConfig, dtype: jnp.dtype = jnp.float32) -> None:
+        """Builds the modules; allocates nothing.
+
+        Args:
+          config: the model's shape.
+          dtype: of the float networks' computation (the hyper-synthesis stays float32).
+        """
+        self.config = config
+        latent = config.latent_channels
+        auto, unet, hyper = config.autoencoder, config.unet, config.hyper
+        args = dict(
+            channels=auto.channels,
+            layers=auto.layers,
+            latent_channels=latent,
+            patch=auto.patch,
+            norm=auto.norm,
+            groups=auto.groups,
+            attention=auto.attention,
+            quant_conv=auto.quant_conv,
+            dtype=dtype,
+        )
+        self.encoder = Encoder(**args)
+        self.decoder = Decoder(**args)
+        self.unet = UNet(
+            out_channels=latent,
+            channels=unet.channels,
+            layers=unet.layers,
+            heads=unet.heads,
+            context_features=unet.context_features,
+            context_tokens=unet.context_tokens,
+            time_features=unet.time_features,
+            norm=unet.norm,
+            groups=unet.groups,
+            scale_shift=unet.scale_shift,
+            dtype=dtype,
+        )
+        self.hyper_analysis = HyperAnalysis(hyper.analysis, hyper.hyper_channels, dtype)
+        self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent)
+        self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def init(self, key: jax.Array) -> Params:
+        """Random initial parameters; under `jax.eval_shape` it only gives their shapes."""
+        keys = dict(zip(PARTS, jax.random.split(key, len(PARTS)), strict=True))
+        latent, hyper = self.config.latent_channels, self.config.hyper.hyper_channels
+        y = jnp.zeros((1, 8, 8, latent))
+        z = jnp.zeros((1, 2, 2, hyper))
+        levels = LevelInputs.of(
+            jnp.zeros((1, 8, 8), jnp.int32), jnp.zeros((1, MAX_LEVELS), jnp.int32)
+        )
+        prior = jnp.zeros((1, 8, 8, 2 * latent)) if self.config.unet.prior else None
+        t = jnp.zeros((1, MAX_LEVELS))
+        variables = {
+            "encoder": self.encoder.init(keys["encoder"], jnp.zeros((1, 64, 64, 3))),
+            "decoder": self.decoder.init(keys["decoder"], y),
+            "unet": self.unet.init(keys["unet"], y, t, levels.level_map, prior),
+            "hyper_analysis": self.hyper_analysis.init(
+                keys["hyper_analysis"], y, levels.nodes, levels.level_map, levels.occupancy
+            ),
+            "hyper_synthesis": self.hyper_synthesis.init(
+                keys["hyper_synthesis"], z, levels.nodes, levels.occupancy
+            ),
+            "hyper_prior": self.hyper_prior.init(
+                keys["hyper_prior"], z, jnp.zeros((1, 2, 2), jnp.int32)
+            ),
+        }
+        return {part: variables[part]["params"] for part in PARTS}
+
+    def encode(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """image [B, H, W, 3] in -1..1 -> posterior mean and log-variance [B, H/8, W/8, C]."""
+        return self.encoder.apply({"params": params["encoder"]}, image)
+
+    def decode(self, params: Params, raw: jax.Array) -> jax.Array:
+        """Latent as the encoder gives it [B, h, w, C] -> picture [B, 8h, 8w, 3] about -1..1."""
+        return self.decoder.apply({"params": params["decoder"]}, raw)
+
+    def hyper_encode(self, params: Params, y: jax.Array, levels: LevelInputs) -> jax.Array:
+        """Scaled latent [B, h, w, C] -> z before rounding [B, h/4, w/4, Z]."""
+        nodes, shares = self._seen(levels)
+        variables = {"params": params["hyper_analysis"]}
+        return self.hyper_analysis.apply(variables, y, nodes, levels.level_map, shares)
+
+    def hyper_decode(
+        self, params: Params, z: jax.Array, levels: LevelInputs
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """Rounded z -> mean, log2 sigma [B, h, w, C] and the activations' ranges."""
+        nodes, shares = self._seen(levels)
+        variables = {"params": params["hyper_synthesis"]}
+        (mean, log2_sigma), sown = self.hyper_synthesis.apply(
+            variables, z, nodes, shares, mutable=["ranges"]
+        )
+        return mean, log2_sigma, dict(sown["ranges"])
+
+    def hyper_bits(self, params: Params, z: jax.Array, levels: LevelInputs) -> jax.Array:
+        """Bits of each element of z [B, h/4, w/4, Z]."""
+        return self.hyper_prior.apply({"params": params["hyper_prior"]}, z, levels.lowest_node(4))
+
+    def denoise(
+        self,
+        params: Params,
+        x: jax.Array,
+        levels_t: jax.Array,
+        level_map: jax.Array,
+        prior: jax.Array | None,
+    ) -> jax.Array:
+        """Raw network output for x [B, h, w, C] at the levels' timesteps [B, L]."""
+        variables = {"params": params["unet"]}
+        prior = prior if self.config.unet.prior else None
+        return self.unet.apply(variables, x, levels_t, level_map, prior)
+
+    def _seen(self, levels: LevelInputs) -> tuple[jax.Array, list[jax.Array]]:
+        hyper = self.config.hyper
+        return levels.ablated(see_node=hyper.see_node, see_map=hyper.see_map)
+
+
+def node_values() -> dict[str, jax.Array]:
+    """The node table as float32 arrays [1024]: t, alpha_bar, delta, log2_scale."""
+    return {k: jnp.asarray(v, jnp.float32) for k, v in node_table()._asdict().items()}
+
+
+def count_parameters(shapes: Params) -> dict[str, int]:
+    """Parameters of each part of a model, from arrays or their shapes."""
+    return {
+        part: sum(int(leaf.size) for leaf in jax.tree.leaves(tree)) for part, tree in shapes.items()
+    }

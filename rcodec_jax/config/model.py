@@ -1,0 +1,105 @@
+"""Shape of a model: what its weights depend on."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+
+@dataclasses.dataclass(frozen=True)
+class AutoencoderConfig:
+    """AutoencoderKL; patch * 2^(len(channels) - 1) must be 8.
+
+    Attributes:
+      channels: width at each resolution, the finest first.
+      layers: residual blocks at each resolution (the decoder has one more).
+      patch: side in pixels of the stem's patches, 1 for none.
+      norm: "group" (Stable Diffusion) or "channel" (no statistics over space).
+      groups: groups of a group normalisation.
+      attention: attention over the whole picture in the middle.
+      quant_conv: 1x1 convolutions on either side of the latent (Stable Diffusion).
+    """
+
+    channels: tuple[int, ...] = (48, 112)
+    layers: int = 1
+    patch: int = 4
+    norm: Literal["group", "channel"] = "channel"
+    groups: int = 32
+    attention: bool = False
+    quant_conv: bool = False
+
+    def __post_init__(self) -> None:
+        if self.patch * 2 ** (len(self.channels) - 1) != 8:
+            raise ValueError(
+                "an autoencoder reduces by 8: expected patch * 2^(len(channels) - 1) == 8, got "
+                f"patch {self.patch} and {len(self.channels)} widths"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetConfig:
+    """Denoiser.
+
+    Attributes:
+      channels: width at each resolution, the finest (an eighth of the picture's) first.
+      layers: residual blocks at each resolution on the way down (one more on the way up).
+      heads: attention heads at each resolution, 0 for none; empty for no attention at all.
+      context_features, context_tokens: constant context of the cross-attention.
+      time_features: width of the timestep rows.
+      norm, groups: as in the autoencoder.
+      scale_shift: timesteps scale and shift instead of being added.
+      prediction: what the network predicts.
+      prior: the network also sees mean and log2 sigma of the entropy model.
+    """
+
+    channels: tuple[int, ...] = (112, 144)
+    layers: int = 1
+    heads: tuple[int, ...] = ()
+    context_features: int = 0
+    context_tokens: int = 77
+    time_features: int = 128
+    norm: Literal["group", "channel"] = "channel"
+    groups: int = 32
+    scale_shift: bool = True
+    prediction: Literal["epsilon", "v", "sample"] = "v"
+    prior: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class HyperConfig:
+    """Hyperprior.
+
+    Attributes:
+      hyper_channels: channels of z.
+      analysis: width of the hyper-analysis.
+      synthesis: widths of the hyper-synthesis at strides 4, 2 and 1.
+      classes: classes of nodes with static tables of their own for z.
+      see_node: ablation; False hides the timestep from the entropy model's networks.
+      see_map: ablation; False hides all but the mean level.
+    """
+
+    hyper_channels: int = 24
+    analysis: int = 96
+    synthesis: tuple[int, int, int] = (128, 96, 64)
+    classes: int = 16
+    see_node: bool = True
+    see_map: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """A whole model.
+
+    Attributes:
+      latent_channels: C of the latent y, at an eighth of the picture's resolution.
+      node_range: nodes the model is trained for, finest and coarsest; quality and rate control
+        move within them.
+      steps: denoiser evaluations a decode makes by default.
+    """
+
+    latent_channels: int = 16
+    autoencoder: AutoencoderConfig = AutoencoderConfig()
+    unet: UNetConfig = UNetConfig()
+    hyper: HyperConfig = HyperConfig()
+    node_range: tuple[int, int] = (80, 880)
+    steps: int = 1

@@ -1,0 +1,121 @@
+"""Shape of a training run."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+from rcodec_jax.config.model import ModelConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of a stage's loss, whose unit is bits per pixel.
+
+    Distortions are weighted by cell with (1 - abar)^-power: a cell that matters less, at a larger
+    timestep, is worth fewer bits.
+
+    Attributes:
+      rate: of the bits of y and z.
+      mse: of the squared error of pixels in -1..1.
+      l1: of their absolute error.
+      lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
+      latent: of the denoiser's error in v (scale free) against the clean latent.
+      kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
+      power: see above.
+    """
+
+    rate: float = 1.0
+    mse: float = 10.0
+    l1: float = 0.0
+    lpips: float = 0.0
+    latent: float = 0.02
+    kl: float = 0.0
+    power: float = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class StageConfig:
+    """A part of the run with one loss.
+
+    Attributes:
+      kind: "autoencoder" (pixels and KL), "codec" (denoiser and entropy model on a frozen
+        autoencoder) or "joint" (everything end to end through a one-step decode).
+      steps: length.
+      batch_size: pictures per step, over all devices.
+      crop_px: side of the training crops, a multiple of 64.
+      learning_rate: peak.
+      final_learning_rate: at the end of the cosine.
+      warmup: steps of linear warm-up.
+    """
+
+    kind: Literal["autoencoder", "codec", "joint"] = "joint"
+    steps: int = 5000
+    batch_size: int = 8
+    crop_px: int = 128
+    learning_rate: float = 1e-3
+    final_learning_rate: float = 1e-5
+    warmup: int = 200
+    loss: LossConfig = LossConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+    """Where crops come from.
+
+    Attributes:
+      exclude: sub-folders to leave out.
+      cache_mb: decoded pictures kept in memory, in MB.
+    """
+
+    exclude: tuple[str, ...] = ()
+    cache_mb: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class MeshConfig:
+    """Devices along each axis of the mesh; -1 takes what is left."""
+
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """A run.
+
+    Attributes:
+      stages: in order; parameters, averages and optimiser state go on from one to the next.
+      steps: stop after so many steps in all; None runs every stage to its end.
+      seed: of everything: initial parameters, order, crops, maps, noise.
+      ema_decay: of the averaged parameters, which are what gets frozen.
+      b2: of Adam.
+      clip: bound on the gradient's norm.
+      log_every, save_every, sample_every: in steps.
+      lpips_dir: folder with lpips_alex.npz or lpips_squeeze.npz, for stages that use LPIPS.
+      lpips_nets: which of them the loss averages.
+    """
+
+    stages: tuple[StageConfig, ...] = (StageConfig(),)
+    steps: int | None = None
+    seed: int = 0
+    ema_decay: float = 0.999
+    b2: float = 0.99
+    clip: float = 1.0
+    log_every: int = 50
+    save_every: int = 1000
+    sample_every: int = 1000
+    lpips_dir: str | None = None
+    lpips_nets: tuple[Literal["alex", "squeeze"], ...] = ("squeeze",)
+    data: DataConfig = DataConfig()
+    mesh: MeshConfig = MeshConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What a file in `configs/` returns."""
+
+    name: str = "tiny"
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()

@@ -1,0 +1,65 @@
+"""Scaling of latents while their statistics are still moving.
+
+The codec wants latents of zero mean and unit variance. The mean is removed by channel; the
+variance is brought to one on average over channels, not in each: how much of the variance a
+channel gets is how the encoder says how many bits it is worth (reverse water-filling).
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.train.state import Stats
+
+DECAY = 0.99
+RANGE_DECAY = 0.999
+MIN_POWER = 1e-6
+
+
+def scale(raw: jax.Array, stats: Stats) -> jax.Array:
+    """Encoder output -> y, by the running statistics: (raw - shift) / sqrt(power)."""
+    return (raw - stats.shift.reshape(1, 1, 1, -1)) * jax.lax.rsqrt(stats.power)
+
+
+def unscale(y: jax.Array, stats: Stats) -> jax.Array:
+    """The inverse of `scale`."""
+    return y * jnp.sqrt(stats.power) + stats.shift.reshape(1, 1, 1, -1)
+
+
+def scale_in_training(raw: jax.Array, stats: Stats) -> jax.Array:
+    """`scale` in the forward pass; its gradient cannot change the batch's overall scale.
+
+    The rate would otherwise be bought down, or quality up, by drifting in scale, which the running
+    statistics would undo a moment later. (The device is that of batch renormalisation, Ioffe 2017.)
+    """
+    power = jnp.mean(jnp.var(raw, axis=(0, 1, 2))) + MIN_POWER
+    ratio = jax.lax.stop_gradient(jnp.sqrt(power)) * jax.lax.rsqrt(power)
+    return scale(raw, stats) * ratio
+
+
+def update(
+    stats: Stats, raw: jax.Array | None, ranges: dict[str, jax.Array] | None, step: jax.Array
+) -> Stats:
+    """Statistics after one more batch.
+
+    Args:
+      stats: those before.
+      raw: encoder output of the batch [B, h, w, C]; None leaves shift and power alone.
+      ranges: largest magnitudes of the batch; a range falls slowly and rises at once.
+      step: finished steps; the first ones weigh more.
+    """
+    decay = jnp.minimum(DECAY, (1.0 + step) / (10.0 + step))
+    shift, power = stats.shift, stats.power
+    if raw is not None:
+        raw = jax.lax.stop_gradient(raw)
+        shift = decay * shift + (1.0 - decay) * jnp.mean(raw, axis=(0, 1, 2))
+        power = decay * power + (1.0 - decay) * jnp.mean(jnp.var(raw, axis=(0, 1, 2)))
+        power = jnp.maximum(power, MIN_POWER)
+    tracked = dict(stats.ranges)
+    if ranges is not None:
+        tracked = {
+            name: jnp.maximum(RANGE_DECAY * old, jax.lax.stop_gradient(ranges[name]))
+            for name, old in stats.ranges.items()
+        }
+    return Stats(shift, power, tracked)

@@ -1,0 +1,70 @@
+"""Sample pictures of a run: crops of a training batch beside their decodes at three rates."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax.codec.networks import LevelInputs, Networks, node_values
+from rcodec_jax.data import write_image
+from rcodec_jax.diffusion.forward import diffuse, uniform_noise
+from rcodec_jax.diffusion.sampler import clean_and_noise
+from rcodec_jax.ops.rounding import round_half_up
+from rcodec_jax.train import latents
+from rcodec_jax.train.losses import CELL_PX, to_signed
+from rcodec_jax.train.state import Stats, TrainState
+
+COUNT = 4
+
+
+def write_samples(
+    workdir: Path, step: int, networks: Networks, state: TrainState, image: np.ndarray
+) -> None:
+    """Writes samples/STEP.png: original, then fine, middle and coarse; one row a picture.
+
+    Args:
+      workdir: folder of the run.
+      step: names the file.
+      networks, state: the model; its averaged parameters are used.
+      image: uint8 [B, H, W, 3].
+    """
+    image = image[:COUNT]
+    low, high = networks.config.node_range
+    columns = [image]
+    for share in (0.2, 0.5, 0.8):
+        node = np.full((image.shape[0], 1), round(low + share * (high - low)), np.int32)
+        decoded = _reconstruct(networks, state.ema, state.stats, jnp.asarray(image), node)
+        columns.append(np.asarray(decoded))
+    sheet = np.concatenate([np.concatenate(list(c), axis=0) for c in columns], axis=1)
+    folder = workdir / "samples"
+    folder.mkdir(exist_ok=True)
+    write_image(folder / f"{step:07d}.png", sheet)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _reconstruct(
+    networks: Networks, params: Any, stats: Stats, image: jax.Array, nodes: jax.Array
+) -> jax.Array:
+    batch, height, width, _ = image.shape
+    levels = LevelInputs.of(
+        jnp.zeros((batch, height // CELL_PX, width // CELL_PX), jnp.int32), nodes
+    )
+    table = {k: v[levels.node_map][..., None] for k, v in node_values().items()}
+    raw, _ = networks.encode(params, to_signed(image))
+    y = latents.scale(raw, stats)
+    z = round_half_up(networks.hyper_encode(params, y, levels))
+    mean, log2_sigma, _ = networks.hyper_decode(params, z, levels)
+    e = uniform_noise(jax.random.key(0), y.shape)
+    noisy = diffuse(y, e, table["alpha_bar"], table["delta"])
+    prior = jnp.concatenate([mean, log2_sigma], axis=-1)
+    t = node_values()["t"][nodes]
+    output = networks.denoise(params, noisy, t, levels.level_map, prior)
+    signal, noise = jnp.sqrt(table["alpha_bar"]), jnp.sqrt(1.0 - table["alpha_bar"])
+    clean, _ = clean_and_noise(noisy, output, signal, noise, networks.config.unet.prediction)
+    decoded = networks.decode(params, latents.unscale(clean, stats))
+    return jnp.round(jnp.clip(decoded * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)
