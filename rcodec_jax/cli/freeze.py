@@ -37,10 +37,10 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists() and folder.samefile(args.source):
         raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
 
-    from rcodec_jax.codec import freezing
+    from rcodec_jax.codec.freezing import freeze
 
     start = time.perf_counter()
-    freezing.freeze(args.source, args.out)
+    freeze(args.source, args.out)
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))

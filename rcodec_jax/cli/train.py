@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments
+from rcodec_jax.cli import arguments, output
 from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcodec_jax.config.train import Config
+
+INTERRUPTED = 130
+"""Exit code of a run that was stopped and saved."""
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -28,7 +35,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="change a value of the recipe, such as train.steps=200 (repeatable)",
     )
     parser.add_argument(
-        "--describe", action="store_true", help="print the recipe with its changes, do not train"
+        "--describe",
+        action="store_true",
+        help="print the recipe with its changes and the model's size, do not train",
     )
     parser.add_argument(
         "--devices",
@@ -42,11 +51,12 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    from rcodec_jax.config import apply_overrides, load_config, to_json
+    from rcodec_jax.config import apply_overrides, load_config
+    from rcodec_jax.config.train import Config
 
-    config = apply_overrides(load_config(args.config), args.overrides)
+    config = apply_overrides(load_config(args.config, Config), args.overrides)
     if args.describe:
-        print(to_json(config))
+        print(output.to_json(_describe(config)))
         return 0
     for option, value in (("--data", args.data), ("--workdir", args.workdir)):
         if not value:
@@ -56,7 +66,29 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.workdir).exists() and not Path(args.workdir).is_dir():
         raise UsageError(f"--workdir: expected a folder, got the file {args.workdir!r}")
 
-    import rcodec_jax.train
+    from rcodec_jax.train import run as train
 
-    rcodec_jax.train.run(config, data=args.data, workdir=args.workdir)
-    return 0
+    done = train(config, data=args.data, workdir=args.workdir)
+    return INTERRUPTED if done < total_steps(config) else 0
+
+
+def total_steps(config: Config) -> int:
+    """Steps of all stages, or fewer where the run is told to stop earlier."""
+    steps = sum(stage.steps for stage in config.train.stages)
+    return min(steps, config.train.steps or steps)
+
+
+def _describe(config: Config) -> dict[str, Any]:
+    """The recipe with its changes, its length and the parameters of each part of the model."""
+    import jax
+
+    from rcodec_jax.codec.networks import Networks, count_parameters
+    from rcodec_jax.config import to_dict
+
+    shapes = jax.eval_shape(Networks(config.model).init, jax.random.key(0))
+    parameters = count_parameters(shapes)
+    return {
+        "config": to_dict(config),
+        "steps": total_steps(config),
+        "parameters": {**parameters, "all": sum(parameters.values())},
+    }

@@ -6,6 +6,7 @@ import dataclasses
 import io
 import os
 
+import jax  # noqa: F401  its import draws unseeded numbers, which tests may not
 import numpy as np
 import pytest
 from PIL import Image

@@ -1,0 +1,180 @@
+"""train, freeze, bench and demo: what they hand on and what they print."""
+
+from __future__ import annotations
+
+import json
+import sys
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcodec_jax.bench import codec as bench
+from rcodec_jax.bench import pictures
+from rcodec_jax.cli.main import main
+from rcodec_jax.errors import RcodecError
+
+RECIPE = """
+from rcodec_jax.config.train import Config
+
+def config():
+    return Config()
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path) -> str:
+    path = tmp_path / "recipe.py"
+    path.write_text(RECIPE)
+    return str(path)
+
+
+@pytest.fixture
+def trainer(monkeypatch) -> types.SimpleNamespace:
+    """Stands in for the training loop; `finished` is what it returns."""
+    fake = types.SimpleNamespace(calls=[], finished=10**9)
+
+    def run(config, *, data, workdir) -> int:
+        fake.calls.append((config, data, workdir))
+        return fake.finished
+
+    monkeypatch.setitem(sys.modules, "rcodec_jax.train", types.SimpleNamespace(run=run))
+    return fake
+
+
+def test_train_passes_the_recipe_with_its_changes(trainer, recipe, tmp_path):
+    words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
+    assert main([*words, "--set", "train.seed=7", "--set", "train.clip=0.5"]) == 0
+    config, data, workdir = trainer.calls[0]
+    assert (config.train.seed, config.train.clip) == (7, 0.5)
+    assert (data, workdir) == (str(tmp_path), str(tmp_path / "run"))
+
+
+def test_stopped_training_has_a_code_of_its_own(trainer, recipe, tmp_path):
+    trainer.finished = 3
+    words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
+    assert main(words) == 130
+
+
+@pytest.mark.parametrize(
+    "words", [["--workdir", "run"], ["--data", "missing", "--workdir", "run"], ["--data", "."]]
+)
+def test_train_needs_its_folders(trainer, recipe, words, capsys):
+    assert main(["train", recipe, *words]) == 2
+    assert trainer.calls == []
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_describe_trains_nothing(trainer, recipe, capsys):
+    assert main(["train", recipe, "--set", "train.steps=20", "--describe"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["config"]["train"]["steps"] == figures["steps"] == 20
+    parts = figures["parameters"]
+    assert parts["all"] == sum(count for part, count in parts.items() if part != "all")
+    assert trainer.calls == []
+
+
+def test_unknown_key_names_near_ones(trainer, recipe, capsys):
+    assert main(["train", recipe, "--set", "train.sead=1", "--describe"]) == 2
+    assert "seed" in capsys.readouterr().err
+
+
+def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
+    def freeze(source, out) -> None:
+        (tmp_path / "bundle").mkdir()
+        (tmp_path / "bundle" / "card.json").write_bytes(b"{}" + source.encode()[:0])
+
+    monkeypatch.setitem(
+        sys.modules, "rcodec_jax.codec.freezing", types.SimpleNamespace(freeze=freeze)
+    )
+    (tmp_path / "run").mkdir()
+    words = ["freeze", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]
+    assert main([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["files"] == {"card.json": 2} and figures["bytes"] == 2
+    assert main(words) == 2
+    assert "--force" in capsys.readouterr().err
+
+
+def test_synthetic_picture_is_the_same_everywhere():
+    picture = pictures.synthetic(40, 60)
+    assert picture.shape == (40, 60, 3) and picture.dtype == np.uint8
+    np.testing.assert_array_equal(picture, pictures.synthetic(40, 60))
+    assert 20 < picture.std() < 100
+    assert pictures.synthetic(1, 1).shape == (1, 1, 3)
+
+
+def test_bench_rows_and_json(codec, monkeypatch, capsys):
+    runs = []
+
+    def run_command(words) -> bench.Command:
+        runs.append(words)
+        return bench.Command(len(runs), 100.0 + len(runs))
+
+    monkeypatch.setattr(bench, "run_command", run_command)
+    monkeypatch.setattr(bench, "WIDTH_PX", 48)
+    monkeypatch.setattr(bench, "HEIGHT_PX", 32)
+    words = ["bench", "codec", "--repeats", "1", "--json", "--threads", "2", "--bpp", "8"]
+    assert main(words) == 0
+    figures = json.loads(capsys.readouterr().out)
+    ours, jpeg, webp = figures["rows"]
+    assert ours["psnr_db"] is None  # the stand-in loses nothing
+    # Each command runs twice and the second run counts.
+    assert [words[0] for words in runs] == ["encode"] * 2 + ["decode"] * 2
+    assert (ours["command_encode_s"], ours["command_decode_s"]) == (2, 4)
+    assert ours["peak_decode_mib"] == 104
+    assert all(words[-2:] == ["--threads", "2"] for words in runs)
+    for row in (jpeg, webp):
+        assert row["size_bytes"] <= ours["size_bytes"] and row["command_encode_s"] is None
+        assert row["bpp"] == pytest.approx(row["size_bytes"] * 8 / (48 * 32))
+
+
+def test_bench_takes_a_picture(codec, photo, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "WIDTH_PX", 48)
+    monkeypatch.setattr(bench, "HEIGHT_PX", 32)
+    words = ["bench", "codec", "--repeats", "1", "--picture", photo, "--no-commands"]
+    assert main(words) == 0
+    assert "JPEG, quality" in capsys.readouterr().out
+    assert codec.calls[0]["bpp"] == 0.2
+
+
+def test_commands_are_measured_in_processes_of_their_own():
+    command = bench.run_command(["--version"])
+    assert 0 < command.seconds < 60 and 1 < command.peak_mib < 2000
+    with pytest.raises(RcodecError, match="rcodec nonsense failed with code 2: rcodec: error"):
+        bench.run_command(["nonsense"])
+
+
+def test_demo_writes_pictures_and_figures(codec, photo, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("rcodec_jax.cli.info.bits_of", lambda data, model: np.ones((5, 7)))
+    folder = tmp_path / "demo"
+    words = ["demo", "--out", str(folder), "--picture", photo, "--box", "8,8,24,24"]
+    assert main([*words, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    region, uniform = figures["rows"]
+    assert region["name"] == "region" and region["psnr_db"] is None
+    # The second file gets the bytes of the first, so that the pictures can be compared.
+    assert codec.calls[2]["size_bytes"] == region["bytes"]
+    assert codec.calls[2]["importance"] is None
+    side_by_side = np.asarray(Image.open(folder / "side-by-side.png"))
+    assert side_by_side.shape == (37, 50 * 6, 3)
+    assert {f"{name}.png" for name in figures["pictures"]} | {"region.rdc", "uniform.rdc"} == {
+        path.name for path in folder.iterdir()
+    }
+    assert main(words) == 2
+    assert main([*words, "--force"]) == 0
+    assert "PSNR in region" in capsys.readouterr().out
+
+
+def test_region_psnr_is_that_of_the_region():
+    from rcodec_jax.cli.demo import psnr_db
+
+    original = np.zeros((4, 4, 3), np.uint8)
+    decoded = original.copy()
+    decoded[:2] = 51  # a fifth of the range
+    top = np.zeros((4, 4), bool)
+    top[:2] = True
+    assert psnr_db(original, decoded, top) == pytest.approx(20 * np.log10(5))
+    assert psnr_db(original, decoded, top | True) == pytest.approx(20 * np.log10(5) + 3.0103)
+    assert psnr_db(original, decoded, ~top) is None
