@@ -1,0 +1,45 @@
+# One command each, from a fresh clone with nothing installed but Python 3.11+ and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+EXTRAS := test
+# The exact versions that the tests were run with; nothing else about the set-up is pinned.
+CONSTRAINTS := .ci/constraints.txt
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint types unit fuzz wheel clean
+
+help: ## show this list
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## make the virtual environment and install into it
+
+$(INSTALLED): pyproject.toml $(CONSTRAINTS)
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	@touch $@
+
+demo: $(INSTALLED) ## encode and decode a real photo with a region of interest
+	$(BIN)/rcodec demo --out demo
+
+test: lint types unit ## everything that has to pass: lint, types, tests
+
+lint: $(INSTALLED) ## ruff
+	$(BIN)/ruff check
+
+types: $(INSTALLED) ## mypy
+	$(BIN)/mypy
+
+unit: $(INSTALLED) ## pytest
+	$(BIN)/python -m pytest -q
+
+fuzz: $(INSTALLED) ## long search for damage that a decoder does not notice
+	$(BIN)/python -m pytest -q -m fuzz
+
+wheel: $(INSTALLED) ## build the wheel into dist/
+	$(BIN)/python -m pip wheel --no-deps -q -w dist .
+
+clean: ## remove what the other targets made
+	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

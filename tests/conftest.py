@@ -1,0 +1,50 @@
+"""Strict settings for all tests: eight CPU devices, no silent broadcasting, fixed randomness.
+
+Warnings are errors as well; that list, with its few third-party exceptions, is in pyproject.toml.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+# Before JAX is imported by any test: the tests are about numbers, not about the accelerator of
+# the machine they happen to run on, and shardings need several devices.
+os.environ["JAX_PLATFORMS"] = "cpu"
+os.environ["JAX_NUM_CPU_DEVICES"] = "8"
+# A bare `a + b` of different ranks is where a map [B,h,w] meets [h,w,C] by accident.
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+
+import hypothesis
+import numpy as np
+import pytest
+
+# Derandomised, so that a failure on one machine is a failure on all; no deadline, since the first
+# example of a jitted function also compiles.
+hypothesis.settings.register_profile(
+    "rcodec", derandomize=True, deadline=None, max_examples=50, database=None
+)
+hypothesis.settings.load_profile("rcodec")
+
+
+def _refuse(name: str):
+    def refused(*args: object, **kwargs: object) -> None:
+        raise AssertionError(f"{name} without a seed: use np.random.default_rng(seed)")
+
+    return refused
+
+
+@pytest.fixture(autouse=True)
+def no_unseeded_randomness(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes global generators fail or repeat: whoever needs numbers at random passes a seed."""
+    seeded = np.random.default_rng
+
+    def default_rng(seed: object = None) -> np.random.Generator:
+        if seed is None:
+            raise AssertionError("np.random.default_rng() without a seed")
+        return seeded(seed)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(np.random, "default_rng", default_rng)
+    for name in ("rand", "randn", "randint", "random", "normal", "uniform", "permutation"):
+        monkeypatch.setattr(np.random, name, _refuse(f"np.random.{name}"))
+    random.seed(0)  # libraries under test may draw from it; they draw the same every time
