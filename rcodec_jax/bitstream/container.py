@@ -1,0 +1,251 @@
+"""The file: header, level map, payload, two checksums (layout in FORMAT.md)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rcodec_jax.bitstream.crc import crc32c
+from rcodec_jax.bitstream.varint import read_varint, write_varint
+from rcodec_jax.errors import (
+    BitstreamError,
+    ChecksumError,
+    DigestError,
+    LimitError,
+    RcodecError,
+    TruncatedError,
+    UnsupportedVersionError,
+)
+from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, level_nodes
+
+MAGIC = b"rdc"
+FORMAT_VERSION = 0
+CELL_PX = 8
+INTEGER_DIGEST_BYTES = 8
+FLOAT_DIGEST_BYTES = 4
+CRC_BYTES = 4
+
+DEFAULT_MAX_PIXELS = 2**28
+DEFAULT_MAX_SIDE = 2**16
+DEFAULT_MAX_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says before its payload.
+
+    Attributes:
+      height_px, width_px: size of the picture, at least 1.
+      n_lo, n_hi: nodes of the first and last level, 0 <= n_lo <= n_hi <= 1023, equal if
+        level_count is 1.
+      level_count: L, 1..16.
+      integer_digest: 8 bytes, names the model's integer part.
+      float_digest: 4 bytes, names the model's float part.
+
+    Raises:
+      RcodecError: a value outside its range.
+    """
+
+    height_px: int
+    width_px: int
+    n_lo: int
+    n_hi: int
+    level_count: int
+    integer_digest: bytes
+    float_digest: bytes
+
+    def __post_init__(self) -> None:
+        if self.height_px < 1 or self.width_px < 1:
+            raise RcodecError(f"picture: expected at least 1x1, got {self.width_px}x"
+                              f"{self.height_px} pixels")
+        if not 1 <= self.level_count <= MAX_LEVELS:
+            raise RcodecError(f"levels: expected 1..{MAX_LEVELS}, got {self.level_count}")
+        if not 0 <= self.n_lo <= self.n_hi < NODE_COUNT:
+            raise RcodecError(
+                f"nodes: expected 0 <= n_lo <= n_hi < {NODE_COUNT}, got {self.n_lo}, {self.n_hi}"
+            )
+        if self.level_count == 1 and self.n_lo != self.n_hi:
+            raise RcodecError(f"nodes: a single level has one, got {self.n_lo} and {self.n_hi}")
+        sizes = (len(self.integer_digest), len(self.float_digest))
+        if sizes != (INTEGER_DIGEST_BYTES, FLOAT_DIGEST_BYTES):
+            raise RcodecError(f"digests: expected 8 and 4 bytes, got {sizes[0]} and {sizes[1]}")
+
+    @property
+    def height_cells(self) -> int:
+        """h, rows of latent cells."""
+        return -(-self.height_px // CELL_PX)
+
+    @property
+    def width_cells(self) -> int:
+        """w, columns of latent cells."""
+        return -(-self.width_px // CELL_PX)
+
+    @property
+    def nodes(self) -> np.ndarray:
+        """Node of each level: int32 [L], ascending."""
+        return level_nodes(self.n_lo, self.n_hi, self.level_count)
+
+    def require_model(self, integer_digest: bytes) -> None:
+        """Refuses a model whose integer part is not the one the file was made with.
+
+        Raises:
+          DigestError: names both digests.
+        """
+        if self.integer_digest != integer_digest:
+            raise DigestError(
+                f"the file needs the model {self.integer_digest.hex()}, but the one loaded is "
+                f"{integer_digest.hex()}"
+            )
+
+
+@dataclass(frozen=True)
+class Container:
+    """A file taken apart.
+
+    Attributes:
+      header: its fields.
+      level_map: coded level map, empty if there is one level.
+      payload: coded symbols.
+      sections: bytes of "header" (with all that is not named otherwise), "level_map", "payload"
+        and "checksums"; they sum to the size of the file.
+    """
+
+    header: Header
+    level_map: bytes
+    payload: bytes
+    sections: dict[str, int]
+
+
+def write_container(header: Header, level_map: bytes, payload: bytes) -> bytes:
+    """Puts a file together.
+
+    Args:
+      header: its fields.
+      level_map: coded level map; empty if and only if there is one level.
+      payload: coded symbols.
+
+    Raises:
+      RcodecError: a level map where none belongs, or a size no reader accepts by default.
+    """
+    if (header.level_count == 1) != (not level_map):
+        raise RcodecError(
+            f"level map: {len(level_map)} bytes do not go with {header.level_count} level(s)"
+        )
+    pixels = header.height_px * header.width_px
+    longest = max(header.height_px, header.width_px)
+    if longest > DEFAULT_MAX_SIDE or pixels > DEFAULT_MAX_PIXELS:
+        raise RcodecError(
+            f"picture: expected sides up to {DEFAULT_MAX_SIDE} and {DEFAULT_MAX_PIXELS} pixels, "
+            f"got {header.width_px}x{header.height_px}"
+        )
+    head = b"".join(
+        [
+            MAGIC,
+            bytes([FORMAT_VERSION << 4 | (header.level_count - 1)]),
+            write_varint(header.width_px),
+            write_varint(header.height_px),
+            (header.n_lo | header.n_hi << 10).to_bytes(3, "little"),
+            header.integer_digest,
+            header.float_digest,
+            write_varint(len(level_map)) if header.level_count > 1 else b"",
+            level_map,
+        ]
+    )
+    checks = [crc32c(section).to_bytes(CRC_BYTES, "little") for section in (head, payload)]
+    return b"".join([head, checks[0], payload, checks[1]])
+
+
+def read_container(
+    data: bytes,
+    *,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    max_side: int = DEFAULT_MAX_SIDE,
+    max_bytes: int = DEFAULT_MAX_BYTES,
+) -> Container:
+    """Takes a file apart, trusting nothing it says.
+
+    Args:
+      data: the whole file.
+      max_pixels, max_side, max_bytes: largest picture and file to accept.
+
+    Raises:
+      UnsupportedVersionError: not an rcodec file, or of an unknown version.
+      TruncatedError, ChecksumError, LimitError: as their names say.
+      BitstreamError: a header field outside its range.
+    """
+    if len(data) > max_bytes:
+        raise LimitError(f"a file of {len(data)} bytes is above the limit of {max_bytes}")
+    if data[: len(MAGIC)] != MAGIC[: len(data)]:
+        raise UnsupportedVersionError(
+            f"not an rcodec file: expected it to start with {MAGIC!r}, got {data[:3]!r}", offset=0
+        )
+    _require(data, len(MAGIC) + 1)
+    version, level_count = data[3] >> 4, (data[3] & 15) + 1
+    if version != FORMAT_VERSION:
+        raise UnsupportedVersionError(
+            f"format version {version} is unknown; this release reads {FORMAT_VERSION}", offset=3
+        )
+    width_px, offset = read_varint(data, 4)
+    height_px, offset = read_varint(data, offset)
+    if max(width_px, height_px) > max_side or width_px * height_px > max_pixels:
+        raise LimitError(
+            f"a picture of {width_px}x{height_px} is above the limits of {max_pixels} pixels and "
+            f"{max_side} per side",
+            offset=4,
+        )
+    fixed = offset
+    end = fixed + 3 + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
+    _require(data, end)
+    packed = int.from_bytes(data[fixed : fixed + 3], "little")
+    if packed >> 20:
+        raise BitstreamError("reserved bits are set", offset=fixed + 2)
+    map_length = 0
+    map_offset = end
+    if level_count > 1:
+        map_length, map_offset = read_varint(data, end)
+    head_end = map_offset + map_length
+    _require(data, head_end + 2 * CRC_BYTES)
+    _check_crc(data[:head_end], data[head_end : head_end + CRC_BYTES], "header", head_end)
+    payload = data[head_end + CRC_BYTES : -CRC_BYTES]
+    _check_crc(payload, data[-CRC_BYTES:], "payload", len(data) - CRC_BYTES)
+    digests = data[fixed + 3 : end]
+    try:
+        header = Header(
+            height_px=height_px,
+            width_px=width_px,
+            n_lo=packed & 1023,
+            n_hi=packed >> 10,
+            level_count=level_count,
+            integer_digest=digests[:INTEGER_DIGEST_BYTES],
+            float_digest=digests[INTEGER_DIGEST_BYTES:],
+        )
+    except BitstreamError:
+        raise
+    except RcodecError as error:
+        raise BitstreamError(str(error), offset=4) from error
+    if level_count > 1 and not map_length:
+        raise BitstreamError(f"{level_count} levels but no level map", offset=end)
+    sections = {
+        "header": map_offset,
+        "level_map": map_length,
+        "payload": len(payload),
+        "checksums": 2 * CRC_BYTES,
+    }
+    return Container(header, data[map_offset:head_end], payload, sections)
+
+
+def _require(data: bytes, length: int) -> None:
+    if len(data) < length:
+        raise TruncatedError(
+            f"expected at least {length} bytes, got {len(data)}", offset=len(data)
+        )
+
+
+def _check_crc(section: bytes, stored: bytes, name: str, offset: int) -> None:
+    computed, expected = crc32c(section), int.from_bytes(stored, "little")
+    if computed != expected:
+        raise ChecksumError(
+            f"{name} was changed or cut: checksum {computed:08x}, stored {expected:08x}",
+            offset=offset,
+        )

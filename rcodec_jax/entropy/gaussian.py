@@ -1,0 +1,129 @@
+"""Tables of dithered Gaussians and the fixed-point index into them (DESIGN sections 2 and 4)."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rcodec_jax.entropy.tables import TableBank, integer_frequencies
+from rcodec_jax.errors import BundleError
+
+PRIOR_BITS = 11
+"""Fraction bits of the prior mean, of log2 sigma and of log2 s."""
+
+SIGMA_LEVELS = 64
+DITHER_POINTS = 64
+STORED_DITHERS = DITHER_POINTS // 2
+
+SCALE_MIN = 0.01
+SCALE_MAX = 64.0
+
+# log2(0.01) 2^11 and 63 / log2(6400) 2^27 / 2^11, rounded; written out because the format has them
+INDEX_ORIGIN = -13607
+INDEX_STEP = 326543
+INDEX_SHIFT = 27
+_INDEX_SPAN = 26000  # past the last level for any input
+
+
+def sigma_of_level(level: np.ndarray | int) -> np.ndarray:
+    """s sigma of a level, 0.01 .. 64 evenly in log2 (float; for freezing and training)."""
+    ratio = math.log2(SCALE_MAX / SCALE_MIN) / (SIGMA_LEVELS - 1)
+    return np.asarray(SCALE_MIN * np.exp2(np.asarray(level, np.float64) * ratio))
+
+
+def _probabilities(sigma: float, dither: float, k: np.ndarray) -> tuple[np.ndarray, float]:
+    """P(k | g) for each k and the probability of everything outside (float; freezing only)."""
+    edge = (np.append(k, k[-1] + 1) - dither - 0.5) / (sigma * math.sqrt(2.0))
+    upper = np.array([0.5 * math.erfc(e) for e in edge])
+    lower = np.array([0.5 * math.erfc(-e) for e in edge])
+    # differences of the smaller tail keep relative precision
+    inside = np.where(edge[:-1] > 0, upper[:-1] - upper[1:], lower[1:] - lower[:-1])
+    return inside, float(lower[0] + upper[-1])
+
+
+class GaussianTables:
+    """Integer tables by (level of s sigma, dither index), mirror symmetric in the dither.
+
+    Args:
+      minimum: int [64, 32], least listed k of each stored table.
+      count: int [64, 32], listed values.
+      freq: int [sum(count)], frequencies, level after level, dither after dither.
+
+    Raises:
+      BundleError: wrong shapes or contents.
+    """
+
+    def __init__(self, minimum: np.ndarray, count: np.ndarray, freq: np.ndarray) -> None:
+        shape = (SIGMA_LEVELS, STORED_DITHERS)
+        if minimum.shape != shape or count.shape != shape or freq.ndim != 1:
+            raise BundleError(
+                f"Gaussian tables: expected {shape}, got {minimum.shape} and {count.shape}"
+            )
+        self.bank = TableBank(minimum, count, freq)
+
+    @classmethod
+    def build(cls) -> GaussianTables:
+        """Makes the tables, once, at freezing; the only float arithmetic of this class."""
+        minimum = np.zeros((SIGMA_LEVELS, STORED_DITHERS), np.int64)
+        count = np.zeros_like(minimum)
+        parts = []
+        for level in range(SIGMA_LEVELS):
+            sigma = float(sigma_of_level(level))
+            for index in range(STORED_DITHERS):
+                dither = (2 * index + 1 - DITHER_POINTS) / (2 * DITHER_POINTS)
+                reach = math.ceil(5 * sigma) + 1
+                k = np.arange(-reach, reach + 1)
+                p, _ = _probabilities(sigma, dither, k)
+                # a value rarer than half a count is cheaper as an escape than as a whole count
+                keep = np.flatnonzero(p * 65536 >= 0.5)
+                k = k[keep[0] : keep[-1] + 1]
+                p, outside = _probabilities(sigma, dither, k)
+                minimum[level, index] = k[0]
+                count[level, index] = k.size
+                parts.append(integer_frequencies(p, outside))
+        return cls(minimum, count, np.concatenate(parts))
+
+    @staticmethod
+    def index(log2_sigma: np.ndarray, node_log2_s: np.ndarray) -> np.ndarray:
+        """Level of s sigma: clip(round((log2 sigma + log2 s - log2 0.01) step), 0, 63).
+
+        Args:
+          log2_sigma, node_log2_s: int32, 11 fraction bits, broadcast against each other.
+
+        Returns:
+          uint8, 0..63.
+        """
+        total = np.add(log2_sigma, node_log2_s, dtype=np.int32)
+        return _INDEX_TABLE[np.clip(total, INDEX_ORIGIN, INDEX_ORIGIN + _INDEX_SPAN) - INDEX_ORIGIN]
+
+    @staticmethod
+    def select(
+        sigma_index: np.ndarray, dither_index: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Stored table and mirror sign of each symbol.
+
+        Args:
+          sigma_index, dither_index: uint8, same shape, 0..63.
+
+        Returns:
+          tables int64 and signs int64 (+1 or -1): the bank codes k = sign j.
+        """
+        dither = dither_index.astype(np.int64)
+        mirrored = dither >= STORED_DITHERS
+        stored = np.where(mirrored, DITHER_POINTS - 1 - dither, dither)
+        return sigma_index.astype(np.int64) * STORED_DITHERS + stored, np.where(mirrored, -1, 1)
+
+    def bits(self, sigma_index: np.ndarray, dither_index: np.ndarray, j: np.ndarray) -> np.ndarray:
+        """Ideal code length of each j under the integer tables, escapes included: float64."""
+        tables, signs = self.select(sigma_index, dither_index)
+        return self.bank.bits(tables, np.asarray(j, np.int64) * signs)
+
+
+def _index_table() -> np.ndarray:
+    distance = np.arange(_INDEX_SPAN + 1, dtype=np.int64)
+    index = (distance * INDEX_STEP + (1 << (INDEX_SHIFT - 1))) >> INDEX_SHIFT
+    return np.minimum(index, SIGMA_LEVELS - 1).astype(np.uint8)
+
+
+_INDEX_TABLE = _index_table()

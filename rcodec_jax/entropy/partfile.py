@@ -1,0 +1,120 @@
+"""The integer part as bytes: names, architecture and checks (format in bitstream/FORMAT.md)."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rcodec_jax.entropy.gaussian import GaussianTables
+from rcodec_jax.entropy.layers import Conv, DepthToSpace, Film, Layer, LeakyRelu
+from rcodec_jax.entropy.network import MAX_LAYERS, IntegerNetwork
+from rcodec_jax.entropy.static import StaticTables
+from rcodec_jax.entropy.tensorfile import load_tensors, save_tensors
+from rcodec_jax.errors import BundleError
+
+if TYPE_CHECKING:
+    from rcodec_jax.entropy.part import IntegerPart
+
+METADATA_KEY = "rcodec.integer_part"
+PART_VERSION = 0
+_NUMBERS = ("latent_channels", "hyper_channels", "hyper_stride")
+_KINDS: dict[str, tuple[str, ...]] = {
+    "conv": ("shift",),
+    "leaky_relu": ("slope_log2",),
+    "film": ("gain_bits", "stride"),
+    "depth_to_space": ("block",),
+}
+
+
+def serialise(part: IntegerPart) -> bytes:
+    """Bytes of a part, always the same for the same part."""
+    tensors: dict[str, np.ndarray] = {
+        "node_log2_s": part.node_log2_s,
+        "node_class": part.node_class,
+    }
+    for prefix, bank, shape in (
+        ("gaussian", part.gaussian.bank, (64, 32)),
+        ("hyper", part.hyper_tables.bank, (part.hyper_tables.channels, part.hyper_tables.classes)),
+    ):
+        tensors[f"{prefix}.minimum"] = bank.minimum.astype(np.int16).reshape(shape)
+        tensors[f"{prefix}.count"] = bank.count.astype(np.uint16).reshape(shape)
+        tensors[f"{prefix}.freq"] = bank.listed.astype(np.uint16)
+    layers: list[dict[str, object]] = []
+    for number, layer in enumerate(part.network.layers):
+        if isinstance(layer, Conv):
+            layers.append({"kind": "conv", "shift": layer.shift})
+            tensors[f"layers.{number}.weight"] = layer.weight
+            tensors[f"layers.{number}.bias"] = layer.bias
+        elif isinstance(layer, LeakyRelu):
+            layers.append({"kind": "leaky_relu", "slope_log2": layer.slope_log2})
+        elif isinstance(layer, Film):
+            layers.append({"kind": "film", "gain_bits": layer.gain_bits, "stride": layer.stride})
+            tensors[f"layers.{number}.rows"] = layer.rows
+        else:
+            layers.append({"kind": "depth_to_space", "block": layer.block})
+    description: dict[str, object] = {"version": PART_VERSION}
+    description |= {name: int(getattr(part, name)) for name in _NUMBERS}
+    description["layers"] = layers
+    text = json.dumps(description, separators=(",", ":"), sort_keys=True)
+    return save_tensors(tensors, {METADATA_KEY: text})
+
+
+def parse(blob: bytes) -> dict[str, Any]:
+    """Fields of IntegerPart from bytes that may be hostile.
+
+    Raises:
+      BundleError: malformed or unknown.
+    """
+    tensors, metadata = load_tensors(blob)
+    try:
+        description = json.loads(metadata.get(METADATA_KEY, ""))
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"integer part: metadata {METADATA_KEY} is missing or bad") from error
+    if not isinstance(description, dict) or set(description) != {"version", "layers", *_NUMBERS}:
+        raise BundleError("integer part: the description has missing or unknown fields")
+    if description["version"] != PART_VERSION:
+        raise BundleError(
+            f"integer part: version {description['version']!r} is unknown, expected {PART_VERSION}"
+        )
+    numbers: dict[str, Any] = {name: description[name] for name in _NUMBERS}
+    if not all(type(n) is int and 1 <= n <= 4096 for n in numbers.values()):
+        raise BundleError(f"integer part: sizes must be 1..4096, got {numbers}")
+    entries = description["layers"]
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
+        raise BundleError(f"integer part: need 1..{MAX_LAYERS} layers")
+    network = IntegerNetwork([_layer(n, entry, tensors) for n, entry in enumerate(entries)])
+    numbers["network"] = network
+    gaussian = [_take(tensors, f"gaussian.{name}") for name in ("minimum", "count", "freq")]
+    hyper = [_take(tensors, f"hyper.{name}") for name in ("minimum", "count", "freq")]
+    numbers["gaussian"] = GaussianTables(*gaussian)
+    numbers["hyper_tables"] = StaticTables(*hyper)
+    for name in ("node_log2_s", "node_class"):
+        numbers[name] = _take(tensors, name)
+    if tensors:
+        raise BundleError(f"integer part: unknown tensors {sorted(tensors)[:4]}")
+    return numbers
+
+
+def _take(tensors: dict[str, np.ndarray], name: str) -> np.ndarray:
+    if name not in tensors:
+        raise BundleError(f"integer part: tensor {name} is missing")
+    return tensors.pop(name)
+
+
+def _layer(number: int, entry: object, tensors: dict[str, np.ndarray]) -> Layer:
+    if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
+        raise BundleError(f"integer part: layer {number} is malformed")
+    kind = entry["kind"]
+    if kind not in _KINDS or set(entry) != {"kind", *_KINDS[kind]}:
+        raise BundleError(f"integer part: layer {number} is of unknown kind or has other fields")
+    values = {name: entry[name] for name in _KINDS[kind]}
+    if not all(type(value) is int for value in values.values()):
+        raise BundleError(f"integer part: layer {number} has a value that is not an integer")
+    if kind == "conv":
+        weight = _take(tensors, f"layers.{number}.weight")
+        return Conv(weight, _take(tensors, f"layers.{number}.bias"), **values)
+    if kind == "film":
+        return Film(_take(tensors, f"layers.{number}.rows"), **values)
+    return LeakyRelu(**values) if kind == "leaky_relu" else DepthToSpace(**values)
