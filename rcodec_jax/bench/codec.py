@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import io
-import math
 import os
 import platform
 import statistics
@@ -21,10 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from rcodec_jax.errors import RcodecError
+from rcodec_jax.metrics.fidelity import psnr
 
 WIDTH_PX, HEIGHT_PX = 768, 512
 
@@ -205,15 +207,21 @@ def _measure(
     data, encode_s = _timed(encode, repeats)
     decoded, decode_s = _timed(lambda: decode(data), repeats)
     height, width = pixels.shape[:2]
-    error = float(np.mean((pixels.astype(np.float64) - decoded) ** 2))
     return Row(
         name,
         len(data),
         len(data) * 8 / (height * width),
-        10 * math.log10(255**2 / error) if error else math.inf,
+        _psnr_db(pixels, decoded),
         encode_s,
         decode_s,
     )
+
+
+def _psnr_db(original: np.ndarray, decoded: np.ndarray) -> float:
+    first, second = (
+        jnp.asarray(picture, jnp.float32)[None] / 255 for picture in (original, decoded)
+    )
+    return float(psnr(first, second)[0])
 
 
 def _timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
@@ -232,8 +240,6 @@ def _timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
 
 def machine() -> str:
     """One line on what the figures were measured on."""
-    import jax
-
     devices = jax.devices()
     return (
         f"{os.cpu_count()} CPU cores ({platform.machine()}), JAX {jax.__version__} on "

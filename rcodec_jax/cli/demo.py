@@ -19,6 +19,15 @@ FACE_BOX = (160, 40, 296, 192)
 """The face in scikit-image's picture `astronaut` (512x512, public domain, NASA): x0,y0,x1,y1."""
 
 
+OWN_FILES = (
+    *(f"{name}.png" for name in ("original", "importance", "side-by-side")),
+    *(f"{kind}-{name}.png" for kind in ("decoded", "bits") for name in ("region", "uniform")),
+    "region.rdc",
+    "uniform.rdc",
+)
+"""What the demo writes: an earlier demo in the same folder is replaced without --force."""
+
+
 class RoundTrip(NamedTuple):
     """A file, the picture it became (uint8 [H,W,3]), and the seconds both ways took."""
 
@@ -69,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     if args.picture and args.box is None:
         raise UsageError("--picture: expected --box X0,Y0,X1,Y1 with it, got no box")
-    folder = files.check_folder(args.out, force=args.force)
+    folder = files.check_folder(args.out, force=args.force, own=OWN_FILES)
 
     import rcodec_jax
     from rcodec_jax.cli.info import bits_of
@@ -125,23 +134,17 @@ def _round_trip(
     return RoundTrip(data, decoded, decoding - encoding, time.perf_counter() - decoding)
 
 
-def psnr_db(original: np.ndarray, decoded: np.ndarray, weight: np.ndarray) -> float | None:
-    """PSNR of a region: 10 log10(255^2 sum(M) / sum(M (x - x')^2)), M over all channels.
+def _psnr_db(original: np.ndarray, decoded: np.ndarray, region: np.ndarray) -> float | None:
+    """PSNR over a region, bool [H,W]; None where it is empty or without any error."""
+    import jax.numpy as jnp
 
-    Args:
-      original: uint8 [H,W,3].
-      decoded: uint8 [H,W,3].
-      weight: float or bool [H,W], M above.
+    from rcodec_jax.metrics.regional import roi_psnr
 
-    Returns:
-      Decibels; None where the region is empty or without any error.
-    """
-    import numpy as np
-
-    squared = (original.astype(np.float64) - decoded) ** 2
-    total = float(weight.sum()) * squared.shape[-1]
-    error = float((squared * weight[..., None]).sum())
-    return 10 * math.log10(255**2 * total / error) if total and error else None
+    first, second = (
+        jnp.asarray(picture, jnp.float32)[None] / 255 for picture in (original, decoded)
+    )
+    value = float(roi_psnr(first, second, jnp.asarray(region)[None])[0])
+    return value if math.isfinite(value) else None
 
 
 def _figures(pixels: np.ndarray, importance: np.ndarray, trip: RoundTrip) -> dict[str, Any]:
@@ -149,9 +152,9 @@ def _figures(pixels: np.ndarray, importance: np.ndarray, trip: RoundTrip) -> dic
     return {
         "bytes": len(trip.data),
         "bpp": len(trip.data) * 8 / region.size,
-        "psnr_db": psnr_db(pixels, trip.pixels, region | True),
-        "psnr_region_db": psnr_db(pixels, trip.pixels, region),
-        "psnr_outside_db": psnr_db(pixels, trip.pixels, ~region),
+        "psnr_db": _psnr_db(pixels, trip.pixels, region | True),
+        "psnr_region_db": _psnr_db(pixels, trip.pixels, region),
+        "psnr_outside_db": _psnr_db(pixels, trip.pixels, ~region),
         "encode_s": trip.encode_s,
         "decode_s": trip.decode_s,
     }

@@ -96,7 +96,8 @@ def importance_of(args: argparse.Namespace, pixels: np.ndarray) -> np.ndarray | 
     if args.boxes:
         sources.append(importance.from_boxes(args.boxes, height, width))
     if args.gaze:
-        sources.append(importance.from_gaze(*args.gaze, height, width))
+        x, y = args.gaze
+        sources.append(importance.from_gaze(x, y, height, width))
     if args.saliency:
         sources.append(importance.saliency(pixels))
     return importance.combine(*sources)

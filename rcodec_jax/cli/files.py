@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from rcodec_jax.errors import UsageError
@@ -77,17 +78,27 @@ def check_output(path: str, *, force: bool, inputs: tuple[str, ...] = ()) -> Non
         raise UsageError(f"{path}: expected a folder that can be written, got {str(folder)!r}")
 
 
-def check_folder(path: str, *, force: bool) -> Path:
+def check_folder(path: str, *, force: bool, own: Collection[str] = ()) -> Path:
     """Refuses an output folder that holds something already, unless `force` is set.
 
+    Args:
+      path: the folder, which need not exist.
+      force: whether it may hold anything.
+      own: names of files that may be there in any case, as the command wrote them itself.
+
     Raises:
-      UsageError: it is a file, or is not empty and `force` is not set.
+      UsageError: it is a file, or holds something else and `force` is not set.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{path}: expected a folder to write, got a file")
-    if folder.is_dir() and any(folder.iterdir()) and not force:
-        raise UsageError(f"{path}: the folder is not empty (--force writes into it)")
+    if folder.is_dir() and not force:
+        strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
+        if strange:
+            raise UsageError(
+                f"{path}: expected an empty folder, got one that holds {strange[0]!r} "
+                "(--force writes into it)"
+            )
     return folder
 
 

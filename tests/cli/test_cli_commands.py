@@ -162,13 +162,15 @@ def test_demo_writes_pictures_and_figures(codec, photo, monkeypatch, tmp_path, c
     assert {f"{name}.png" for name in figures["pictures"]} | {"region.rdc", "uniform.rdc"} == {
         path.name for path in folder.iterdir()
     }
-    assert main(words) == 2
-    assert main([*words, "--force"]) == 0
+    assert main(words) == 0  # an earlier demo is replaced
     assert "PSNR in region" in capsys.readouterr().out
+    (folder / "precious").write_text("")
+    assert main(words) == 2
+    assert "'precious'" in capsys.readouterr().err
 
 
 def test_region_psnr_is_that_of_the_region():
-    from rcodec_jax.cli.demo import psnr_db
+    from rcodec_jax.cli.demo import _psnr_db as psnr_db
 
     original = np.zeros((4, 4, 3), np.uint8)
     decoded = original.copy()
