@@ -98,34 +98,47 @@ def _draw_bits(data: bytes, container: Container, args: argparse.Namespace) -> d
 
 
 def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
-    """What the header says, as plain data."""
-    from rcodec_jax.levels import level_nodes
+    """What the file says before its payload, as plain data."""
+    import numpy as np
+
+    from rcodec_jax.bitstream import FORMAT_VERSION
+    from rcodec_jax.entropy import decode_level_map
 
     header = container.header
-    nodes = level_nodes(header.n_lo, header.n_hi, header.level_count)
+    level_map = decode_level_map(
+        container.level_map, header.height_cells, header.width_cells, header.level_count
+    )
     return {
+        "format_version": FORMAT_VERSION,
         "bytes": size_bytes,
         "bpp": size_bytes * 8 / (header.width_px * header.height_px),
         "width_px": header.width_px,
         "height_px": header.height_px,
-        "nodes": nodes.tolist(),
-        "integer_digest": bytes(header.integer_digest).hex(),
-        "float_digest": bytes(header.float_digest).hex(),
+        "nodes": header.nodes.tolist(),
+        "cells": np.bincount(level_map.ravel(), minlength=header.level_count).tolist(),
+        "integer_digest": header.integer_digest.hex(),
+        "float_digest": header.float_digest.hex(),
         "sections": dict(container.sections),
     }
 
 
 def _in_words(figures: dict[str, Any]) -> str:
-    nodes = figures["nodes"]
-    spread = str(nodes[0]) if len(nodes) == 1 else f"{nodes[0]}..{nodes[-1]}"
+    nodes, cells = figures["nodes"], figures["cells"]
     lines = [
         f"{figures['input']}: {figures['width_px']}x{figures['height_px']}, "
-        f"{figures['bytes']} bytes, {figures['bpp']:.4f} bpp",
-        f"levels: {len(nodes)}, nodes {spread} (0 is the finest, 1023 the coarsest)",
+        f"{figures['bytes']} bytes, {figures['bpp']:.4f} bpp, format {figures['format_version']}",
         f"model: integers {figures['integer_digest']}, networks {figures['float_digest']}",
         output.table(
             ("section", "bytes"), [(name, str(size)) for name, size in figures["sections"].items()]
         ),
+        output.table(
+            ("level", "node", "cells"),
+            [
+                (str(level), str(node), f"{count} ({100 * count / sum(cells):.0f} %)")
+                for level, (node, count) in enumerate(zip(nodes, cells, strict=True))
+            ],
+        ),
+        "nodes: 0 is the finest, 1023 the coarsest",
     ]
     if "bits" in figures:
         bits = figures["bits"]
