@@ -78,6 +78,7 @@ def test_bits_map(file, tmp_path, monkeypatch, capsys):
     target = tmp_path / "bits.png"
     assert main(["info", file, "--bits-map", str(target), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bits"]["sum"] == 40.0
-    assert Image.open(target).size == (50, 37)
+    with Image.open(target) as drawn:
+        assert drawn.size == (50, 37)
     assert main(["info", file, "--bits-map", str(target)]) == 2
     assert "--force" in capsys.readouterr().err
