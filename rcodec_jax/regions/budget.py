@@ -22,7 +22,7 @@ class Fit:
       base: the chosen node.
       size: its size, never above the target.
       probes: number of sizes computed.
-      at_best: the lowest node already fits, so the target was above the reachable range.
+      at_best: the lowest node fits, so nothing better can be had for a larger target.
     """
 
     base: int

@@ -26,6 +26,11 @@ _KINDS = tuple(FRACTIONS)
 _EDGES = np.cumsum(list(FRACTIONS.values()))
 
 
+def draw_kind(rng: np.random.Generator) -> str:
+    """A kind of map, with the shares of FRACTIONS."""
+    return _KINDS[min(int(np.searchsorted(_EDGES, rng.random(), "right")), len(_KINDS) - 1)]
+
+
 @dataclass(frozen=True)
 class MapSampler:
     """Draws level maps; pass an instance to the loader as `sample_maps`.
@@ -63,7 +68,7 @@ class MapSampler:
     ) -> LevelMap:
         """Draws a map as a LevelMap, of a kind named in FRACTIONS or of a random one."""
         if kind is None:
-            kind = _KINDS[min(int(np.searchsorted(_EDGES, rng.random(), "right")), 4)]
+            kind = draw_kind(rng)
         if kind == "uniform" or h * w == 1:
             return uniform_level_map(h, w, node=self._node(rng))
         if kind == "regions":

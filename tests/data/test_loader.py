@@ -1,0 +1,235 @@
+"""The training loader: determinism, exact resume, shards that make up the global batch."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import grain  # noqa: F401  (the tests' guard against unseeded randomness minds its first import)
+import numpy as np
+import pytest
+
+import rcodec_jax
+from rcodec_jax.data.loader import image_batches, make_dataset, random_crop
+from rcodec_jax.errors import UsageError
+
+
+class Noise:
+    """Pictures of various sizes; the first pixel value tells which one it is."""
+
+    def __init__(self, count=10):
+        rng = np.random.default_rng(0)
+        self.images = []
+        for index in range(count):
+            shape = rng.integers(20, 50, 2)
+            image = rng.integers(0, 256, (*shape, 3), np.uint8)
+            image[..., 0] = index
+            self.images.append(image)
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.images[index]
+
+
+def draw_maps(rng, h, w):
+    return rng.integers(0, 16, (h, w)).astype(np.uint8), np.sort(rng.integers(0, 1024, 16)).astype(
+        np.int32
+    )
+
+
+def loader(**changes):
+    options = dict(crop_px=16, batch_size=4, seed=5, sample_maps=draw_maps)
+    source = changes.pop("source", Noise())
+    return make_dataset(source, **{**options, **changes})
+
+
+def take(iterator, count):
+    batches = [next(iterator) for _ in range(count)]
+    iterator.close()
+    return batches
+
+
+def assert_same(batches, others):
+    assert len(batches) == len(others)
+    for one, other in zip(batches, others, strict=True):
+        assert one.keys() == other.keys()
+        for key in one:
+            np.testing.assert_array_equal(one[key], other[key])
+
+
+def test_shapes_and_types():
+    (batch,) = take(loader(crop_px=24), 1)
+    kinds = {key: (value.shape, value.dtype.name) for key, value in batch.items()}
+    assert kinds == {
+        "image": ((4, 24, 24, 3), "uint8"),
+        "level_map": ((4, 3, 3), "uint8"),
+        "nodes": ((4, 16), "int32"),
+    }
+    (batch,) = take(image_batches(Noise(), crop_px=16, batch_size=2, seed=0), 1)
+    assert set(batch) == {"image"} and batch["image"].shape == (2, 16, 16, 3)
+
+
+@pytest.mark.parametrize("thread_count", [0, 1, 4])
+def test_the_seed_decides_everything_but_threads(thread_count):
+    reference = take(loader(), 12)
+    assert_same(take(loader(thread_count=thread_count), 12), reference)
+
+
+def test_another_seed_is_another_order_and_other_crops():
+    ours, others = take(loader(), 3), take(loader(seed=6), 3)
+    assert any((a["image"] != b["image"]).any() for a, b in zip(ours, others, strict=True))
+
+
+@pytest.mark.parametrize("done", [0, 1, 7])
+def test_resume_is_exact(done):
+    reference = take(loader(), 15)
+    first = loader()
+    for _ in range(done):
+        next(first)
+    state = first.get_state()
+    assert state == {"next_index": done}
+    ahead = [next(first) for _ in range(3)]
+    first.set_state(state)  # backwards, in the same iterator
+    assert_same([next(first) for _ in range(3)], ahead)
+    first.close()
+    second = loader()
+    second.set_state(state)
+    assert_same(take(second, 15 - done), reference[done:])
+
+
+@pytest.mark.parametrize("shard_count", [2, 4])
+def test_shards_are_consecutive_rows_of_the_global_batch(shard_count):
+    reference = take(loader(), 8)
+    shards = [
+        take(loader(shard_index=index, shard_count=shard_count), 8) for index in range(shard_count)
+    ]
+    joined = [
+        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
+        for parts in zip(*shards, strict=True)
+    ]
+    assert_same(joined, reference)
+
+
+def test_resume_onto_another_number_of_shards():
+    reference = take(loader(), 6)
+    iterator = loader(shard_index=1, shard_count=2)
+    iterator.set_state({"next_index": 3})
+    halves = [{key: value[2:] for key, value in batch.items()} for batch in reference[3:]]
+    assert_same(take(iterator, 3), halves)
+
+
+def test_every_epoch_shows_every_picture_once_in_a_new_order():
+    batches = take(loader(source=Noise(12)), 6)
+    shown = np.concatenate([batch["image"][:, 0, 0, 0] for batch in batches])
+    first, second = shown[:12], shown[12:]
+    assert sorted(first) == sorted(second) == list(range(12))
+    assert first.tolist() != second.tolist()
+
+
+def test_a_single_picture_is_enough():
+    batches = take(loader(source=Noise(1)), 3)
+    assert (batches[0]["image"] != batches[1]["image"]).any()
+
+
+def test_random_crop_reaches_every_place_and_both_sides():
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:12, :10]
+    image = np.stack([rows, columns, rows], -1).astype(np.uint8)
+    corners, mirrored = set(), 0
+    for _ in range(600):
+        crop = random_crop(image, 8, rng=rng)
+        assert crop.shape == (8, 8, 3)
+        left = crop[0, :, 1].min()
+        corners.add((int(crop[0, 0, 0]), int(left)))
+        mirrored += bool(crop[0, 0, 1] > crop[0, 1, 1])
+    assert corners == {(top, left) for top in range(5) for left in range(3)}
+    assert 230 < mirrored < 370  # half of 600, five standard deviations
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 40), (7, 16), (40, 2)])
+def test_small_pictures_are_mirrored_up_to_the_crop(shape):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (*shape, 3), np.uint8)
+    crop = random_crop(image, 16, rng=rng)
+    assert crop.shape == (16, 16, 3)
+    assert {tuple(p) for p in crop.reshape(-1, 3)} <= {tuple(p) for p in image.reshape(-1, 3)}
+
+
+def test_bad_arguments_name_expected_and_given():
+    for changes, words in [
+        ({"crop_px": 20}, "multiple of 8, got 20"),
+        ({"crop_px": 0}, "multiple of 8, got 0"),
+        ({"batch_size": 0}, "got 0"),
+        ({"batch_size": 5, "shard_count": 2}, "2 shards, got 5"),
+        ({"shard_index": 2, "shard_count": 2}, r"0\.\.1, got 2"),
+        ({"seed": -1}, "got -1"),
+        ({"source": []}, "at least one image"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            loader(**changes)
+
+
+def test_an_unreadable_picture_stops_with_its_own_error():
+    class Broken(Noise):
+        def __getitem__(self, index):
+            raise UsageError("picture.jpg: damaged JPEG")
+
+    iterator = loader(source=Broken())
+    with pytest.raises(UsageError, match=r"picture\.jpg"):
+        next(iterator)
+    iterator.close()
+
+
+def test_worker_processes_give_the_same_batches_and_a_quiet_resume(tmp_path):
+    script = tmp_path / "workers.py"
+    script.write_text(
+        textwrap.dedent(
+            """
+            import numpy as np
+            from PIL import Image
+            from rcodec_jax.data.loader import make_dataset
+            from rcodec_jax.data.sources import ImageFolder
+            from rcodec_jax.regions.sampler import MapSampler
+
+            def loader(worker_count):
+                return make_dataset(
+                    ImageFolder("."), crop_px=16, batch_size=2, seed=1,
+                    sample_maps=MapSampler((0, 1000)), worker_count=worker_count,
+                )
+
+            if __name__ == "__main__":
+                rng = np.random.default_rng(0)
+                for index in range(3):
+                    noise = rng.integers(0, 256, (24, 40, 3), np.uint8)
+                    Image.fromarray(noise).save(f"{index}.png")
+                plain = loader(0)
+                expected = [next(plain) for _ in range(6)]
+                plain.close()
+                workers = loader(2)
+                got = [next(workers) for _ in range(2)]
+                state = workers.get_state()
+                got += [next(workers) for _ in range(4)]
+                workers.set_state(state)
+                again = [next(workers) for _ in range(4)]
+                workers.close()
+                for ours, others in ((got, expected), (again, expected[2:])):
+                    for one, other in zip(ours, others, strict=True):
+                        assert all((one[key] == other[key]).all() for key in other)
+                print("same")
+            """
+        )
+    )
+    root = str(Path(rcodec_jax.__file__).parents[1])
+    result = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": root},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout == "same\n"

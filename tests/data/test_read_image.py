@@ -1,0 +1,291 @@
+"""Every common kind of picture comes in as upright sRGB uint8, or as one clear error."""
+
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcodec_jax.data.images import read_image
+from rcodec_jax.errors import UsageError
+
+
+def smooth(height=24, width=40):
+    """A picture that lossy formats keep closely."""
+    rows, columns = np.mgrid[:height, :width]
+    red, green = rows * 255 // max(height - 1, 1), columns * 255 // max(width - 1, 1)
+    return np.stack([red, green, (red + green) // 2], -1).astype(np.uint8)
+
+
+def encoded(image, format="PNG", **options):
+    buffer = io.BytesIO()
+    image.save(buffer, format, **options)
+    return buffer.getvalue()
+
+
+def chunk(kind, body):
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def png_by_hand(width, height, depth, colour_type, rows):
+    header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def icc_profile(space, tags):
+    """A minimal version 2 ICC profile; the description is "test"."""
+    text = b"test\0"
+    description = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(79)
+    tags = {b"desc": description, b"wtpt": xyz(0.9642, 1.0, 0.8249), **tags}
+    table, body = struct.pack(">I", len(tags)), b""
+    start = 128 + 4 + 12 * len(tags)
+    for name, data in tags.items():
+        table += name + struct.pack(">II", start + len(body), len(data))
+        body += data + bytes(-len(data) % 4)
+    kind = b"mntr" + space + b"XYZ "
+    header = struct.pack(">I", start + len(body)) + bytes(4) + b"\x02\x10\0\0" + kind
+    header += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return header.ljust(128, b"\0") + table + body
+
+
+def xyz(*values):
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(v * 65536) for v in values))
+
+
+def gamma(value):
+    return b"curv" + bytes(4) + struct.pack(">IH", 1, round(value * 256)) + bytes(2)
+
+
+# Colorants of sRGB adapted to D50, the published values.
+RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
+
+
+def rgb_profile(red, green, blue):
+    curves = {tag: gamma(2.2) for tag in (b"rTRC", b"gTRC", b"bTRC")}
+    return icc_profile(
+        b"RGB ", {b"rXYZ": xyz(*red), b"gXYZ": xyz(*green), b"bXYZ": xyz(*blue), **curves}
+    )
+
+
+@pytest.mark.parametrize("format", ["PNG", "BMP", "PPM", "TIFF"])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 17), (9, 1), (24, 40)])
+def test_lossless_formats_come_in_exactly(format, shape):
+    pixels = smooth(*shape)
+    picture = read_image(encoded(Image.fromarray(pixels), format))
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert picture.pixels.dtype == np.uint8 and picture.pixels.flags.writeable
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize(("format", "options"), [("JPEG", {"quality": 95}), ("WEBP", {})])
+def test_lossy_formats_come_in_closely(format, options):
+    pixels = smooth()
+    picture = read_image(encoded(Image.fromarray(pixels), format, **options))
+    assert np.abs(picture.pixels.astype(int) - pixels).mean() < 4
+    assert picture.notes == ()
+
+
+def test_path_bytes_and_file_agree(tmp_path):
+    data = encoded(Image.fromarray(smooth()))
+    path = tmp_path / "picture.dat"  # the content decides, not the name
+    path.write_bytes(data)
+    with path.open("rb") as stream:
+        pictures = [read_image(x) for x in (path, str(path), data, bytearray(data), stream)]
+    for picture in pictures:
+        np.testing.assert_array_equal(picture.pixels, smooth())
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "P"])
+def test_grey_bilevel_and_palette(mode):
+    image = Image.fromarray(smooth()).convert(mode)
+    picture = read_image(encoded(image))
+    np.testing.assert_array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_alpha_is_dropped_and_said(mode):
+    colour = Image.fromarray(smooth())
+    image = colour.convert(mode[:-1])
+    image.putalpha(Image.fromarray(np.full((24, 40), 7, np.uint8)))
+    picture = read_image(encoded(image))
+    # Dropped, not blended: the colour under the alpha is kept.
+    np.testing.assert_array_equal(
+        picture.pixels, np.asarray(colour.convert(mode[:-1]).convert("RGB"))
+    )
+    assert picture.notes == ("the alpha channel was dropped",)
+
+
+@pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255])])
+def test_palette_with_transparency(transparency):
+    image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
+    image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
+    picture = read_image(encoded(image, transparency=transparency))
+    assert picture.pixels.tolist() == [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
+    assert picture.notes == ("the alpha channel was dropped",)
+
+
+def test_grey_of_16_bits_is_rounded_to_8_and_said():
+    values = np.array([[0, 128, 129, 257, 32768, 65407, 65535]], np.uint16)
+    picture = read_image(encoded(Image.fromarray(values)))
+    assert picture.pixels[0, :, 0].tolist() == [round(v / 257) for v in values[0].tolist()]
+    assert picture.notes == ("16 bits a channel were reduced to 8",)
+
+
+def test_colour_of_16_bits_is_reduced_and_said():
+    samples = struct.pack(">6H", 0x0000, 0x8040, 0xFFFF, 0x1234, 0xABCD, 0x00FF)
+    picture = read_image(png_by_hand(2, 1, 16, 2, b"\0" + samples))
+    expected = np.frombuffer(samples, ">u2").reshape(1, 2, 3) / 257
+    assert np.abs(picture.pixels - expected).max() < 1
+    assert picture.notes == ("16 bits a channel were reduced to 8",)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(orientation):
+    upright = smooth(6, 10)
+    stored = {  # the inverse of what each value asks a viewer to do (Exif 2.3, tag 0x0112)
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.swapaxes(0, 1),
+        6: np.rot90(upright, 1),
+        7: np.rot90(upright, 2).swapaxes(0, 1),
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(Image.fromarray(np.ascontiguousarray(stored)), exif=exif)
+    np.testing.assert_array_equal(read_image(data).pixels, upright)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF data")
+def test_damaged_exif_does_not_matter():
+    data = encoded(Image.fromarray(smooth()), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff garbage")
+    np.testing.assert_array_equal(read_image(data).pixels, smooth())
+
+
+def test_cmyk_jpeg():
+    image = Image.new("CMYK", (16, 16), (0, 255, 255, 0))
+    picture = read_image(encoded(image, "JPEG", quality=95))
+    assert np.abs(picture.pixels.astype(int) - [255, 0, 0]).max() < 8
+    assert len(picture.notes) == 1 and "CMYK" in picture.notes[0]
+
+
+def test_profile_is_converted_to_srgb():
+    # A profile whose red is sRGB's blue and the reverse: colours come out exchanged.
+    profile = rgb_profile(BLUE, GREEN, RED)
+    image = Image.new("RGB", (8, 8), (255, 0, 0))
+    picture = read_image(encoded(image, icc_profile=profile))
+    assert np.abs(picture.pixels.astype(int) - [0, 0, 255]).max() < 8
+    assert picture.notes == ("converted to sRGB from the profile 'test'",)
+
+
+def test_grey_profile_is_converted_to_srgb():
+    linear = icc_profile(b"GRAY", {b"kTRC": gamma(1.0)})
+    image = Image.new("L", (8, 8), 55)  # 55 / 255 of linear light is 127.7 in sRGB
+    picture = read_image(encoded(image, icc_profile=linear))
+    assert np.abs(picture.pixels.astype(int) - 128).max() <= 2
+
+
+def test_grey_picture_with_a_colour_profile():
+    image = Image.new("L", (8, 8), 100)
+    picture = read_image(encoded(image, icc_profile=rgb_profile(RED, GREEN, BLUE)))
+    assert np.ptp(picture.pixels.astype(int)) <= 2
+    assert "converted" in picture.notes[0]
+
+
+def test_srgb_profile_leaves_pixels_alone():
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = read_image(encoded(Image.fromarray(smooth()), icc_profile=profile))
+    np.testing.assert_array_equal(picture.pixels, smooth())
+    assert picture.notes == ()
+
+
+def test_unusable_profile_is_ignored_and_said():
+    picture = read_image(encoded(Image.fromarray(smooth()), icc_profile=b"not a profile" * 20))
+    np.testing.assert_array_equal(picture.pixels, smooth())
+    assert picture.notes == ("the embedded colour profile is unusable and was ignored",)
+
+
+def test_first_frame_of_an_animation_and_said():
+    frames = [Image.new("L", (8, 8), value) for value in (10, 200, 90)]
+    data = encoded(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    picture = read_image(data)
+    assert picture.pixels[0, 0].tolist() == [10, 10, 10]
+    assert picture.notes == ("only the first of 3 frames was read",)
+
+
+def test_floating_point_is_refused():
+    data = encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
+    with pytest.raises(UsageError, match="floating point"):
+        read_image(data)
+
+
+@pytest.mark.filterwarnings("ignore:Truncated File Read", "ignore:Corrupt EXIF data")
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_truncated_files(format, tmp_path):
+    noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    data = encoded(Image.fromarray(noise), format)
+    path = tmp_path / "cut.img"
+    for length in (0, 1, 10, 40, len(data) // 2):
+        path.write_bytes(data[:length])
+        with pytest.raises(UsageError, match=r"cut\.img"):
+            read_image(path)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP"])
+def test_damaged_files_give_a_picture_or_a_usage_error(format):
+    rng = np.random.default_rng(1)
+    data = np.frombuffer(encoded(Image.fromarray(smooth()), format), np.uint8)
+    for _ in range(150):
+        damaged = data.copy()
+        at = rng.integers(0, len(data), rng.integers(1, 5))
+        damaged[at] = rng.integers(0, 256, len(at))
+        try:
+            picture = read_image(damaged.tobytes(), max_pixels=2**20)
+        except UsageError as error:
+            assert "\n" not in str(error)
+        else:
+            assert picture.pixels.dtype == np.uint8 and picture.pixels.shape[2] == 3
+
+
+def test_not_an_image(tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("these are words\n")
+    for source, words in [
+        (text, "not an image"),
+        (tmp_path, "got a folder"),
+        (tmp_path / "absent.png", "no such file"),
+        (b"", "not an image"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            read_image(source)
+
+
+def test_sizes_are_checked_before_decoding():
+    # A few bytes that declare 4.2 thousand million pixels.
+    with pytest.raises(UsageError, match="got 65000x65000"):
+        read_image(png_by_hand(65000, 65000, 8, 2, b""))
+    data = encoded(Image.fromarray(smooth()))
+    with pytest.raises(UsageError, match="got 40x24"):
+        read_image(data, max_pixels=40 * 24 - 1)
+    with pytest.raises(UsageError, match="got 40x24"):
+        read_image(data, max_side=39)
+    assert read_image(data, max_pixels=40 * 24, max_side=40).pixels.shape == (24, 40, 3)
+
+
+def test_pillows_own_limit_stays_as_it_was():
+    before = Image.MAX_IMAGE_PIXELS
+    read_image(encoded(Image.fromarray(smooth())))
+    assert before == Image.MAX_IMAGE_PIXELS

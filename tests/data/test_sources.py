@@ -1,0 +1,98 @@
+"""Image folders: what is listed, how often, and what the cache may hold."""
+
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.errors import UsageError
+
+
+def save(path, height, width, value=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((height, width, 3), value, np.uint8)).save(path)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save(tmp_path / "b.png", 16, 16, 2)
+    save(tmp_path / "a" / "z.webp", 16, 32, 1)
+    save(tmp_path / "c.JPG", 64, 64, 3)
+    save(tmp_path / "skip" / "d.png", 16, 16, 9)
+    save(tmp_path / ".hidden" / "e.png", 16, 16, 9)
+    (tmp_path / "text.png").write_text("not an image")
+    (tmp_path / "notes.txt").write_text("not listed")
+    return tmp_path
+
+
+def test_listing_is_recursive_sorted_and_by_suffix(folder):
+    source = ImageFolder(folder, exclude=("skip",))
+    assert [p.relative_to(folder).as_posix() for p in source.paths] == [
+        "a/z.webp",
+        "b.png",
+        "c.JPG",
+    ]
+    assert source.sizes_px == [(16, 32), (16, 16), (64, 64)]
+    assert [path.name for path, _ in source.skipped] == ["text.png"]
+
+
+def test_small_pictures_are_left_out_and_counted(folder):
+    source = ImageFolder(folder, min_side=17)
+    assert [path.name for path in source.paths] == ["c.JPG"]
+    assert len(source.skipped) == 4
+
+
+def test_entries_are_in_proportion_to_area(folder):
+    source = ImageFolder(folder, exclude=("skip",))
+    shapes = [source[index].shape[:2] for index in range(len(source))]
+    counts = {shape: shapes.count(shape) for shape in set(shapes)}
+    unit = counts[16, 16]
+    assert counts == {(16, 16): unit, (16, 32): 2 * unit, (64, 64): 16 * unit}
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 16 * 32 * 3, 2000, 10**6])
+def test_cache_is_bounded_and_changes_nothing(folder, cache_bytes):
+    source = ImageFolder(folder, exclude=("skip",), cache_bytes=cache_bytes)
+    plain = ImageFolder(folder, exclude=("skip",))
+    with ThreadPoolExecutor(4) as pool:
+        images = list(pool.map(source.__getitem__, list(range(len(source))) * 3))
+    for index, image in enumerate(images):
+        np.testing.assert_array_equal(image, plain[index % len(source)])
+    assert source.cached_bytes <= cache_bytes
+    assert plain.cached_bytes == 0
+    if cache_bytes == 10**6:
+        assert source.cached_bytes == (16 * 32 + 16 * 16 + 64 * 64) * 3
+
+
+def test_cached_pixels_cannot_be_changed_by_a_reader(folder):
+    with pytest.raises(ValueError, match="read-only"):
+        ImageFolder(folder, cache_bytes=10**6)[0][0, 0] = 1
+
+
+def test_pickling_leaves_the_cache_behind(folder):
+    source = ImageFolder(folder, cache_bytes=10**6)
+    first = source[0]
+    copy = pickle.loads(pickle.dumps(source))
+    assert copy.cached_bytes == 0
+    np.testing.assert_array_equal(copy[0], first)
+
+
+def test_clear_errors(folder, tmp_path_factory):
+    empty = tmp_path_factory.mktemp("empty")
+    with pytest.raises(UsageError, match="found none"):
+        ImageFolder(empty)
+    with pytest.raises(UsageError, match="no such folder"):
+        ImageFolder(empty / "absent")
+    with pytest.raises(UsageError, match="at least 4096 px, found none"):
+        ImageFolder(folder, min_side=4096)
+
+
+def test_a_file_that_breaks_later_is_named(folder):
+    source = ImageFolder(folder, exclude=("skip",))
+    path = source.paths[-1]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UsageError, match=path.name):
+        source[len(source) - 1]

@@ -1,0 +1,88 @@
+"""Written pictures come back; a path holds the old file or the whole new one, nothing else."""
+
+import io
+import os
+import stat
+
+import numpy as np
+import pytest
+
+from rcodec_jax.data.files import atomic_write
+from rcodec_jax.data.images import read_image, write_image
+from rcodec_jax.errors import UsageError
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ""])
+def test_lossless_round_trip_by_suffix(suffix, tmp_path):
+    path = tmp_path / f"picture{suffix}"
+    write_image(path, PIXELS)
+    np.testing.assert_array_equal(read_image(path).pixels, PIXELS)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_jpeg_by_suffix(tmp_path):
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    write_image(tmp_path / "picture.jpg", flat)
+    assert (tmp_path / "picture.jpg").read_bytes()[:2] == b"\xff\xd8"
+    assert np.abs(read_image(tmp_path / "picture.jpg").pixels.astype(int) - flat).max() <= 3
+
+
+def test_to_a_file_and_grey():
+    buffer = io.BytesIO()
+    write_image(buffer, PIXELS[..., 0], "png")
+    assert buffer.getvalue()[:4] == b"\x89PNG"
+    np.testing.assert_array_equal(read_image(buffer.getvalue()).pixels[..., 1], PIXELS[..., 0])
+
+
+def test_bad_arguments(tmp_path):
+    for target, pixels, format, words in [
+        ("a.txt", PIXELS, None, "'.txt'"),
+        ("a.png", PIXELS, "GIFF", "'GIFF'"),
+        ("a.png", PIXELS / 255, None, "float64"),
+        ("a.png", PIXELS[..., :2], None, r"\[5, 7, 2\]"),
+        ("a.png", PIXELS[:0], None, r"\[0, 7, 3\]"),
+        ("absent/a.png", PIXELS, None, "absent/a.png: cannot be written"),
+        (".", PIXELS, "PNG", "got a folder"),
+        ("a.webp", np.zeros((1, 16384, 3), np.uint8), None, "16384x1"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            write_image(tmp_path / target, pixels, format)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    atomic_write(path, b"old")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(UsageError, match="No space left"):
+        atomic_write(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_permissions_follow_the_umask(tmp_path):
+    before = os.umask(0o027)
+    try:
+        atomic_write(tmp_path / "file", b"x")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+def test_links_stay_links(tmp_path):
+    (tmp_path / "real").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("real")
+    atomic_write(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real").read_bytes() == b"new"
+
+
+def test_devices_are_written_directly():
+    atomic_write(os.devnull, b"x")
+    assert not os.path.isfile(os.devnull)

@@ -1,0 +1,112 @@
+"""Importance sources: boxes, gaze, masks, saliency."""
+
+import numpy as np
+import pytest
+
+from rcodec_jax.errors import UsageError
+from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, from_mask, saliency
+
+
+def test_boxes_are_half_open_and_add_up():
+    importance = from_boxes([(1, 0, 3, 2), (4, 3, 6, 4)], 4, 6)
+    expected = np.zeros((4, 6))
+    expected[0:2, 1:3] = 1
+    expected[3:4, 4:6] = 1
+    np.testing.assert_array_equal(importance, expected)
+    assert importance.dtype == np.float32
+
+
+def test_boxes_are_rounded_outwards_and_cut_at_the_edge():
+    importance = from_boxes([(-3.5, 1.9, 1.1, 99)], 4, 6)
+    expected = np.zeros((4, 6))
+    expected[1:4, 0:2] = 1
+    np.testing.assert_array_equal(importance, expected)
+
+
+@pytest.mark.parametrize(
+    ("box", "words"),
+    [
+        ((3, 0, 3, 2), "x0 < x1.*got 3,0,3,2"),
+        ((0, 5, 3, 2), "y0 < y1.*got 0,5,3,2"),
+        ((0, 0, float("nan"), 2), "got 0,0,nan,2"),
+        ((0, 0, float("inf"), 2), "got 0,0,inf,2"),
+        ((6, 0, 9, 2), "inside the 6x4 image, got 6,0,9,2"),
+        ((-3, 0, 0, 2), "inside the 6x4 image"),
+        ((0, 0, 2), "x0,y0,x1,y1, got '0,0,2'"),
+    ],
+)
+def test_bad_boxes_name_expected_and_given(box, words):
+    with pytest.raises(UsageError, match=words):
+        from_boxes([box], 4, 6)
+    with pytest.raises(UsageError, match="got none"):
+        from_boxes([], 4, 6)
+
+
+def test_gaze_is_one_at_the_point_and_falls_with_distance():
+    importance = from_gaze(30, 20, 60, 100)
+    assert importance.shape == (60, 100) and importance.dtype == np.float32
+    assert importance[20, 30] == 1 and importance.min() > 0
+    rows, columns = np.mgrid[:60, :100]
+    distance = np.hypot(rows - 20, columns - 30)
+    order = np.argsort(distance.ravel(), kind="stable")
+    assert (np.diff(importance.ravel()[order]) <= 1e-7).all()
+    np.testing.assert_allclose(importance[20, 30:50], importance[20:40, 30])
+
+
+def test_gaze_is_half_at_the_eccentricity_of_half_resolution():
+    # 100 px for 100 degrees: one pixel a degree; the fovea ends at 1.7, and 4 - 1.7 = 2.3.
+    importance = from_gaze(50, 50, 100, 100, degrees_across=100, fovea_degrees=1.7)
+    assert importance[50, 54] == pytest.approx(0.5, abs=1e-5)
+    assert (importance[50, 49:52] == 1).all()
+
+
+def test_bad_gaze():
+    for x, y in [(-1, 0), (100, 0), (0, 60), (float("nan"), 0)]:
+        with pytest.raises(UsageError, match="inside the 100x60 image"):
+            from_gaze(x, y, 60, 100)
+    with pytest.raises(UsageError, match="angles"):
+        from_gaze(1, 1, 60, 100, degrees_across=0)
+
+
+def test_masks_pass_through_checked():
+    mask = np.array([[True, False]])
+    np.testing.assert_array_equal(from_mask(mask, 1, 2), [[1, 0]])
+    np.testing.assert_array_equal(from_mask(mask * 0.25, 1, 2), [[0.25, 0]])
+    assert from_mask(mask, 1, 2).dtype == np.float32
+    for bad, words in [
+        (mask.T, r"\[1, 2\].*got shape \[2, 1\]"),
+        (mask * 255, r"0\.\.1, got 0\.\.255"),
+        (mask * np.nan, "nan"),
+        (np.array([["a", "b"]]), "got <U1"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            from_mask(bad, 1, 2)
+
+
+def test_combination_is_the_maximum():
+    first, second = np.random.default_rng(0).random((2, 3, 4)).astype(np.float32)
+    np.testing.assert_array_equal(combine(first, second), np.maximum(first, second))
+    np.testing.assert_array_equal(combine(first), first)
+    with pytest.raises(UsageError, match="one shape"):
+        combine(first, second[:2])
+    with pytest.raises(UsageError, match="got none"):
+        combine()
+
+
+def test_saliency_finds_what_stands_out():
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 4, (160, 240, 3))
+    image[60:90, 150:180] += 120
+    found = saliency(image.astype(np.uint8))
+    assert found.shape == (160, 240) and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() <= 1
+    assert found[50:100, 140:190].mean() > 3 * found.mean()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (700, 3, 3), (64, 64)])
+def test_saliency_of_odd_sizes_and_flat_pictures(shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    found = saliency(noise)
+    assert found.shape == shape[:2] and np.isfinite(found).all()
+    assert found.min() >= 0 and found.max() <= 1
+    np.testing.assert_array_equal(saliency(np.full(shape, 9, np.uint8)), np.ones(shape[:2]))
