@@ -14,7 +14,6 @@ from typing import Any, TypeAlias
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
-from etils.epath import Path as EPath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from rcodec_jax.errors import RcodecError, UsageError
@@ -209,7 +208,7 @@ class Checkpoints:
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
             return reader.restore(
-                EPath(self._state_path(step)),
+                self._state_path(step),
                 args=ocp.args.PyTreeRestore(target, restore_args=as_numpy, partial_restore=True),
             )
 
@@ -243,13 +242,14 @@ class Checkpoints:
             raise UsageError(f"expected a step of {list(steps)} in {self._directory}, got {step}")
         return step
 
-    def _state_path(self, step: int) -> Path:
-        return self._directory / str(step) / _STATE
+    def _state_path(self, step: int) -> Any:
+        # The manager's kind of path: orbax's handlers ask more of one than pathlib gives.
+        return self._manager.directory / str(step) / _STATE
 
     def _saved_tree(self, step: int) -> Any:
         """Shapes and dtypes of a saved state, as nested dictionaries."""
         with contextlib.closing(ocp.PyTreeCheckpointHandler()) as reader:
-            return reader.metadata(EPath(self._state_path(step))).tree
+            return reader.metadata(self._state_path(step)).tree
 
     def _check_fit(self, step: int, target: Any) -> None:
         # Left to itself, orbax casts other dtypes without a word.
@@ -275,9 +275,15 @@ def _abstract_leaf(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _signature(tree: Any) -> dict[str, str]:
     """Path -> dtype and shape. Attributes, keys and list positions look alike, as on disk."""
+
+    def described(leaf: Any) -> str:
+        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # on disk its words
+            leaf = jax.eval_shape(jax.random.key_data, leaf)
+        return f"{leaf.dtype}{list(leaf.shape)}"
+
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): f"{leaf.dtype}{list(leaf.shape)}"
+        jax.tree_util.keystr(path, simple=True, separator="/"): described(leaf)
         for path, leaf in leaves
     }
 
