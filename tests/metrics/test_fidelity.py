@@ -69,8 +69,7 @@ def test_psnr_agrees_with_scikit_image_per_picture() -> None:
     a, b = scene(0), scene(1)
     damaged_a, damaged_b = damaged(a, 2, 0.05), damaged(b, 3, 0.01)
     expected = [
-        peak_signal_noise_ratio(x, y, data_range=1)
-        for x, y in ((a, damaged_a), (b, damaged_b))
+        peak_signal_noise_ratio(x, y, data_range=1) for x, y in ((a, damaged_a), (b, damaged_b))
     ]
     given = fidelity.psnr(batch(a, b), batch(damaged_a, damaged_b))
     np.testing.assert_allclose(given, expected, atol=1e-3)

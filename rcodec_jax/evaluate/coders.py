@@ -1,0 +1,81 @@
+"""What an evaluation compares: coders that make the bytes of a whole file, and read them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from rcodec_jax.errors import UsageError
+
+
+class Setting(NamedTuple):
+    """One point of a rate-quality curve, asked of a coder."""
+
+    kind: str
+    """"bpp" or "quality"."""
+    value: float
+
+    @property
+    def label(self) -> str:
+        return f"{self.kind}={self.value:g}"
+
+
+class Coder(Protocol):
+    """A codec and the settings that make its curve."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def settings(self) -> Sequence[Setting]: ...
+
+    def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:
+        """The complete file of uint8 [H, W, 3]; UsageError if the setting is out of reach."""
+        ...
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """uint8 [H, W, 3] from the file alone."""
+        ...
+
+
+class CodecLike(Protocol):
+    """The two calls of `rcodec_jax.load()` that evaluation needs."""
+
+    def encode(self, image: np.ndarray, **options: Any) -> bytes: ...
+
+    def decode(self, data: bytes, **options: Any) -> np.ndarray: ...
+
+
+class RcodecCoder:
+    """This project's codec with uniform maps, at rates or at qualities.
+
+    Fixed rates give every picture the same bytes; fixed qualities (one base node for all) spend
+    more on harder pictures, as a JPEG quality does.
+    """
+
+    def __init__(
+        self,
+        codec: CodecLike,
+        *,
+        rates_bpp: Sequence[float] = (),
+        qualities: Sequence[float] = (),
+        steps: int | None = None,
+        trajectory: str = "proportional",
+        name: str = "rcodec",
+    ) -> None:
+        if bool(rates_bpp) == bool(qualities):
+            raise UsageError("expected either rates or qualities for rcodec, got both or neither")
+        if any(rate <= 0 for rate in rates_bpp):
+            raise UsageError(f"rates are positive bits per pixel, got {list(rates_bpp)}")
+        kind = "bpp" if rates_bpp else "quality"
+        self.name = name
+        self.settings = tuple(Setting(kind, float(v)) for v in sorted(rates_bpp or qualities))
+        self._codec, self._steps, self._trajectory = codec, steps, trajectory
+
+    def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:
+        return self._codec.encode(pixels, **{setting.kind: setting.value})
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return self._codec.decode(data, steps=self._steps, trajectory=self._trajectory)

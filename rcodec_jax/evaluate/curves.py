@@ -1,0 +1,153 @@
+"""Mean curves of a run and BD-rates between its codecs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from rcodec_jax.evaluate.run import Row
+from rcodec_jax.metrics.bdrate import bd_rate, common_range
+
+HIGHER_IS_BETTER = {"psnr_db": True, "ms_ssim": True, "lpips": False}
+"""The measured figures and their direction."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """Arithmetic means over all pictures at one setting of one codec."""
+
+    codec: str
+    setting: str
+    pictures: int
+    bpp: float
+    psnr_db: float
+    ms_ssim: float | None
+    lpips: float | None
+    encode_seconds: float
+    """Median, as the first picture of a size may compile."""
+    decode_seconds: float
+
+
+@dataclass(frozen=True)
+class BdRate:
+    """Rate of `test` against `anchor` at equal `metric`, in percent; None if it is undefined."""
+
+    test: str
+    anchor: str
+    metric: str
+    of_means_percent: float | None
+    """BD-rate between the two curves of dataset means."""
+    mean_of_pictures_percent: float | None
+    """Mean of each picture's own BD-rate, over the pictures where it is defined."""
+    pictures: int
+    quality_range: tuple[float, float] | None
+    """Range of quality the figure of the mean curves is averaged over."""
+
+
+def codecs_of(rows: Iterable[Row]) -> list[str]:
+    """Names of the codecs, in order of appearance."""
+    return list(dict.fromkeys(row.codec for row in rows))
+
+
+def mean_curves(rows: Sequence[Row]) -> dict[str, list[CurvePoint]]:
+    """Curve of every codec, by rising rate.
+
+    A setting that is missing for some picture is left out: its mean would be over other pictures.
+    """
+    picture_count = len({row.picture for row in rows})
+    curves: dict[str, list[CurvePoint]] = {}
+    for codec in codecs_of(rows):
+        by_setting: dict[str, list[Row]] = {}
+        for row in rows:
+            if row.codec == codec:
+                by_setting.setdefault(row.setting, []).append(row)
+        points = [_mean(group) for group in by_setting.values() if len(group) == picture_count]
+        curves[codec] = sorted(points, key=lambda point: point.bpp)
+    return curves
+
+
+def bd_rates(
+    rows: Sequence[Row], *, tests: Sequence[str] | None = None, anchors: Sequence[str] | None = None
+) -> list[BdRate]:
+    """BD-rates of each of `tests` against each of `anchors` (both by default all codecs)."""
+    names = codecs_of(rows)
+    curves = mean_curves(rows)
+    results = []
+    for test in tests if tests is not None else names:
+        for anchor in anchors if anchors is not None else names:
+            if test == anchor or test not in names or anchor not in names:
+                continue
+            for metric in HIGHER_IS_BETTER:
+                if all(getattr(row, metric) is None for row in rows):
+                    continue
+                results.append(_bd_rate(rows, curves, test, anchor, metric))
+    return results
+
+
+def _bd_rate(
+    rows: Sequence[Row], curves: dict[str, list[CurvePoint]], test: str, anchor: str, metric: str
+) -> BdRate:
+    by_picture = []
+    for picture in dict.fromkeys(row.picture for row in rows):
+        own = [row for row in rows if row.picture == picture]
+        value = _between(
+            [row for row in own if row.codec == anchor],
+            [row for row in own if row.codec == test],
+            metric,
+        )
+        if value is not None:
+            by_picture.append(value)
+    qualities = [
+        [getattr(point, metric) for point in curves[codec] if _usable(point, metric)]
+        for codec in (anchor, test)
+    ]
+    return BdRate(
+        test,
+        anchor,
+        metric,
+        of_means_percent=_between(curves[anchor], curves[test], metric),
+        mean_of_pictures_percent=statistics.fmean(by_picture) if by_picture else None,
+        pictures=len(by_picture),
+        quality_range=common_range(*qualities) if all(qualities) else None,
+    )
+
+
+def _between(
+    anchor: Sequence[Row | CurvePoint], test: Sequence[Row | CurvePoint], metric: str
+) -> float | None:
+    """BD-rate of two lists of points, None if it is undefined."""
+    anchor = [point for point in anchor if _usable(point, metric)]
+    test = [point for point in test if _usable(point, metric)]
+    value = bd_rate(
+        [point.bpp for point in anchor],
+        [getattr(point, metric) for point in anchor],
+        [point.bpp for point in test],
+        [getattr(point, metric) for point in test],
+        higher_is_better=HIGHER_IS_BETTER[metric],
+    )
+    return None if math.isnan(value) else value
+
+
+def _usable(point: Row | CurvePoint, metric: str) -> bool:
+    value = getattr(point, metric)
+    return value is not None and math.isfinite(value)  # a picture coded without loss has no PSNR
+
+
+def _mean(group: Sequence[Row]) -> CurvePoint:
+    def mean(values: Sequence[float | None]) -> float | None:
+        known = [value for value in values if value is not None]
+        return statistics.fmean(known) if len(known) == len(values) else None
+
+    return CurvePoint(
+        codec=group[0].codec,
+        setting=group[0].setting,
+        pictures=len(group),
+        bpp=statistics.fmean(row.bpp for row in group),
+        psnr_db=statistics.fmean(row.psnr_db for row in group),
+        ms_ssim=mean([row.ms_ssim for row in group]),
+        lpips=mean([row.lpips for row in group]),
+        encode_seconds=statistics.median(row.encode_seconds for row in group),
+        decode_seconds=statistics.median(row.decode_seconds for row in group),
+    )

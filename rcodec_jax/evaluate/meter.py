@@ -1,0 +1,105 @@
+"""Figures of one decoded picture, from uint8 pixels: whole picture and region of interest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax.errors import RcodecError
+from rcodec_jax.metrics import fidelity, regional
+from rcodec_jax.metrics.perceptual import MIN_SIDE_PX, Lpips
+
+
+@dataclass(frozen=True)
+class Quality:
+    """Whole-picture figures; None where weights are missing or the picture is too small."""
+
+    psnr_db: float
+    ms_ssim: float | None
+    lpips: float | None
+
+
+@dataclass(frozen=True)
+class RegionQuality:
+    """Figures of the region of interest (see `metrics.regional`)."""
+
+    roi_psnr_db: float
+    background_psnr_db: float
+    roi_lpips: float | None
+    """Spatial LPIPS map averaged over the region."""
+    roi_lpips_composite: float | None
+    """LPIPS of the decoded region pasted into the original."""
+    band: regional.BandErrors
+
+
+class Meter:
+    """Computes figures; compiles once per picture size.
+
+    Args:
+      lpips: network to use, None to leave LPIPS out.
+    """
+
+    def __init__(self, lpips: Lpips | None = None) -> None:
+        self._lpips = lpips
+
+    @property
+    def lpips_net(self) -> str | None:
+        return None if self._lpips is None else self._lpips.net
+
+    def whole(self, original: np.ndarray, decoded: np.ndarray) -> Quality:
+        """Figures of `decoded` against `original`, both uint8 [H, W, 3] of one size."""
+        _check_pair(original, decoded)
+        side = min(original.shape[:2])
+        with_ms_ssim = side >= fidelity.min_side_px(len(fidelity.MS_SSIM_WEIGHTS))
+        lpips = self._lpips if side >= MIN_SIDE_PX else None
+        values = _whole(original[None], decoded[None], lpips, with_ms_ssim=with_ms_ssim)
+        return Quality(*(None if v is None else float(v[0]) for v in values))  # type: ignore[arg-type]
+
+    def region(self, original: np.ndarray, decoded: np.ndarray, mask: np.ndarray) -> RegionQuality:
+        """Figures within `mask`, float [H, W] in 0..1, and the PSNR of what lies outside it."""
+        _check_pair(original, decoded)
+        lpips = self._lpips if min(original.shape[:2]) >= MIN_SIDE_PX else None
+        values = _region(original[None], decoded[None], mask[None].astype(np.float32), lpips)
+        psnr, background, spatial, composite = (None if v is None else float(v[0]) for v in values)
+        assert psnr is not None and background is not None
+        band = regional.band_errors(original, decoded, mask)
+        return RegionQuality(psnr, background, spatial, composite, band)
+
+
+@partial(jax.jit, static_argnames="with_ms_ssim")
+def _whole(
+    original: jax.Array, decoded: jax.Array, lpips: Lpips | None, *, with_ms_ssim: bool
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    a, b = _unit_range(original), _unit_range(decoded)
+    structure = fidelity.ms_ssim(a, b) if with_ms_ssim else None
+    distance = None if lpips is None else lpips(2 * a - 1, 2 * b - 1)
+    return fidelity.psnr(a, b), structure, distance
+
+
+@jax.jit
+def _region(
+    original: jax.Array, decoded: jax.Array, mask: jax.Array, lpips: Lpips | None
+) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+    a, b = _unit_range(original), _unit_range(decoded)
+    inside, outside = regional.roi_psnr(a, b, mask), regional.roi_psnr(a, b, 1 - mask)
+    if lpips is None:
+        return inside, outside, None, None
+    a, b = 2 * a - 1, 2 * b - 1
+    spatial = regional.roi_lpips_spatial(lpips, a, b, mask)
+    return inside, outside, spatial, regional.roi_lpips_composite(lpips, a, b, mask)
+
+
+def _unit_range(pixels: jax.Array) -> jax.Array:
+    return pixels.astype(jnp.float32) / 255
+
+
+def _check_pair(original: np.ndarray, decoded: np.ndarray) -> None:
+    if original.shape != decoded.shape or original.dtype != np.uint8 or decoded.dtype != np.uint8:
+        raise RcodecError(
+            f"expected a decoded picture uint8 {list(original.shape)}, "
+            f"got {decoded.dtype} {list(decoded.shape)}"
+        )
