@@ -27,6 +27,13 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("rcodec")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Commands that tests start keep their compiled programs here, not in the user's folder."""
+    cache = getattr(config, "cache", None)
+    if cache is not None:
+        os.environ["RCODEC_CACHE_DIR"] = str(cache.mkdir("rcodec"))
+
+
 def _refuse(name: str):
     def refused(*args: object, **kwargs: object) -> None:
         raise AssertionError(f"{name} without a seed: use np.random.default_rng(seed)")

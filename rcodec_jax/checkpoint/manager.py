@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
@@ -277,7 +278,7 @@ def _signature(tree: Any) -> dict[str, str]:
     """Path -> dtype and shape. Attributes, keys and list positions look alike, as on disk."""
 
     def described(leaf: Any) -> str:
-        if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # on disk its words
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):  # on disk its words
             leaf = jax.eval_shape(jax.random.key_data, leaf)
         return f"{leaf.dtype}{list(leaf.shape)}"
 
