@@ -8,6 +8,8 @@ import struct
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from rcodec_jax.errors import UsageError
+
 DECODER_ERRORS = (
     OSError,
     SyntaxError,
@@ -45,12 +47,13 @@ def to_srgb(image: Image.Image, layout: str, notes: list[str]) -> np.ndarray:
       uint8 [H, W, 3].
 
     Raises:
-      Any of DECODER_ERRORS: damaged data, or samples of an unsupported kind.
+      UsageError: samples that have no agreed range: floating point, or above 16 bits.
+      Any of DECODER_ERRORS: damaged data.
     """
     _note_frames(image, notes)
     profile = image.info.get("icc_profile")
     if image.mode == "F":
-        raise ValueError("floating point samples are not supported")
+        raise UsageError("expected samples of 8 or 16 bits, got floating point")
     if ";16" in layout or image.mode.startswith("I"):
         notes.append("16 bits a channel were reduced to 8")
     if image.has_transparency_data:
@@ -76,7 +79,9 @@ def _upright(image: Image.Image) -> Image.Image:
 
 def reduce_16_bit(values: np.ndarray) -> np.ndarray:
     """Integers 0..65535 to uint8, rounded to nearest."""
-    wide = np.clip(values.astype(np.int64), 0, 65535)
+    wide = values.astype(np.int64)
+    if wide.min() < 0 or wide.max() > 65535:
+        raise UsageError(f"expected samples in 0..65535, got {wide.min()}..{wide.max()}")
     return ((wide * 255 + 32767) // 65535).astype(np.uint8)
 
 

@@ -77,6 +77,8 @@ def read_image(
             layout = raw_mode(image)
             image.load()
             pixels = to_srgb(image, layout, notes)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
         except MemoryError as error:
             raise UsageError(f"{name}: not enough memory for {_size(image)} pixels") from error
         except DECODER_ERRORS as error:
@@ -112,6 +114,8 @@ def read_mask(source: ImageInput, shape: tuple[int, int], roi_id: int | None = N
             )
         try:
             values = _mask_values(image, as_labels=roi_id is not None)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error}") from None
         except DECODER_ERRORS as error:
             raise UsageError(f"{name}: damaged {image.format or 'image'}: {error}") from error
     if roi_id is not None:
@@ -131,7 +135,7 @@ def _mask_values(image: Image.Image, *, as_labels: bool) -> np.ndarray:
     """Grey values or labels: uint8 or a wider integer [H, W]."""
     image.load()
     if image.mode == "F":
-        raise ValueError("floating point samples are not supported")
+        raise UsageError("expected a mask of 8 or 16 bits, got floating point")
     if image.mode == "1":
         return np.asarray(image).astype(np.uint8)
     if image.mode in ("L", "P") and (as_labels or image.mode == "L"):

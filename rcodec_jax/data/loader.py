@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from rcodec_jax.data.transforms import random_crop
 from rcodec_jax.errors import UsageError
 
 CELL_PX = 8
@@ -96,30 +97,6 @@ def image_batches(
     return make_dataset(
         source, crop_px=crop_px, batch_size=batch_size, seed=seed, sample_maps=None, **options
     )
-
-
-def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -> np.ndarray:
-    """A random square crop, mirrored left to right half the time.
-
-    Args:
-      pixels: uint8 [H, W, 3]; sides below `crop_px` are padded by mirroring, repeatedly if needed.
-      crop_px: side of the crop.
-      rng: source of randomness; three numbers are drawn whatever the size.
-
-    Returns:
-      uint8 [crop_px, crop_px, 3], contiguous.
-    """
-    height, width = pixels.shape[:2]
-    draws = rng.random(3)
-    if height < crop_px or width < crop_px:
-        missing = (max(0, crop_px - height), max(0, crop_px - width))
-        pad = [(amount // 2, amount - amount // 2) for amount in missing]
-        pixels = np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
-        height, width = pixels.shape[:2]
-    top = int(draws[0] * (height - crop_px + 1))
-    left = int(draws[1] * (width - crop_px + 1))
-    crop = pixels[top : top + crop_px, left : left + crop_px]
-    return np.ascontiguousarray(crop[:, ::-1] if draws[2] < 0.5 else crop)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def fit_base(
             largest = search.probe(low)
         raise UsageError(
             f"expected a size within the reachable {math.ceil(smallest)} to "
-            f"{math.ceil(largest)} bytes of this image, got {target_bytes:g}"
+            f"{math.ceil(largest)} bytes of this image, got {_plain(target_bytes)}"
         )
     size = search.sizes[search.fits]
     return Fit(search.fits, size, search.probes, at_best=search.fits == low)
@@ -158,3 +158,7 @@ class _Search:
                 above /= 2 ** (self._same_side - 1)
         share = above / (above - fits) if above > fits else 0.5
         return self.above + max(1, math.floor(share * (self.fits - self.above) + 0.5))
+
+
+def _plain(size_bytes: float) -> str:
+    return f"{size_bytes:.0f}" if size_bytes >= 100 else f"{size_bytes:g}"

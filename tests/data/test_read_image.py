@@ -227,7 +227,13 @@ def test_first_frame_of_an_animation_and_said():
 
 def test_floating_point_is_refused():
     data = encoded(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF")
-    with pytest.raises(UsageError, match="floating point"):
+    with pytest.raises(UsageError, match="image: expected samples .* got floating point"):
+        read_image(data)
+
+
+def test_more_than_16_bits_are_refused():
+    data = encoded(Image.fromarray(np.array([[0, 65536]], np.int32)), "TIFF")
+    with pytest.raises(UsageError, match=r"0\.\.65535, got 0\.\.65536"):
         read_image(data)
 
 

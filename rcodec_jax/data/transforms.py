@@ -1,0 +1,29 @@
+"""Random transformations of training pictures: pure functions of pixels and a generator."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -> np.ndarray:
+    """A random square crop, mirrored left to right half the time.
+
+    Args:
+      pixels: uint8 [H, W, 3]; sides below `crop_px` are padded by mirroring, repeatedly if needed.
+      crop_px: side of the crop.
+      rng: source of randomness; three numbers are drawn whatever the size.
+
+    Returns:
+      uint8 [crop_px, crop_px, 3], contiguous.
+    """
+    height, width = pixels.shape[:2]
+    draws = rng.random(3)
+    if height < crop_px or width < crop_px:
+        missing = (max(0, crop_px - height), max(0, crop_px - width))
+        pad = [(amount // 2, amount - amount // 2) for amount in missing]
+        pixels = np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
+        height, width = pixels.shape[:2]
+    top = int(draws[0] * (height - crop_px + 1))
+    left = int(draws[1] * (width - crop_px + 1))
+    crop = pixels[top : top + crop_px, left : left + crop_px]
+    return np.ascontiguousarray(crop[:, ::-1] if draws[2] < 0.5 else crop)
