@@ -7,9 +7,13 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax.diffusion.schedule import Trajectory, alpha_bar, trajectory
 
 Prediction = Literal["epsilon", "v", "sample"]
-Denoise = Callable[[jax.Array, jax.Array], jax.Array]
+
+Denoise = Callable[[jax.Array, np.ndarray], jax.Array]
 """(x [B,h,w,C], levels_t [B,L]) -> raw network output [B,h,w,C]."""
 
 
@@ -40,44 +44,45 @@ def clean_and_noise(
 def per_cell(values: jax.Array, level_map: jax.Array) -> jax.Array:
     """Spreads per-level values [B, L] over a level map [B, h, w] -> [B, h, w, 1]."""
     batch = jnp.arange(level_map.shape[0])[:, None, None]
-    return values[batch, level_map][..., None]
+    return jnp.asarray(values, jnp.float32)[batch, level_map][..., None]
 
 
 def ddim(
     denoise: Denoise,
     x: jax.Array,
     level_map: jax.Array,
-    levels_t: jax.Array,
-    alpha_bar: jax.Array,
-    steps: jax.Array | int,
+    levels_t: np.ndarray,
+    *,
+    steps: int,
     prediction: Prediction,
+    kind: Trajectory = "proportional",
 ) -> jax.Array:
     """Denoises every cell from its own timestep to a clean latent.
 
+    The loop runs on the host, so that the network may be compiled once for any number of steps
+    and may itself work through a large picture in tiles.
+
     Args:
       denoise: the network, with everything but x and the levels' timesteps bound.
-      x: dequantised latent [B, h, w, C] at the files' timesteps.
+      x: dequantised latent [B, h, w, C] at the file's timesteps.
       level_map: integers [B, h, w].
-      levels_t: [S, B, L] timesteps of the levels at each step, S >= steps (rows past `steps`
-        are padding, so that one compiled program serves every number of steps).
-      alpha_bar: [S, B, L] abar at those timesteps.
-      steps: number of denoiser evaluations, 1..S; may be traced.
+      levels_t: timesteps of the levels [B, L], 0..999.
+      steps: number of denoiser evaluations N, at least 1.
       prediction: what the network predicts.
+      kind: how timesteps fall, see `schedule.trajectory`.
 
     Returns:
-      x0 [B, h, w, C], the last step's estimate of the clean latent.
+      x0 [B, h, w, C], the last evaluation's estimate of the clean latent.
     """
-
-    def evaluate(x: jax.Array, i: jax.Array | int) -> tuple[jax.Array, jax.Array]:
-        abar = per_cell(alpha_bar[i], level_map)
-        output = denoise(x, levels_t[i])
-        return clean_and_noise(x, output, jnp.sqrt(abar), jnp.sqrt(1.0 - abar), prediction)
-
-    def step(i: jax.Array, x: jax.Array) -> jax.Array:
-        clean, epsilon = evaluate(x, i)
-        abar = per_cell(alpha_bar[i + 1], level_map)
-        return jnp.sqrt(abar) * clean + jnp.sqrt(1.0 - abar) * epsilon
-
-    last = steps - 1
-    x = jax.lax.fori_loop(0, last, step, x)
-    return evaluate(x, last)[0]
+    times = trajectory(levels_t, steps, kind)
+    clean = x
+    for i, t in enumerate(times):
+        abar = per_cell(alpha_bar(t), level_map)
+        output = denoise(x, t)
+        clean, epsilon = clean_and_noise(
+            x, output, jnp.sqrt(abar), jnp.sqrt(1.0 - abar), prediction
+        )
+        if i + 1 < steps:
+            abar = per_cell(alpha_bar(times[i + 1]), level_map)
+            x = jnp.sqrt(abar) * clean + jnp.sqrt(1.0 - abar) * epsilon
+    return clean

@@ -1,0 +1,224 @@
+"""A bundle on disk: what encode and decode load.
+
+    bundle.json            model configuration, digests, scaling of the latent, card
+    integer.safetensors    integer part: everything that steers the entropy decoder
+    float.safetensors      float networks in half precision
+
+Nothing in it can execute; everything is checked when it is loaded.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib.resources
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from rcodec_jax.config import from_dict, to_dict
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.errors import BundleError
+
+MANIFEST = "bundle.json"
+INTEGER = "integer.safetensors"
+FLOAT = "float.safetensors"
+BUNDLE_VERSION = 0
+FLOAT_PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
+"""Parts of the parameters that stay floats; the others became integers."""
+
+MAX_INTEGER_BYTES = 2**28
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Bundle:
+    """A loaded bundle.
+
+    Attributes:
+      config: the model's shape.
+      integers: its integer part.
+      params: float parameters by part, nested dictionaries of float32.
+      shift, scale: float32 [C]; y = (encoder output - shift) * scale.
+      float_digest: 4 bytes, names the float part.
+      card: name, recipe and figures, as stored.
+    """
+
+    config: ModelConfig
+    integers: IntegerPart
+    params: dict[str, Any]
+    shift: np.ndarray
+    scale: np.ndarray
+    float_digest: bytes
+    card: dict[str, Any]
+
+
+def save_bundle(
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    integers: IntegerPart,
+    params: dict[str, Any],
+    shift: np.ndarray,
+    scale: np.ndarray,
+    card: dict[str, Any],
+) -> None:
+    """Writes a bundle; arguments as the attributes of `Bundle`, `params` in any float precision.
+
+    Raises:
+      BundleError: a parameter that is not finite in half precision.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    arrays = {"latent/shift": np.asarray(shift, np.float32), "latent/scale": np.asarray(scale, np.float32)}
+    for name, value in flatten({part: params[part] for part in FLOAT_PARTS}).items():
+        half = np.asarray(value, np.float32).astype(np.float16)
+        if not np.isfinite(half).all():
+            raise BundleError(f"{name}: not finite in half precision")
+        arrays[name] = half
+    blob = safetensors.numpy.save(arrays)
+    integer_blob = integers.to_bytes()
+    manifest = {
+        "bundle_version": BUNDLE_VERSION,
+        "integer_digest": integers.digest.hex(),
+        "float_digest": _float_digest(blob).hex(),
+        "model": to_dict(config),
+        "card": card,
+    }
+    (folder / INTEGER).write_bytes(integer_blob)
+    (folder / FLOAT).write_bytes(blob)
+    # Last, so that a folder with a manifest is a whole bundle.
+    text = json.dumps(manifest, indent=1) + "\n"
+    part = folder / f"{MANIFEST}.part"
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, folder / MANIFEST)
+
+
+def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
+    """Reads a bundle.
+
+    Args:
+      folder: the bundle; None for the one that ships with the package.
+
+    Raises:
+      BundleError: no bundle there, or a damaged one.
+    """
+    path = shipped_bundle() if folder is None else Path(folder)
+    manifest = _read_manifest(path)
+    try:
+        config = from_dict(ModelConfig, manifest["model"])
+        integer_digest = bytes.fromhex(manifest["integer_digest"])
+        float_digest = bytes.fromhex(manifest["float_digest"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{path / MANIFEST}: {error}") from error
+    integers = load_integers(path)
+    if integers.digest != integer_digest:
+        raise BundleError(
+            f"{path / INTEGER}: expected digest {integer_digest.hex()}, got {integers.digest.hex()}"
+        )
+    blob = _read(path / FLOAT)
+    if _float_digest(blob) != float_digest:
+        raise BundleError(
+            f"{path / FLOAT}: expected digest {float_digest.hex()}, "
+            f"got {_float_digest(blob).hex()}"
+        )
+    try:
+        arrays = {
+            name: np.asarray(value, np.float32)
+            for name, value in safetensors.numpy.load(blob).items()
+        }
+        shift, scale = arrays.pop("latent/shift"), arrays.pop("latent/scale")
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise BundleError(f"{path / FLOAT}: {error}") from error
+    if shift.shape != (config.latent_channels,) or scale.shape != shift.shape:
+        raise BundleError(f"{path / FLOAT}: latent shift and scale do not fit the model")
+    if integers.latent_channels != config.latent_channels:
+        raise BundleError(f"{path}: integer part and configuration have other latent channels")
+    card = dict(manifest.get("card") or {})
+    return Bundle(config, integers, unflatten(arrays), shift, scale, float_digest, card)
+
+
+def load_integers(folder: str | os.PathLike[str]) -> IntegerPart:
+    """Reads only the integer part of a bundle folder; needs no JAX.
+
+    Raises:
+      BundleError: missing or damaged.
+    """
+    return load_integer_file(Path(folder) / INTEGER)
+
+
+def load_integer_file(path: Path) -> IntegerPart:
+    """Reads an integer part from a file.
+
+    Raises:
+      BundleError: missing, too large or damaged.
+    """
+    if path.is_file() and path.stat().st_size > MAX_INTEGER_BYTES:
+        raise BundleError(f"{path}: an integer part of more than {MAX_INTEGER_BYTES} bytes")
+    return IntegerPart.from_bytes(_read(path))
+
+
+def assets() -> Path:
+    """The folder of the models that ship with the package."""
+    return Path(str(importlib.resources.files("rcodec_jax"))) / "assets"
+
+
+def shipped_bundle() -> Path:
+    """The bundle that ships with the package."""
+    return assets() / "tiny"
+
+
+def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dictionaries -> one, keys joined by slashes."""
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        name = f"{prefix}{key}"
+        flat |= flatten(value, f"{name}/") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    tree: dict[str, Any] = {}
+    for name, value in flat.items():
+        *path, last = name.split("/")
+        node = tree
+        for key in path:
+            node = node.setdefault(key, {})
+        node[last] = value
+    return tree
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise BundleError(f"expected the folder of a bundle, got {str(folder)!r}")
+    try:
+        manifest = json.loads(_read(folder / MANIFEST))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleError(f"{folder / MANIFEST}: not JSON: {error}") from error
+    if not isinstance(manifest, dict):
+        raise BundleError(f"{folder / MANIFEST}: expected an object")
+    if manifest.get("bundle_version") != BUNDLE_VERSION:
+        raise BundleError(
+            f"{folder / MANIFEST}: expected bundle version {BUNDLE_VERSION}, "
+            f"got {manifest.get('bundle_version')!r}"
+        )
+    return manifest
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        reason = error.strerror or error
+        raise BundleError(f"{path}: cannot be read: {reason}") from error
+
+
+def _float_digest(blob: bytes) -> bytes:
+    return hashlib.sha256(blob).digest()[:4]
+
+

@@ -1,0 +1,153 @@
+"""Hyper-synthesis from floats to integers (DESIGN section 4).
+
+Weights and activations get 16 bits with a power-of-two scale by layer, chosen from the weights
+themselves and from the ranges that training tracked. The integer network proves the rest.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from rcodec_jax.codec.networks import Params
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import (
+    PRIOR_BITS,
+    Conv,
+    DepthToSpace,
+    Film,
+    GaussianTables,
+    IntegerNetwork,
+    IntegerPart,
+    LeakyRelu,
+    StaticTables,
+)
+from rcodec_jax.errors import BundleError
+from rcodec_jax.levels import NODE_COUNT
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE, NEGATIVE_SLOPE, NodeRows
+
+_INT16 = 2**15 - 1
+_MAX_FRACTION = 14
+_HEADROOM = 2.0
+"""Activations may grow to twice the range seen in training before they saturate."""
+
+_TAIL = 2.0**-18
+"""Symbols of z less likely than this are left to the escape."""
+
+
+def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) -> IntegerPart:
+    """Freezes everything that steers the entropy decoder.
+
+    Args:
+      config: the model's shape.
+      params: its parameters, NumPy or JAX arrays.
+      ranges: largest magnitude of each activation of the hyper-synthesis in training.
+
+    Raises:
+      BundleError: an ablated model, parameters that are not finite, or a layer whose exactness
+        cannot be proved.
+    """
+    hyper = config.hyper
+    if not hyper.see_map:
+        raise BundleError("a model trained with hyper.see_map=False is for ablation only")
+    log2_s = np.floor(node_table().log2_scale * 2**PRIOR_BITS + 0.5).astype(np.int32)
+    classes = (np.arange(NODE_COUNT) // (NODE_COUNT // hyper.classes)).astype(np.uint8)
+    return IntegerPart(
+        latent_channels=config.latent_channels,
+        hyper_channels=hyper.hyper_channels,
+        hyper_stride=HYPER_STRIDE,
+        node_log2_s=log2_s,
+        node_class=classes,
+        gaussian=GaussianTables.build(),
+        hyper_tables=_hyper_tables(params["hyper_prior"]),
+        network=IntegerNetwork(_layers(config, params["hyper_synthesis"], ranges)),
+    )
+
+
+def _layers(config: ModelConfig, params: Any, ranges: dict[str, float]) -> tuple[Any, ...]:
+    slope = -round(math.log2(NEGATIVE_SLOPE))
+    layers: list[Any] = []
+    fraction = 0  # z is integer
+    for i, features in enumerate(config.hyper.synthesis):
+        rows = _node_rows(params[f"rows_{i}"], features, see_node=config.hyper.see_node)
+        offsets = np.abs(rows[:, features:]).max()
+        reach = max(ranges[f"conv_{i}_out"], ranges[f"film_{i}_out"], float(offsets))
+        out = _fraction_bits(reach * _HEADROOM)
+        layers.append(_conv(params[f"conv_{i}"], fraction, out))
+        if i > 0:
+            layers.append(DepthToSpace(2))
+        layers.append(LeakyRelu(slope))
+        layers.append(_film(rows, out, stride=HYPER_STRIDE >> i))
+        fraction = out
+    out = _fraction_bits(ranges["conv_3_out"] * _HEADROOM)
+    layers += [_conv(params["conv_3"], fraction, out), LeakyRelu(slope)]
+    layers.append(_conv(params["conv_4"], out, PRIOR_BITS))
+    return tuple(layers)
+
+
+def _fraction_bits(reach: float) -> int:
+    """Most fraction bits with which a magnitude of `reach` fits 16 bits, 0 to 14."""
+    if not math.isfinite(reach):
+        raise BundleError(f"a range of the hyper-synthesis is {reach}")
+    return min(max(math.floor(math.log2(_INT16 / max(reach, 1e-9))), 0), _MAX_FRACTION)
+
+
+def _conv(params: Any, fraction_in: int, fraction_out: int) -> Conv:
+    kernel = np.asarray(params["conv"]["kernel"], np.float64)
+    bias = np.asarray(params["conv"]["bias"], np.float64)
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise BundleError("a weight of the hyper-synthesis is not finite")
+    largest = max(float(np.abs(kernel).max()), 1e-9)
+    # Enough fraction that the shift is not negative, at most what 16 bits hold.
+    bits = min(math.floor(math.log2(_INT16 / largest)), 40)
+    if fraction_in + bits < fraction_out:
+        raise BundleError(f"weights up to {largest:g} are too large for 16 bits")
+    weight = np.floor(kernel * 2.0**bits + 0.5).astype(np.int16)
+    offset = np.floor(bias * 2.0 ** (fraction_in + bits) + 0.5).astype(np.int64)
+    return Conv(weight, offset, shift=fraction_in + bits - fraction_out)
+
+
+def _node_rows(params: Any, features: int, *, see_node: bool) -> np.ndarray:
+    """Gain and offset of every node, float64 [1024, 2 features]."""
+    nodes = np.arange(NODE_COUNT) if see_node else np.full(NODE_COUNT, NODE_COUNT // 2)
+    rows = NodeRows(features).apply({"params": params}, nodes[None])
+    return np.asarray(rows[0], np.float64)
+
+
+def _film(rows: np.ndarray, fraction: int, stride: int) -> Film:
+    features = rows.shape[1] // 2
+    gain_bits = _fraction_bits(float(np.abs(rows[:, :features]).max()))
+    gain = np.floor(rows[:, :features] * 2.0**gain_bits + 0.5)
+    offset = np.floor(rows[:, features:] * 2.0**fraction + 0.5)
+    table = np.concatenate([gain, offset], axis=1)
+    if not np.isfinite(table).all() or np.abs(table).max() > _INT16:
+        raise BundleError("a FiLM row of the hyper-synthesis does not fit 16 bits")
+    return Film(table.astype(np.int16), gain_bits, stride)
+
+
+def _hyper_tables(params: Any) -> StaticTables:
+    mean = np.asarray(params["mean"], np.float64)
+    scale = np.exp(np.clip(np.asarray(params["log_scale"], np.float64), -5.0, 6.0))
+    classes, channels = mean.shape
+    return StaticTables.build(
+        [
+            [_logistic(mean[k, c], scale[k, c]) for k in range(classes)]
+            for c in range(channels)
+        ]
+    )
+
+
+def _logistic(mean: float, scale: float) -> tuple[int, np.ndarray]:
+    """(least value, probabilities) of a rounded logistic, without its far tails."""
+    reach = math.ceil(scale * -math.log(_TAIL)) + 1
+    k = np.arange(math.floor(mean) - reach, math.ceil(mean) + reach + 1, dtype=np.float64)
+    size = np.abs(k - mean)
+    upper, lower = (1.0 / (1.0 + np.exp((size - half) / scale)) for half in (0.5, -0.5))
+    probability = upper - lower
+    keep = np.flatnonzero(probability >= _TAIL)
+    first, last = keep[0], keep[-1] + 1
+    return int(k[first]), probability[first:last]
+

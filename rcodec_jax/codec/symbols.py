@@ -1,0 +1,93 @@
+"""Files to symbols without any float network: needs NumPy only.
+
+What this module reads is what the promise of exactness is about.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rcodec_jax.bitstream import Container, Header, read_container
+from rcodec_jax.codec.bundle import INTEGER, assets, load_integer_file, load_integers
+from rcodec_jax.entropy import IntegerPart, Limits, Symbols, decode_level_map, decode_symbols
+from rcodec_jax.errors import DigestError
+from rcodec_jax.regions.levelmap import LevelMap
+
+
+def read_symbols(
+    data: bytes, part: IntegerPart, *, limits: Limits | None = None
+) -> tuple[Container, LevelMap, Symbols]:
+    """Everything a file says, exactly.
+
+    Args:
+      data: the whole file.
+      part: integer part of the model it was made with.
+      limits: what to refuse before anything is allocated.
+
+    Returns:
+      The container, its level map and its symbols.
+
+    Raises:
+      BitstreamError: not a file, a damaged one, one beyond the limits or of another model.
+    """
+    limits = limits or Limits()
+    container = read_container(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
+    header = container.header
+    header.require_model(part.digest)
+    levels = read_levels(container)
+    symbols = decode_symbols(
+        part,
+        container.payload,
+        header.height_cells,
+        header.width_cells,
+        levels.nodes,
+        levels.level_map,
+        limits=limits,
+    )
+    return container, levels, symbols
+
+
+def read_levels(container: Container) -> LevelMap:
+    """The level map of a file.
+
+    Raises:
+      BitstreamError: a damaged map.
+    """
+    header: Header = container.header
+    level_map = decode_level_map(
+        container.level_map, header.height_cells, header.width_cells, header.level_count
+    )
+    return LevelMap(level_map, header.n_lo, header.n_hi, header.level_count)
+
+
+def find_integer_part(data: bytes, model: str | os.PathLike[str] | None = None) -> IntegerPart:
+    """The integer part that a file needs.
+
+    Args:
+      data: the file.
+      model: a bundle folder; None looks through those that ship with the package.
+
+    Raises:
+      BitstreamError: not a file of ours, or one of a model that is not here (names it).
+      BundleError: the given folder is not a bundle.
+    """
+    header = read_container(data).header
+    if model is not None:
+        part = load_integers(model)
+        header.require_model(part.digest)
+        return part
+    for path in _shipped_integer_files():
+        part = load_integer_file(path)
+        if part.digest == header.integer_digest:
+            return part
+    raise DigestError(
+        f"the file needs the model {header.integer_digest.hex()}, which does not ship with this "
+        "release; name its bundle with --model"
+    )
+
+
+def _shipped_integer_files() -> list[Path]:
+    """Integer parts of the shipped bundles, then of earlier releases' (kept by digest)."""
+    root = assets()
+    return sorted(root.glob(f"*/{INTEGER}")) + sorted(root.glob("integer/*.safetensors"))
