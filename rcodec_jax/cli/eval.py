@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import functools
+import sys
 from pathlib import Path
+from typing import Any
 
-from rcodec_jax.cli import arguments, files
+from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
 
-DEFAULT_RATES = (0.08, 0.12, 0.18, 0.25, 0.35)
+MASKS_RATE_BPP = 0.15
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -17,26 +20,25 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "eval",
         help="measure rate and quality",
         description="Measures rate, PSNR, MS-SSIM and LPIPS of rcodec, JPEG and WebP on the same "
-        "pictures; writes CSV, JSON and plots.",
+        "pictures, every byte of real files counted; writes CSV, JSON and plots.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the report")
     parser.add_argument(
         "--rates",
         type=arguments.rates,
-        default=DEFAULT_RATES,
         metavar="R,R,...",
-        help="rates in bits per pixel (default: "
-        f"{','.join(f'{rate:g}' for rate in DEFAULT_RATES)})",
+        help="rates in bits per pixel (default: several from .08 to .35; with --masks "
+        f"{MASKS_RATE_BPP:g})",
     )
-    parser.add_argument(
-        "--masks",
-        action="store_true",
-        help="compare files with and without a region of interest, from the masks in the folder",
-    )
+    _add_choice_options(parser)
     parser.add_argument(
         "--lpips", metavar="FOLDER", help="folder of LPIPS weights (default: leave LPIPS out)"
     )
+    parser.add_argument(
+        "--lpips-net", choices=("alex", "squeeze"), default="alex", help="default: %(default)s"
+    )
+    _add_masks_options(parser)
     arguments.add_steps_options(parser)
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
@@ -45,10 +47,102 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.set_defaults(run=run, uses_jax=True)
 
 
+def _add_choice_options(parser: argparse.ArgumentParser) -> None:
+    count = arguments.whole(1, None, "a whole number of at least 1")
+    parser.add_argument(
+        "--peers", default="jpeg,webp", metavar="NAME,...", help="default: %(default)s; or none"
+    )
+    parser.add_argument(
+        "--every", type=count, default=1, metavar="N", help="take every N-th picture only"
+    )
+    parser.add_argument("--limit", type=count, metavar="N", help="take at most N pictures")
+
+
+def _add_masks_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("regions of interest")
+    group.add_argument(
+        "--masks",
+        action="store_true",
+        help="instead, compare files with and without a region of interest at equal bytes; masks "
+        "lie beside the pictures as NAME_inst.png (labels) or NAME_mask.png",
+    )
+    group.add_argument(
+        "--roi-id",
+        type=arguments.whole(0, None, "a whole number of at least 0"),
+        metavar="K",
+        help="label of the region in NAME_inst.png (default: 1)",
+    )
+    group.add_argument(
+        "--roi-strength",
+        type=arguments.number(0, 1, "a number in 0..1"),
+        metavar="S",
+        help="0: no difference, 1: the whole difference (default: 1)",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    _check(args)
+    files.check_folder(args.out, force=args.force)
+
+    import rcodec_jax
+    from rcodec_jax.evaluate import command
+
+    codec = rcodec_jax.load(args.model)
+    with output.Progress("eval") as progress:
+        common = {
+            "steps": args.steps,
+            "trajectory": args.trajectory,
+            "lpips_dir": args.lpips,
+            "lpips_net": args.lpips_net,
+            "limit": args.limit,
+            "card": codec.card,
+            "progress": progress.update,
+            # The report is on standard output; beside JSON its words would only be in the way.
+            "say": functools.partial(_say, progress, sys.stderr if args.json else sys.stdout),
+        }
+        if args.masks:
+            content = command.evaluate_roi(
+                codec, args.folder, args.out, **common, **_masks_options(args)
+            )
+        else:
+            content = command.evaluate_folder(
+                codec, args.folder, args.out, **common, **_rates_options(args)
+            )
+    if args.json:
+        print(output.to_json(content))
+    return 0
+
+
+def _say(progress: output.Progress, stream: Any, line: str) -> None:
+    progress.clear()
+    print(line, file=stream, flush=True)
+
+
+def _check(args: argparse.Namespace) -> None:
     for option, value in (("FOLDER", args.folder), ("--lpips", args.lpips)):
         if value is not None and not Path(value).is_dir():
             raise UsageError(f"{option}: expected a folder, got {value!r}")
-    files.check_folder(args.out, force=args.force)
-    raise UsageError("rcodec eval: not there yet")
+    if args.masks:
+        if args.rates is not None and len(args.rates) != 1:
+            raise UsageError(f"--rates: expected one rate with --masks, got {len(args.rates)}")
+        if args.every != 1:
+            raise UsageError(f"--every: expected none with --masks, got {args.every}")
+        return
+    for option, value in (("--roi-id", args.roi_id), ("--roi-strength", args.roi_strength)):
+        if value is not None:
+            raise UsageError(f"{option}: expected --masks with it, got none")
+
+
+def _masks_options(args: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "target_bpp": args.rates[0] if args.rates else MASKS_RATE_BPP,
+        "roi_id": 1 if args.roi_id is None else args.roi_id,
+        "roi_strength": 1.0 if args.roi_strength is None else args.roi_strength,
+    }
+
+
+def _rates_options(args: argparse.Namespace) -> dict[str, Any]:
+    names = [name.strip() for name in args.peers.split(",") if name.strip()]
+    options = {"peer_names": [] if names == ["none"] else names, "every": args.every}
+    return {**options, "rates_bpp": args.rates} if args.rates else options

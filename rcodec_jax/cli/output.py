@@ -70,6 +70,10 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.clear()
+
+    def clear(self) -> None:
+        """Wipes the bar, so that a line can be printed in its place."""
         if self._shown and self._last >= 0:
             self._stream.write("\r\x1b[K")
             self._stream.flush()

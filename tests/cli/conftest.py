@@ -31,6 +31,7 @@ class FakeCodec:
 
     model: str | None = None
     calls: list[dict] = dataclasses.field(default_factory=list)
+    card: dict = dataclasses.field(default_factory=lambda: {"name": "fake"})
 
     def encode_detailed(self, image, importance=None, **options) -> FakeEncoded:
         self.calls.append({"image": image, "importance": importance, **options})
