@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,8 @@ import numpy as np
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.metrics import fidelity, regional
 from rcodec_jax.metrics.perceptual import MIN_SIDE_PX, Lpips
+
+_PEAK_DB = 20 * math.log10(255)
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,7 @@ def _whole(
     a, b = _unit_range(original), _unit_range(decoded)
     structure = fidelity.ms_ssim(a, b) if with_ms_ssim else None
     distance = None if lpips is None else lpips(2 * a - 1, 2 * b - 1)
-    return fidelity.psnr(a, b), structure, distance
+    return fidelity.psnr(*_whole_numbers(original, decoded)) + _PEAK_DB, structure, distance
 
 
 @jax.jit
@@ -85,12 +88,18 @@ def _region(
     original: jax.Array, decoded: jax.Array, mask: jax.Array, lpips: Lpips | None
 ) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
     a, b = _unit_range(original), _unit_range(decoded)
-    inside, outside = regional.roi_psnr(a, b, mask), regional.roi_psnr(a, b, 1 - mask)
+    exact = _whole_numbers(original, decoded)
+    inside, outside = (regional.roi_psnr(*exact, m) + _PEAK_DB for m in (mask, 1 - mask))
     if lpips is None:
         return inside, outside, None, None
     a, b = 2 * a - 1, 2 * b - 1
     spatial = regional.roi_lpips_spatial(lpips, a, b, mask)
     return inside, outside, spatial, regional.roi_lpips_composite(lpips, a, b, mask)
+
+
+def _whole_numbers(original: jax.Array, decoded: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Floats on 0..255: differences are exact, so that equal pixels err by nothing at all."""
+    return original.astype(jnp.float32), decoded.astype(jnp.float32)
 
 
 def _unit_range(pixels: jax.Array) -> jax.Array:

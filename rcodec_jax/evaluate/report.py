@@ -1,0 +1,147 @@
+"""What a run leaves behind: CSV of every file, JSON of everything, plots, a table on stdout."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rcodec_jax.data import atomic_write
+from rcodec_jax.evaluate.curves import BdRate, CurvePoint
+
+_TITLES = {"psnr_db": "PSNR (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
+
+
+def write_csv(path: Path, rows: Sequence[Any]) -> None:
+    """One line per dataclass instance in `rows`, columns named by its fields; None is empty."""
+    buffer = io.StringIO()
+    names = [field.name for field in dataclasses.fields(rows[0])] if rows else []
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _plain(getattr(row, name)) for name in names})
+    atomic_write(path, buffer.getvalue().encode())
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """`content` with dataclasses as objects; infinite and undefined numbers become null."""
+    text = json.dumps(to_plain(content), indent=1, allow_nan=False)
+    atomic_write(path, (text + "\n").encode())
+
+
+def to_plain(value: Any) -> Any:
+    """Dataclasses, tuples and numbers as JSON has them."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {
+            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
+    if isinstance(value, Mapping):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
+    """Mean curves as text, a line per point."""
+    lines = [["codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "enc s", "dec s"]]
+    for points in curves.values():
+        for p in points:
+            lines.append(
+                [
+                    p.codec,
+                    p.setting,
+                    f"{p.bpp:.4f}",
+                    f"{p.psnr_db:.2f}",
+                    _number(p.ms_ssim, ".4f"),
+                    _number(p.lpips, ".4f"),
+                    f"{p.encode_seconds:.3f}",
+                    f"{p.decode_seconds:.3f}",
+                ]
+            )
+    return text_table(lines)
+
+
+def bd_table(results: Sequence[BdRate]) -> str:
+    """BD-rates as text; a negative figure means fewer bytes than the anchor at equal quality."""
+    lines = [["codec", "against", "at equal", "of means %", "mean of pictures %", "pictures"]]
+    for r in results:
+        lines.append(
+            [
+                r.test,
+                r.anchor,
+                _TITLES[r.metric].split(" ")[0],
+                _number(r.of_means_percent, "+.1f"),
+                _number(r.mean_of_pictures_percent, "+.1f"),
+                str(r.pictures),
+            ]
+        )
+    return text_table(lines)
+
+
+def text_table(lines: Sequence[Sequence[str]]) -> str:
+    """Columns aligned: the first two to the left, the others to the right."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if i < 2 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def plot_curves(
+    path: Path, curves: Mapping[str, Sequence[CurvePoint]], *, lpips_net: str | None = None
+) -> bool:
+    """Rate-quality plots (a panel per figure) as PNG. False if matplotlib is not installed."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        return False
+    metrics = [
+        metric
+        for metric in _TITLES
+        if any(getattr(p, metric) is not None for points in curves.values() for p in points)
+    ]
+    figure = Figure(figsize=(5 * max(len(metrics), 1), 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    for i, metric in enumerate(metrics):
+        axes = figure.add_subplot(1, len(metrics), i + 1)
+        for codec, points in curves.items():
+            known = [p for p in points if getattr(p, metric) is not None]
+            axes.plot(
+                [p.bpp for p in known],
+                [getattr(p, metric) for p in known],
+                marker="o",
+                markersize=3,
+                label=codec,
+            )
+        title = _TITLES[metric]
+        if metric == "lpips" and lpips_net:
+            title = title.replace("LPIPS", f"LPIPS-{lpips_net.capitalize()}")
+            axes.invert_yaxis()
+        axes.set(xlabel="bits per pixel (whole file)", title=title)
+        axes.grid(alpha=0.3)
+        if len(curves) > 0:
+            axes.legend()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=120)
+    atomic_write(path, buffer.getvalue())
+    return True
+
+
+def _plain(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

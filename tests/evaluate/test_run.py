@@ -1,0 +1,224 @@
+"""Runs: real bytes counted, the same pictures for all, curves and BD-rates as defined."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage.metrics import peak_signal_noise_ratio
+
+from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.evaluate import coders, command, curves, peers, report
+from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.evaluate.run import Row, list_pictures, run
+from rcodec_jax.metrics import perceptual
+from rcodec_jax.metrics.bdrate import bd_rate
+
+RATES = (0.4, 0.8, 1.2)
+
+
+def random_lpips(net: str = "alex") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return {
+        name: np.abs(rng.normal(0, 0.05, shape)).astype(np.float32)
+        if name.startswith("lin")
+        else rng.normal(0, 0.05, shape).astype(np.float32)
+        for name, shape in perceptual.expected_shapes(net).items()
+    }
+
+
+def row(codec: str, setting: str, picture: str, bpp: float, psnr: float, **more: Any) -> Row:
+    return Row(picture, codec, setting, 8, 8, int(8 * bpp), bpp, psnr, None, None, 0.1, 0.2, **more)
+
+
+def test_pictures_are_listed_without_masks(picture_folder: Path) -> None:
+    names = [p.relative_to(picture_folder).as_posix() for p in list_pictures(picture_folder)]
+    assert names == ["a.png", "b.png", "sub/c.png"]
+    assert len(list_pictures(picture_folder, every=2)) == 2
+    assert len(list_pictures(picture_folder, limit=1)) == 1
+    with pytest.raises(UsageError, match="expected a folder"):
+        list_pictures(picture_folder / "a.png")
+    with pytest.raises(UsageError, match="at least 1"):
+        list_pictures(picture_folder, every=0)
+
+
+def test_empty_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no pictures in"):
+        list_pictures(tmp_path)
+
+
+def test_every_byte_of_every_file_counts(picture_folder: Path, fake_codec: Any) -> None:
+    """Sizes, bpp and PSNR of the rows equal what is got by hand with Pillow and scikit-image."""
+    paths = list_pictures(picture_folder, limit=1)
+    own = coders.RcodecCoder(fake_codec, rates_bpp=RATES, steps=3)
+    everyone = [own, peers.jpeg((20, 60)), peers.webp((20,))]
+    result = run(paths, everyone, Meter(), root=picture_folder)
+    assert len(result.rows) == 6 and not result.skipped
+    with Image.open(paths[0]) as image:
+        pixels = np.asarray(image)
+    by_hand = {}
+    for codec, setting, options in (
+        ("jpeg", "quality=20", {"format": "JPEG", "quality": 20, "optimize": True}),
+        ("jpeg", "quality=60", {"format": "JPEG", "quality": 60, "optimize": True}),
+        ("webp", "quality=20", {"format": "WEBP", "quality": 20, "method": 6}),
+    ):
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).save(buffer, **options)
+        with Image.open(buffer) as decoded:
+            psnr = peak_signal_noise_ratio(pixels, np.asarray(decoded.convert("RGB")))
+        by_hand[codec, setting] = (buffer.tell(), psnr)
+    for r in result.rows:
+        assert r.bpp == pytest.approx(8 * r.size_bytes / (170 * 186))
+        assert r.ms_ssim is not None and 0 < r.ms_ssim <= 1
+        if r.codec == "rcodec":
+            assert r.bpp <= float(r.setting.removeprefix("bpp=")) + 1e-9
+        else:
+            size, psnr = by_hand[r.codec, r.setting]
+            assert r.size_bytes == size
+            assert r.psnr_db == pytest.approx(psnr, abs=2e-3)
+    assert fake_codec.decode_options[0] == {"steps": 3, "trajectory": "proportional"}
+
+
+def test_settings_out_of_reach_are_skipped_with_the_reason(
+    picture_folder: Path, fake_codec: Any
+) -> None:
+    paths = list_pictures(picture_folder, limit=2)
+    calls: list[tuple[int, int, str]] = []
+    own = coders.RcodecCoder(fake_codec, rates_bpp=(0.0001, 1.0))
+    result = run(paths, [own], Meter(), progress=lambda *call: calls.append(call))
+    assert [(s.setting, s.codec) for s in result.skipped] == [("bpp=0.0001", "rcodec")] * 2
+    assert "expected at least" in result.skipped[0].reason
+    assert [r.setting for r in result.rows] == ["bpp=1", "bpp=1"]
+    assert [done for done, _, _ in calls] == [0, 1, 2, 3, 4] and calls[-1][1] == 4
+
+
+def test_a_decoder_that_returns_another_size_is_an_error(picture_folder: Path) -> None:
+    jpeg = peers.jpeg((50,))
+    jpeg.decode = lambda data: np.zeros((5, 5, 3), np.uint8)  # type: ignore[method-assign]
+    with pytest.raises(RcodecError, match=r"expected a decoded picture uint8 \[170, 186, 3\]"):
+        run(list_pictures(picture_folder, limit=1), [jpeg], Meter())
+
+
+def test_bad_coders_are_named(fake_codec: Any) -> None:
+    for options in ({}, {"rates_bpp": (0.1,), "qualities": (50,)}):
+        with pytest.raises(UsageError, match="either rates or qualities"):
+            coders.RcodecCoder(fake_codec, **options)
+    with pytest.raises(UsageError, match="positive"):
+        coders.RcodecCoder(fake_codec, rates_bpp=(0.1, -0.2))
+    with pytest.raises(UsageError, match="peers are jpeg, webp, got avif"):
+        peers.make_peers(["jpeg", "avif"])
+    with pytest.raises(UsageError, match="0 to 100"):
+        peers.jpeg((50, 101))
+
+
+def test_small_pictures_leave_out_what_is_undefined_there() -> None:
+    lpips = perceptual.Lpips.from_arrays(random_lpips(), "alex")
+    rng = np.random.default_rng(1)
+    a, b = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
+    small = Meter(lpips).whole(a, b)
+    assert small.ms_ssim is None and small.lpips is not None
+    tiny = Meter(lpips).whole(a[:1, :1], a[:1, :1])
+    assert tiny == type(tiny)(float("inf"), None, None)
+
+
+def test_curves_are_means_and_incomplete_settings_are_dropped() -> None:
+    rows = [row("x", s, p, bpp, q) for s, p, bpp, q in [
+        ("2", "a", 0.4, 30.0), ("2", "b", 0.6, 32.0), ("1", "a", 0.1, 20.0), ("1", "b", 0.3, 26.0),
+        ("3", "a", 0.9, 40.0),
+    ]]  # fmt: skip
+    points = curves.mean_curves(rows)["x"]
+    assert [(p.setting, p.pictures) for p in points] == [("1", 2), ("2", 2)]
+    np.testing.assert_allclose([(p.bpp, p.psnr_db) for p in points], [(0.2, 23), (0.5, 31)])
+
+
+def test_bd_rates_of_means_and_mean_of_pictures() -> None:
+    """One picture costs the test codec half, the other 10 % less, at the same qualities."""
+    quality, rate = [20.0, 24.0, 27.0, 29.0], [0.1, 0.2, 0.4, 0.8]
+    rows = []
+    for i, (q, r) in enumerate(zip(quality, rate, strict=True)):
+        for picture, factor in (("a", 0.5), ("b", 0.9)):
+            rows.append(row("anchor", str(i), picture, r, q))
+            rows.append(row("test", str(i), picture, factor * r, q))
+    (result,) = curves.bd_rates(rows, tests=["test"], anchors=["anchor"])
+    assert result.metric == "psnr_db" and result.pictures == 2
+    assert result.mean_of_pictures_percent == pytest.approx(-30, abs=1e-6)
+    assert result.of_means_percent == pytest.approx(-30, abs=1e-6)
+    assert result.quality_range == (20.0, 29.0)
+    assert len(curves.bd_rates(rows)) == 2  # both directions
+    lossless = [
+        dataclasses.replace(r, psnr_db=float("inf")) if r.setting == "3" else r for r in rows
+    ]
+    (result,) = curves.bd_rates(lossless, tests=["test"], anchors=["anchor"])
+    assert result.quality_range == (20.0, 27.0)
+    (result,) = curves.bd_rates(rows[:2], tests=["test"], anchors=["anchor"])
+    assert result.of_means_percent is None and result.pictures == 0
+
+
+def test_the_whole_command_writes_what_it_measured(
+    picture_folder: Path, tmp_path: Path, fake_codec: Any
+) -> None:
+    np.savez(tmp_path / "lpips_alex.npz", allow_pickle=False, **random_lpips())
+    said: list[str] = []
+    out = tmp_path / "deep" / "report"
+    content = command.evaluate_folder(
+        fake_codec,
+        picture_folder,
+        out,
+        rates_bpp=RATES,
+        peer_names=("jpeg",),
+        lpips_dir=tmp_path,
+        every=2,
+        card={"name": "fake", "loss": float("nan")},
+        say=said.append,
+    )
+    written = json.loads((out / "report.json").read_text())
+    assert written == content
+    assert content["pictures"] == ["a.png", "sub/c.png"] and content["lpips"] == "alex"
+    assert content["model"] == {"name": "fake", "loss": None}
+    assert [b["metric"] for b in content["bd_rates"]] == ["psnr_db", "ms_ssim", "lpips"]
+    assert {b["test"] for b in content["bd_rates"]} == {"rcodec"}
+    # The figure in the report is the BD-rate of the curves in the report.
+    lines = content["curves"]
+    expected = bd_rate(
+        *([p[k] for p in lines[c]] for c in ("jpeg", "rcodec") for k in ("bpp", "psnr_db"))
+    )
+    assert content["bd_rates"][0]["of_means_percent"] == pytest.approx(expected)
+    with (out / "rows.csv").open() as stream:
+        table = list(csv.DictReader(stream))
+    assert len(table) == 2 * (len(RATES) + len(peers.JPEG_QUALITIES))
+    assert {"picture", "codec", "size_bytes", "bpp", "lpips"} <= set(table[0])
+    with Image.open(out / "curves.png") as plot:
+        assert plot.width > 1000
+    assert any("jpeg" in line and "PSNR" in line for line in said)
+
+
+def test_peers_alone_without_weights(picture_folder: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    content = command.evaluate_folder(
+        None, picture_folder, tmp_path, limit=1, peer_names=("jpeg", "webp"), say=said.append
+    )
+    assert content["lpips"] is None and "LPIPS left out" in said[0]
+    assert {(b["test"], b["anchor"]) for b in content["bd_rates"]} == {
+        ("jpeg", "webp"),
+        ("webp", "jpeg"),
+    }
+    assert all(p["lpips"] is None for line in content["curves"].values() for p in line)
+    with pytest.raises(UsageError, match="nothing to measure"):
+        command.evaluate_folder(None, picture_folder, tmp_path, peer_names=(), say=said.append)
+
+
+def test_plots_are_left_out_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert not report.plot_curves(tmp_path / "x.png", {})
+    assert not (tmp_path / "x.png").exists()
