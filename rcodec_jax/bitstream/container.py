@@ -57,8 +57,9 @@ class Header:
 
     def __post_init__(self) -> None:
         if self.height_px < 1 or self.width_px < 1:
-            raise RcodecError(f"picture: expected at least 1x1, got {self.width_px}x"
-                              f"{self.height_px} pixels")
+            raise RcodecError(
+                f"picture: expected at least 1x1, got {self.width_px}x{self.height_px} pixels"
+            )
         if not 1 <= self.level_count <= MAX_LEVELS:
             raise RcodecError(f"levels: expected 1..{MAX_LEVELS}, got {self.level_count}")
         if not 0 <= self.n_lo <= self.n_hi < NODE_COUNT:
@@ -237,9 +238,7 @@ def read_container(
 
 def _require(data: bytes, length: int) -> None:
     if len(data) < length:
-        raise TruncatedError(
-            f"expected at least {length} bytes, got {len(data)}", offset=len(data)
-        )
+        raise TruncatedError(f"expected at least {length} bytes, got {len(data)}", offset=len(data))
 
 
 def _check_crc(section: bytes, stored: bytes, name: str, offset: int) -> None:

@@ -98,9 +98,7 @@ class GaussianTables:
         return _INDEX_TABLE[np.clip(total, INDEX_ORIGIN, INDEX_ORIGIN + _INDEX_SPAN) - INDEX_ORIGIN]
 
     @staticmethod
-    def select(
-        sigma_index: np.ndarray, dither_index: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def select(sigma_index: np.ndarray, dither_index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Stored table and mirror sign of each symbol.
 
         Args:

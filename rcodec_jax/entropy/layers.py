@@ -79,8 +79,9 @@ class Conv:
     def __post_init__(self) -> None:
         weight, bias = np.asarray(self.weight), np.asarray(self.bias)
         if weight.dtype != np.int16 or weight.ndim != 4:
-            raise BundleError(f"conv weight: need int16 [kh,kw,cin,cout], got {weight.dtype} "
-                              f"{weight.shape}")
+            raise BundleError(
+                f"conv weight: need int16 [kh,kw,cin,cout], got {weight.dtype} {weight.shape}"
+            )
         kh, kw, cin, cout = weight.shape
         if not all(side % 2 == 1 and side <= MAX_KERNEL for side in (kh, kw)):
             raise BundleError(f"conv kernel must be odd and at most {MAX_KERNEL}, got {kh}x{kw}")

@@ -108,9 +108,7 @@ def _code_entry(
     if count == 2:
         return 1 - west
     if north != west:
-        context = (
-            (north == north_west) | (north == north_east) << 1 | (west == north_west) << 2
-        )
+        context = (north == north_west) | (north == north_east) << 1 | (west == north_west) << 2
         if not coder.flag(_NORTH + context, value != north):
             return north
     if north_east not in (west, north) and not coder.flag(

@@ -84,7 +84,16 @@ class IntegerPart:
 
     @cached_property
     def _blob(self) -> bytes:
-        return partfile.serialise(self)
+        return partfile.serialise(
+            latent_channels=self.latent_channels,
+            hyper_channels=self.hyper_channels,
+            hyper_stride=self.hyper_stride,
+            node_log2_s=self.node_log2_s,
+            node_class=self.node_class,
+            gaussian=self.gaussian,
+            hyper_tables=self.hyper_tables,
+            network=self.network,
+        )
 
     def to_bytes(self) -> bytes:
         """The part as safetensors bytes, always the same for the same part."""
@@ -145,9 +154,7 @@ class IntegerPart:
         c = self.latent_channels
         return Prior(np.ascontiguousarray(out[..., :c]), np.ascontiguousarray(out[..., c:]))
 
-    def sigma_index(
-        self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray
-    ) -> np.ndarray:
+    def sigma_index(self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
         """Level of s sigma of each latent value: uint8 [h, w, C]."""
         log2_s = self.node_log2_s[nodes][level_map]
         return self.gaussian.index(prior.log2_sigma, log2_s[:, :, None])

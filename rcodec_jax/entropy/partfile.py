@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from rcodec_jax.entropy.gaussian import GaussianTables
+from rcodec_jax.entropy.gaussian import SIGMA_LEVELS, STORED_DITHERS, GaussianTables
 from rcodec_jax.entropy.layers import Conv, DepthToSpace, Film, Layer, LeakyRelu
 from rcodec_jax.entropy.network import MAX_LAYERS, IntegerNetwork
 from rcodec_jax.entropy.static import StaticTables
 from rcodec_jax.entropy.tensorfile import load_tensors, save_tensors
 from rcodec_jax.errors import BundleError
-
-if TYPE_CHECKING:
-    from rcodec_jax.entropy.part import IntegerPart
 
 METADATA_KEY = "rcodec.integer_part"
 PART_VERSION = 0
@@ -28,21 +25,28 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def serialise(part: IntegerPart) -> bytes:
-    """Bytes of a part, always the same for the same part."""
-    tensors: dict[str, np.ndarray] = {
-        "node_log2_s": part.node_log2_s,
-        "node_class": part.node_class,
-    }
+def serialise(
+    *,
+    latent_channels: int,
+    hyper_channels: int,
+    hyper_stride: int,
+    node_log2_s: np.ndarray,
+    node_class: np.ndarray,
+    gaussian: GaussianTables,
+    hyper_tables: StaticTables,
+    network: IntegerNetwork,
+) -> bytes:
+    """Bytes of the fields of IntegerPart, always the same for the same fields."""
+    tensors = {"node_log2_s": node_log2_s, "node_class": node_class}
     for prefix, bank, shape in (
-        ("gaussian", part.gaussian.bank, (64, 32)),
-        ("hyper", part.hyper_tables.bank, (part.hyper_tables.channels, part.hyper_tables.classes)),
+        ("gaussian", gaussian.bank, (SIGMA_LEVELS, STORED_DITHERS)),
+        ("hyper", hyper_tables.bank, (hyper_tables.channels, hyper_tables.classes)),
     ):
         tensors[f"{prefix}.minimum"] = bank.minimum.astype(np.int16).reshape(shape)
         tensors[f"{prefix}.count"] = bank.count.astype(np.uint16).reshape(shape)
         tensors[f"{prefix}.freq"] = bank.listed.astype(np.uint16)
     layers: list[dict[str, object]] = []
-    for number, layer in enumerate(part.network.layers):
+    for number, layer in enumerate(network.layers):
         if isinstance(layer, Conv):
             layers.append({"kind": "conv", "shift": layer.shift})
             tensors[f"layers.{number}.weight"] = layer.weight
@@ -54,9 +58,13 @@ def serialise(part: IntegerPart) -> bytes:
             tensors[f"layers.{number}.rows"] = layer.rows
         else:
             layers.append({"kind": "depth_to_space", "block": layer.block})
-    description: dict[str, object] = {"version": PART_VERSION}
-    description |= {name: int(getattr(part, name)) for name in _NUMBERS}
-    description["layers"] = layers
+    description = {
+        "version": PART_VERSION,
+        "latent_channels": int(latent_channels),
+        "hyper_channels": int(hyper_channels),
+        "hyper_stride": int(hyper_stride),
+        "layers": layers,
+    }
     text = json.dumps(description, separators=(",", ":"), sort_keys=True)
     return save_tensors(tensors, {METADATA_KEY: text})
 
