@@ -94,7 +94,7 @@ def run(args: argparse.Namespace) -> int:
     uniform = _round_trip(codec, pixels, args, size_bytes=len(region.data))
     trips = {"region": region, "uniform": uniform}
     rows = [{"name": name, **_figures(pixels, importance, trip)} for name, trip in trips.items()]
-    bits = {name: bits_of(trip.data, args.model) for name, trip in trips.items()}
+    bits = {name: bits_of(trip.data, args.model).cells for name, trip in trips.items()}
     pictures = _pictures(pixels, importance, bits, trips)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
@@ -13,7 +13,7 @@ from rcodec_jax.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-    from rcodec_jax.bitstream import Container
+    from rcodec_jax.bitstream import Container, Header
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -50,8 +50,11 @@ def run(args: argparse.Namespace) -> int:
 
     container = read_container(data)
     figures = {"input": args.input, **_describe(container, len(data))}
-    if args.bits_map:
-        figures["bits"] = _draw_bits(data, container, args)
+    if args.bits_map or args.model:
+        bits = bits_of(data, args.model)
+        figures["bits"] = _figures_of(bits)
+        if args.bits_map:
+            _draw(bits, container.header, args.bits_map)
     piped = args.bits_map == files.PIPE
     output.report(
         figures, _in_words(figures), as_json=args.json, stream=sys.stderr if piped else sys.stdout
@@ -59,15 +62,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def bits_of(data: bytes, model: str | None) -> np.ndarray:
-    """Ideal bits of each latent cell of a file, read back from the file alone.
+class Bits(NamedTuple):
+    """Ideal bits of a file's symbols, -log2 of their probability in the model's tables.
+
+    Attributes:
+      cells: float64 [h,w], of each latent cell, hyper-latents' bits shared by the cells they cover.
+      hyper: of all hyper-latents.
+      latent: of all latents.
+    """
+
+    cells: np.ndarray
+    hyper: float
+    latent: float
+
+
+def bits_of(data: bytes, model: str | None) -> Bits:
+    """Where the bits of a file went, read back from the file alone.
 
     Args:
       data: the whole file.
       model: bundle folder, None to find the integer part by the digest in the file.
 
-    Returns:
-      float64 [h,w], hyper-latents' bits shared by the cells they cover.
+    Raises:
+      BitstreamError: a damaged file, or one of a model that is not here.
     """
     from rcodec_jax.cli.heatmap import cell_bits
     from rcodec_jax.codec.symbols import find_integer_part, read_symbols
@@ -77,24 +94,28 @@ def bits_of(data: bytes, model: str | None) -> np.ndarray:
     bits_z, bits_y = part.bits(
         symbols.z, symbols.j, levels.nodes, levels.level_map, prior=symbols.prior
     )
-    return cell_bits(bits_z, bits_y, part.hyper_stride)
+    cells = cell_bits(bits_z, bits_y, part.hyper_stride)
+    return Bits(cells, float(bits_z.sum()), float(bits_y.sum()))
 
 
-def _draw_bits(data: bytes, container: Container, args: argparse.Namespace) -> dict[str, float]:
+def _figures_of(bits: Bits) -> dict[str, float]:
+    cells = bits.cells
+    return {
+        "hyper": bits.hyper,
+        "latent": bits.latent,
+        "cell_min": float(cells.min()),
+        "cell_mean": float(cells.mean()),
+        "cell_max": float(cells.max()),
+    }
+
+
+def _draw(bits: Bits, header: Header, path: str) -> None:
     from rcodec_jax.cli import heatmap
     from rcodec_jax.data.images import write_image
 
-    bits = bits_of(data, args.model)
-    header = container.header
     buffer = io.BytesIO()
-    write_image(buffer, heatmap.draw(bits, header.height_px, header.width_px), format="PNG")
-    files.write_output(args.bits_map, buffer.getvalue())
-    return {
-        "sum": float(bits.sum()),
-        "cell_min": float(bits.min()),
-        "cell_mean": float(bits.mean()),
-        "cell_max": float(bits.max()),
-    }
+    write_image(buffer, heatmap.draw(bits.cells, header.height_px, header.width_px), format="PNG")
+    files.write_output(path, buffer.getvalue())
 
 
 def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
@@ -102,12 +123,10 @@ def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
     import numpy as np
 
     from rcodec_jax.bitstream import FORMAT_VERSION
-    from rcodec_jax.entropy import decode_level_map
+    from rcodec_jax.codec.symbols import read_levels
 
     header = container.header
-    level_map = decode_level_map(
-        container.level_map, header.height_cells, header.width_cells, header.level_count
-    )
+    level_map = read_levels(container).level_map
     return {
         "format_version": FORMAT_VERSION,
         "bytes": size_bytes,
@@ -142,6 +161,10 @@ def _in_words(figures: dict[str, Any]) -> str:
     ]
     if "bits" in figures:
         bits = figures["bits"]
+        lines.append(
+            f"symbols: {(bits['hyper'] + bits['latent']) / 8:.1f} bytes at best "
+            f"(hyper-latents {bits['hyper'] / 8:.1f}, latents {bits['latent'] / 8:.1f})"
+        )
         lines.append(
             f"bits per cell of 8x8 px: {bits['cell_min']:.2f} least, {bits['cell_mean']:.2f} mean, "
             f"{bits['cell_max']:.2f} most"
