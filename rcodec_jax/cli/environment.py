@@ -52,6 +52,23 @@ def set_device(device: str, environ: Environment | None = None) -> None:
     target["JAX_PLATFORMS"] = PLATFORMS[device]
 
 
+def require_device(device: str) -> None:
+    """Starts JAX on the device that `set_device` chose; imports it.
+
+    Raises:
+      UsageError: there is none of that kind here.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # a missing CUDA plug-in is a bare assertion
+        reason = str(error).partition("(set JAX_PLATFORMS")[0] or "no plug-in of JAX for it"
+        raise UsageError(
+            f"--device: expected a device that is here, got {device!r}: {reason}"
+        ) from error
+
+
 def set_cpu_devices(count: int, environ: Environment | None = None) -> None:
     """Splits the CPU into `count` JAX devices, to try a sharded run on one machine."""
     target = os.environ if environ is None else environ

@@ -110,6 +110,8 @@ def _run(argv: Sequence[str] | None) -> int:
         uses_jax=getattr(args, "uses_jax", False),
         trains=getattr(args, "trains", False),
     )
+    if getattr(args, "device", None) not in (None, "cpu"):
+        environment.require_device(args.device)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)

@@ -138,6 +138,14 @@ def test_device_names_a_platform():
         environment.set_device("abacus", environ)
 
 
+def test_missing_device_is_one_line(tmp_path):
+    words = ["-m", "rcodec_jax.cli", "encode", "a.png", str(tmp_path / "b"), "--device", "rocm"]
+    result = run(*words)
+    assert result.returncode == 2
+    assert result.stderr.startswith("rcodec: error: --device: expected a device that is here")
+    assert result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("platforms, expected", [("cpu", True), ("cuda,cpu", False)])
 def test_training_flag_is_for_the_cpu_alone(platforms, expected):
     environ = {"JAX_PLATFORMS": platforms, "XLA_FLAGS": "--xla_mine=1"}
