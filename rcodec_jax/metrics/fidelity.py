@@ -50,6 +50,8 @@ def min_side_px(scales: int) -> int:
 def ms_ssim(a: jax.Array, b: jax.Array, *, scales: int = 5) -> jax.Array:
     """MS-SSIM of each pair [N]: product of weighted terms per channel, then mean over RGB.
 
+    On RGB, as tables of learned codecs have it; MS-SSIM of luma alone comes out higher (JPEG at .21
+    bpp on Kodak pictures: .87 here, .90 on luma), so the two must not be mixed.
     Scales are halved by 2x2 means (an odd last row or column is repeated). Fewer than five
     `scales` use the first weights, renormalised: another figure, not comparable with the usual one.
 
