@@ -36,7 +36,7 @@ unit: $(INSTALLED) ## pytest
 	$(BIN)/python -m pytest -q
 
 fuzz: $(INSTALLED) ## long search for damage that a decoder does not notice
-	$(BIN)/python -m pytest -q -m fuzz
+	RCODEC_HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -q tests/entropy tests/bitstream
 
 wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --no-deps -q -w dist .

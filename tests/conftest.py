@@ -24,7 +24,11 @@ import pytest
 hypothesis.settings.register_profile(
     "rcodec", derandomize=True, deadline=None, max_examples=50, database=None
 )
-hypothesis.settings.load_profile("rcodec")
+# `make fuzz`: another search each time, and long. It prints how to repeat what it finds.
+hypothesis.settings.register_profile(
+    "fuzz", deadline=None, max_examples=5000, database=None, print_blob=True
+)
+hypothesis.settings.load_profile(os.environ.get("RCODEC_HYPOTHESIS_PROFILE", "rcodec"))
 
 
 def pytest_configure(config: pytest.Config) -> None:
