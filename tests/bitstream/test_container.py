@@ -195,3 +195,18 @@ def slow_crc(data: bytes) -> int:
 def test_lanes_do_not_change_the_crc(size: int) -> None:
     data = np.random.default_rng(size).integers(0, 256, size, np.uint8).tobytes()
     assert crc32c(data) == slow_crc(data)
+
+
+@given(st.data())
+def test_many_damages_at_once_are_an_error(data: st.DataObject) -> None:
+    """Flips, cuts, insertions and moved pieces in any number, as long as something changed."""
+    original = write_container(HEADER, b"a level map", bytes(range(0, 200, 3)))
+    damaged = bytearray(original)
+    for _ in range(data.draw(st.integers(1, 5))):
+        first = data.draw(st.integers(0, len(damaged)))
+        last = data.draw(st.integers(first, min(first + 20, len(damaged))))
+        damaged[first:last] = data.draw(st.binary(max_size=20))
+    if bytes(damaged) == original:
+        return
+    with pytest.raises(BitstreamError):
+        read_container(bytes(damaged))
