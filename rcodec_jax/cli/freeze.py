@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
@@ -20,6 +22,15 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     )
     parser.add_argument("source", metavar="RUN", help="folder of a training run, or of weights")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
+    parser.add_argument(
+        "--step",
+        type=arguments.whole(0, None, "a whole number of at least 0"),
+        metavar="N",
+        help="checkpoint to take (default: the latest)",
+    )
+    parser.add_argument(
+        "--card", metavar="JSON", help="file with more entries for the bundle's card, an object"
+    )
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -37,10 +48,12 @@ def run(args: argparse.Namespace) -> int:
     if folder.exists() and folder.samefile(args.source):
         raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
 
+    card = None if args.card is None else _read_card(args.card)
+
     from rcodec_jax.codec.freezing import freeze
 
     start = time.perf_counter()
-    freeze(args.source, args.out)
+    freeze(args.source, args.out, step=args.step, card=card)
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))
@@ -61,3 +74,14 @@ def run(args: argparse.Namespace) -> int:
         stream=sys.stdout,
     )
     return 0
+
+
+def _read_card(path: str) -> dict[str, Any]:
+    data = files.read_input(path, expected="a JSON object")
+    try:
+        card = json.loads(data)
+    except ValueError as error:
+        raise UsageError(f"{path}: expected a JSON object, got: {error}") from error
+    if not isinstance(card, dict):
+        raise UsageError(f"{path}: expected a JSON object, got {type(card).__name__}")
+    return card

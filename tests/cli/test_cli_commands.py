@@ -82,20 +82,28 @@ def test_unknown_key_names_near_ones(trainer, recipe, capsys):
 
 
 def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
-    def freeze(source, out) -> None:
+    calls = []
+
+    def freeze(source, out, *, step, card) -> None:
+        calls.append((source, step, card))
         (tmp_path / "bundle").mkdir()
-        (tmp_path / "bundle" / "card.json").write_bytes(b"{}" + source.encode()[:0])
+        (tmp_path / "bundle" / "card.json").write_bytes(b"{}")
 
     monkeypatch.setitem(
         sys.modules, "rcodec_jax.codec.freezing", types.SimpleNamespace(freeze=freeze)
     )
     (tmp_path / "run").mkdir()
-    words = ["freeze", str(tmp_path / "run"), "--out", str(tmp_path / "bundle")]
-    assert main([*words, "--json"]) == 0
+    (tmp_path / "more.json").write_text('{"hours": 3}')
+    words = ["freeze", str(tmp_path / "run"), "--out", str(tmp_path / "bundle"), "--step", "40"]
+    assert main([*words, "--json", "--card", str(tmp_path / "more.json")]) == 0
+    assert calls == [(str(tmp_path / "run"), 40, {"hours": 3})]
     figures = json.loads(capsys.readouterr().out)
     assert figures["files"] == {"card.json": 2} and figures["bytes"] == 2
     assert main(words) == 2
     assert "--force" in capsys.readouterr().err
+    (tmp_path / "more.json").write_text("[]")
+    assert main([*words, "--force", "--card", str(tmp_path / "more.json")]) == 2
+    assert "expected a JSON object, got list" in capsys.readouterr().err
 
 
 def test_synthetic_picture_is_the_same_everywhere():
