@@ -1,0 +1,136 @@
+"""The codec as users meet it."""
+
+from __future__ import annotations
+
+import functools
+import os
+from typing import Any
+
+import numpy as np
+
+from rcodec_jax.codec import decode as decoding
+from rcodec_jax.codec import encode as encoding
+from rcodec_jax.codec.bundle import Bundle, load_bundle
+from rcodec_jax.codec.encode import Encoded
+from rcodec_jax.codec.inference import Programs
+from rcodec_jax.diffusion.schedule import Trajectory
+from rcodec_jax.entropy import Limits
+
+
+class Codec:
+    """A model ready to encode and decode; make one with `load`.
+
+    Attributes:
+      bundle: the model.
+    """
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """Name, figures and digests of the model."""
+        return self.bundle.card | {
+            "integer_digest": self.bundle.integers.digest.hex(),
+            "float_digest": self.bundle.float_digest.hex(),
+        }
+
+    def encode(
+        self,
+        image: np.ndarray,
+        *,
+        importance: np.ndarray | None = None,
+        quality: float | None = None,
+        bpp: float | None = None,
+        size_bytes: int | None = None,
+        roi_strength: float = 1.0,
+    ) -> bytes:
+        """Encodes a picture.
+
+        Args:
+          image: uint8 [H, W, 3], sRGB, any size from 1x1.
+          importance: float [H, W] in 0..1; where bits go. None: everywhere alike.
+          quality: 0..100, default 50.
+          bpp: budget in bits per pixel of the file, never exceeded.
+          size_bytes: budget in bytes, never exceeded. At most one of the three.
+          roi_strength: 0..1, how much the importance counts.
+
+        Returns:
+          The file.
+
+        Raises:
+          UsageError: bad arguments, or a budget below what the model can reach (named).
+        """
+        return self.encode_detailed(
+            image,
+            importance=importance,
+            quality=quality,
+            bpp=bpp,
+            size_bytes=size_bytes,
+            roi_strength=roi_strength,
+        ).data
+
+    def encode_detailed(
+        self,
+        image: np.ndarray,
+        *,
+        importance: np.ndarray | None = None,
+        quality: float | None = None,
+        bpp: float | None = None,
+        size_bytes: int | None = None,
+        roi_strength: float = 1.0,
+    ) -> Encoded:
+        """`encode` with all that came about on the way."""
+        return encoding.encode(
+            self.bundle,
+            self._programs,
+            image,
+            importance=importance,
+            quality=quality,
+            bpp=bpp,
+            size_bytes=size_bytes,
+            roi_strength=roi_strength,
+        )
+
+    def decode(
+        self,
+        data: bytes,
+        *,
+        steps: int | None = None,
+        trajectory: Trajectory = "proportional",
+        limits: Limits | None = None,
+    ) -> np.ndarray:
+        """Decodes a file.
+
+        Args:
+          data: the file.
+          steps: denoiser evaluations, 1..50; None for the model's default. Few give fidelity.
+          trajectory: how the cells' timesteps fall together.
+          limits: what to refuse before anything is allocated.
+
+        Returns:
+          uint8 [H, W, 3].
+
+        Raises:
+          BitstreamError: damaged, beyond the limits, or of another model.
+          UsageError: bad arguments.
+        """
+        return decoding.decode(
+            self.bundle, self._programs, data, steps=steps, trajectory=trajectory, limits=limits
+        )
+
+    @functools.cached_property
+    def _programs(self) -> Programs:
+        return Programs(self.bundle)
+
+
+def load(model: str | os.PathLike[str] | None = None) -> Codec:
+    """Loads a codec.
+
+    Args:
+      model: folder of a bundle; None for the one that ships with the package.
+
+    Raises:
+      BundleError: no bundle there, or a damaged one.
+    """
+    return Codec(load_bundle(model))

@@ -1,0 +1,73 @@
+"""Decoding: file -> symbols -> noisy latent -> denoiser -> picture. Mirrors `encode`."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+
+from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.diffusion.schedule import Trajectory, node_table
+from rcodec_jax.entropy import (
+    PRIOR_BITS,
+    Limits,
+    Symbols,
+    dither_indices,
+    dither_values,
+)
+from rcodec_jax.errors import UsageError
+from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN
+from rcodec_jax.regions.levelmap import LevelMap
+
+MAX_STEPS = 50
+
+
+def decode(
+    bundle: Bundle,
+    programs: Programs,
+    data: bytes,
+    *,
+    steps: int | None = None,
+    trajectory: Trajectory = "proportional",
+    limits: Limits | None = None,
+) -> np.ndarray:
+    """Decodes a file; see `Codec.decode`."""
+    steps = bundle.config.steps if steps is None else steps
+    if not 1 <= steps <= MAX_STEPS:
+        raise UsageError(f"expected 1..{MAX_STEPS} steps, got {steps}")
+    if trajectory not in ("proportional", "synchronous"):
+        raise UsageError(f"expected trajectory proportional or synchronous, got {trajectory!r}")
+    container, levels, symbols = read_symbols(data, bundle.integers, limits=limits)
+    header = container.header
+    if header.float_digest != bundle.float_digest:
+        warnings.warn(
+            f"the file was made with networks {header.float_digest.hex()}, these are "
+            f"{bundle.float_digest.hex()}: the picture may differ from what its maker saw",
+            stacklevel=3,
+        )
+    x, prior = dequantise(symbols, levels)
+    size = (header.height_px, header.width_px)
+    return programs.pixels(x, prior, levels, size, steps=steps, kind=trajectory)
+
+
+def dequantise(symbols: Symbols, levels: LevelMap) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols -> what the denoiser starts from.
+
+    Returns:
+      x float32 [h, w, C] = sqrt(abar) mean + delta (j - g), a sample of the forward process, and
+      the prior float32 [h, w, 2C]: its mean and its log2 sigma within the tables' range.
+    """
+    table = node_table()
+    node_map = levels.node_map
+    signal = np.sqrt(table.alpha_bar)[node_map][..., None]
+    delta = table.delta[node_map][..., None]
+    log2_s = table.log2_scale[node_map][..., None]
+    g = dither_values(dither_indices(*symbols.j.shape))
+    mean = symbols.prior.mean / 2.0**PRIOR_BITS
+    spread = symbols.prior.log2_sigma / 2.0**PRIOR_BITS + log2_s
+    spread = np.clip(spread, np.log2(SCALE_MIN), np.log2(SCALE_MAX))
+    x = signal * mean + delta * (symbols.j - g)
+    prior = np.concatenate([mean, spread - log2_s], axis=-1)
+    return x.astype(np.float32), prior.astype(np.float32)

@@ -1,0 +1,242 @@
+"""Encoding: picture -> importance -> levels -> latent -> hyper-latent -> symbols -> file."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+
+import numpy as np
+
+from rcodec_jax.bitstream import Header, write_container
+from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.inference import Programs
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import (
+    PRIOR_BITS,
+    Prior,
+    dither_indices,
+    dither_values,
+    encode_level_map,
+    encode_symbols,
+)
+from rcodec_jax.errors import UsageError
+from rcodec_jax.regions.budget import fit_base
+from rcodec_jax.regions.levelmap import LevelMap, build_level_map, cell_shape, pool_importance
+
+SPAN = 400
+"""Nodes between the most and the least important cell at full strength; training saw up to 500."""
+
+DEFAULT_QUALITY = 50.0
+TOLERANCE = 0.004
+"""A file this much below its budget is close enough to stop searching."""
+
+_FIXED_BYTES = 32  # container without level map and payload
+_CODER_BYTES = 1  # what the range coder adds to the ideal size, about
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Symbols:
+    """What a picture becomes at one level map.
+
+    Attributes:
+      levels: the map.
+      z, j: integers of hyper-latent and latent.
+      prior: what z and the levels say of the latent.
+      bits_z, bits_y: ideal code lengths, same shapes as z and j.
+      level_bytes: the coded level map.
+    """
+
+    levels: LevelMap
+    z: np.ndarray
+    j: np.ndarray
+    prior: Prior
+    bits_z: np.ndarray
+    bits_y: np.ndarray
+    level_bytes: bytes
+
+    @property
+    def size_bytes(self) -> float:
+        """Ideal size of the file."""
+        payload = (float(self.bits_z.sum()) + float(self.bits_y.sum())) / 8
+        return _FIXED_BYTES + len(self.level_bytes) + payload + _CODER_BYTES
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Encoded:
+    """A finished file and how it came about.
+
+    Attributes:
+      data: the file.
+      header: its header.
+      bpp: file bits per pixel of the picture.
+      base_node: node of what matters most.
+      symbols: what was coded.
+      notes: what the user should know.
+    """
+
+    data: bytes
+    header: Header
+    bpp: float
+    base_node: int
+    symbols: Symbols
+    notes: tuple[str, ...]
+
+    @property
+    def bits_z(self) -> np.ndarray:
+        """Ideal bits of each hyper-latent [hz, wz, Z]."""
+        return self.symbols.bits_z
+
+    @property
+    def bits_y(self) -> np.ndarray:
+        """Ideal bits of each latent [h, w, C]."""
+        return self.symbols.bits_y
+
+
+def encode(
+    bundle: Bundle,
+    programs: Programs,
+    image: np.ndarray,
+    *,
+    importance: np.ndarray | None = None,
+    quality: float | None = None,
+    bpp: float | None = None,
+    size_bytes: int | None = None,
+    roi_strength: float = 1.0,
+) -> Encoded:
+    """Encodes a picture; see `Codec.encode`."""
+    check_image(image)
+    height, width = image.shape[:2]
+    target = _target_bytes(quality, bpp, size_bytes, height * width)
+    cells = None if importance is None else pool_importance(
+        check_shape(importance, image), *cell_shape(height, width)
+    )
+    y = programs.latent(image)
+
+    @functools.cache
+    def at(base: int) -> Symbols:
+        levels = build_level_map(
+            cells, base=base, strength=roi_strength, span=SPAN,
+            node_range=bundle.config.node_range, shape=cell_shape(height, width),
+        )  # fmt: skip
+        return quantise(bundle, programs, y, levels)
+
+    def finish(base: int) -> bytes:
+        s = at(base)
+        payload = encode_symbols(
+            bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
+        )
+        return write_container(_header(bundle, s.levels, height, width), s.level_bytes, payload)
+
+    if target is None:
+        base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
+        data, notes = finish(base), ()
+    else:
+        base, data, notes = _fit(lambda base: at(base).size_bytes, finish, target, bundle)
+    symbols = at(base)
+    return Encoded(
+        data=data,
+        header=_header(bundle, symbols.levels, height, width),
+        bpp=len(data) * 8 / (height * width),
+        base_node=base,
+        symbols=symbols,
+        notes=notes,
+    )
+
+
+def quantise(bundle: Bundle, programs: Programs, y: np.ndarray, levels: LevelMap) -> Symbols:
+    """Latent of a bucket [h', w', C] -> symbols of the picture at a level map [h, w]."""
+    part = bundle.integers
+    height, width = levels.level_map.shape
+    z = programs.hyper(y, levels)
+    prior = part.predict(z, levels.nodes, levels.level_map)
+    scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
+    g = dither_values(dither_indices(height, width, part.latent_channels))
+    mean = prior.mean / 2.0**PRIOR_BITS
+    j = np.floor(scale * (y[:height, :width] - mean) + g + 0.5).astype(np.int64)
+    bits_z, bits_y = part.bits(z, j, levels.nodes, levels.level_map, prior)
+    level_bytes = encode_level_map(levels.level_map, levels.level_count)
+    return Symbols(levels, z, j, prior, bits_z, bits_y, level_bytes)
+
+
+def base_of_quality(quality: float, bundle: Bundle) -> int:
+    """Quality 0..100 -> base node, linear: 100 is the finest node of the model.
+
+    Raises:
+      UsageError: outside 0..100.
+    """
+    if not 0 <= quality <= 100:
+        raise UsageError(f"expected a quality in 0..100, got {quality}")
+    low, high = bundle.config.node_range
+    return round(high - (high - low) * quality / 100)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raises UsageError unless the picture is uint8 [H, W, 3]."""
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
+        given = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image)
+        raise UsageError(f"expected a picture uint8 [H, W, 3], got {given}")
+    if image.shape[2] != 3 or 0 in image.shape:
+        raise UsageError(f"expected a picture uint8 [H, W, 3], got shape {image.shape}")
+
+
+def check_shape(importance: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """The importance map as an array; UsageError unless it has the picture's size."""
+    importance = np.asarray(importance)
+    if importance.shape != image.shape[:2]:
+        raise UsageError(
+            f"expected importance of the picture's size {image.shape[:2]}, got {importance.shape}"
+        )
+    return importance
+
+
+def _target_bytes(
+    quality: float | None, bpp: float | None, size_bytes: int | None, pixels: int
+) -> float | None:
+    given = [
+        f"{name}={value}"
+        for name, value in (("quality", quality), ("bpp", bpp), ("size_bytes", size_bytes))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise UsageError(f"expected one of quality, bpp and size_bytes, got {', '.join(given)}")
+    target = size_bytes if bpp is None else bpp * pixels / 8
+    if target is not None and not 0 < target < float("inf"):
+        raise UsageError(f"expected a budget above 0, got {given[0]}")
+    return target
+
+
+def _fit(
+    size_of: Callable[[int], float], finish: Callable[[int], bytes], target: float, bundle: Bundle
+) -> tuple[int, bytes, tuple[str, ...]]:
+    """Base node, file and notes for a budget in bytes; the file is never above it."""
+    low, high = bundle.config.node_range
+    fit = fit_base(size_of, target, (low, high), tolerance=TOLERANCE)
+    base = fit.base
+    data = finish(base)
+    while len(data) > target and base < high:
+        base += 1
+        data = finish(base)
+    if len(data) > target:
+        raise UsageError(
+            f"expected a budget of at least {len(data)} bytes for this picture, got {target:g}"
+        )
+    notes = ()
+    if fit.at_best and len(data) < target - max(0.02 * target, 16):
+        notes = (
+            f"the budget of {int(target)} bytes is above what this model can use; "
+            f"encoded at its best quality, {len(data)} bytes",
+        )
+    return base, data, notes
+
+
+def _header(bundle: Bundle, levels: LevelMap, height: int, width: int) -> Header:
+    return Header(
+        height_px=height,
+        width_px=width,
+        n_lo=levels.n_lo,
+        n_hi=levels.n_hi,
+        level_count=levels.level_count,
+        integer_digest=bundle.integers.digest,
+        float_digest=bundle.float_digest,
+    )

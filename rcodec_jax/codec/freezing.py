@@ -1,0 +1,120 @@
+"""Freezing: a run's checkpoint, or a folder of weights, becomes a bundle."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcodec_jax.codec.bundle import save_bundle
+from rcodec_jax.codec.fixedpoint import integer_part
+from rcodec_jax.config import from_json
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.config.train import Config
+from rcodec_jax.errors import UsageError
+
+RUN_CONFIG = "config.json"
+RUN_CHECKPOINTS = "checkpoints"
+RUN_METRICS = "metrics.jsonl"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trained:
+    """What training leaves for freezing.
+
+    Attributes:
+      config: the model's shape.
+      params: averaged parameters of all parts, nested dictionaries of arrays.
+      shift: mean of the encoder's output by channel [C].
+      power: its mean variance.
+      ranges: largest magnitude of each activation of the hyper-synthesis.
+      card: where it comes from.
+    """
+
+    config: ModelConfig
+    params: dict[str, Any]
+    shift: np.ndarray
+    power: float
+    ranges: dict[str, float]
+    card: dict[str, Any]
+
+
+def freeze(
+    source: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    step: int | None = None,
+    card: dict[str, Any] | None = None,
+) -> None:
+    """Makes a bundle.
+
+    Args:
+      source: the workdir of a run.
+      out: folder of the bundle; made if it is missing.
+      step: checkpoint to take; None for the latest.
+      card: more entries for the bundle's card.
+
+    Raises:
+      UsageError: the source is not a run, or has no checkpoint.
+      BundleError: the model cannot be made exact.
+    """
+    freeze_trained(load_run(source, step=step), out, card=card)
+
+
+def freeze_trained(
+    trained: Trained, out: str | os.PathLike[str], *, card: dict[str, Any] | None = None
+) -> None:
+    """Makes a bundle of parameters in memory; see `freeze`."""
+    scale = np.full_like(trained.shift, 1.0 / np.sqrt(trained.power))
+    save_bundle(
+        out,
+        trained.config,
+        integer_part(trained.config, trained.params, trained.ranges),
+        trained.params,
+        trained.shift,
+        scale,
+        trained.card | (card or {}),
+    )
+
+
+def load_run(workdir: str | os.PathLike[str], *, step: int | None = None) -> Trained:
+    """Reads the averaged parameters and statistics of a run.
+
+    Raises:
+      UsageError: not a run, or no checkpoint in it.
+    """
+    workdir = Path(workdir)
+    path = workdir / RUN_CONFIG
+    if not path.is_file():
+        raise UsageError(f"{workdir}: expected the folder of a run with a {RUN_CONFIG}, got none")
+    config = from_json(Config, path.read_text(encoding="utf-8"))
+
+    from rcodec_jax.checkpoint import Checkpoints  # orbax takes seconds to import
+
+    with Checkpoints(workdir / RUN_CHECKPOINTS, read_only=True) as checkpoints:
+        step = checkpoints.latest_step() if step is None else step
+        saved = checkpoints.restore_params(("ema", "stats"), step=step)
+    stats = saved["stats"]
+    return Trained(
+        config=config.model,
+        params=saved["ema"],
+        shift=np.asarray(stats["shift"], np.float32),
+        power=float(stats["power"]),
+        ranges={name: float(value) for name, value in stats["ranges"].items()},
+        card={"name": config.name, "steps": step, "training": _last_figures(workdir, step)},
+    )
+
+
+def _last_figures(workdir: Path, step: int | None) -> dict[str, float]:
+    """The last logged figures up to a step."""
+    path = workdir / RUN_METRICS
+    if not path.is_file():
+        return {}
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = [row for row in rows if step is None or row["step"] <= step]
+    keep = ("step", "loss", "bpp", "bpp_y", "bpp_z", "psnr", "lpips", "latent")
+    return {name: rows[-1][name] for name in keep if name in rows[-1]} if rows else {}

@@ -1,0 +1,163 @@
+"""The float networks of a bundle as compiled programs on host arrays.
+
+One program a network and bucket; a batch of one, since pictures differ in size.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.networks import LevelInputs, Networks
+from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
+from rcodec_jax.diffusion.sampler import Denoise, ddim
+from rcodec_jax.diffusion.schedule import Trajectory, node_table
+from rcodec_jax.levels import MAX_LEVELS
+from rcodec_jax.regions.levelmap import LevelMap
+
+CELL_PX = 8
+
+
+class Programs:
+    """Compiled float networks.
+
+    Args:
+      bundle: the model.
+      tile, halo: pictures with a side beyond `tile` cells go through in tiles; see `tiling`.
+    """
+
+    def __init__(self, bundle: Bundle, *, tile: int = TILE, halo: int = HALO) -> None:
+        self._config = bundle.config
+        self._networks = Networks(bundle.config)
+        self._params = jax.tree.map(jnp.asarray, bundle.params)
+        self._shift = bundle.shift.reshape(1, 1, -1)
+        self._scale = bundle.scale.reshape(1, 1, -1)
+        self._tile, self._halo = tile, halo
+
+    def latent(self, pixels: np.ndarray) -> np.ndarray:
+        """Picture uint8 [H, W, 3] -> scaled latent y float32 [h, w, C] of its bucket.
+
+        Rows and columns past ceil(H/8), ceil(W/8) belong to the mirrored extension.
+        """
+        height, width = (bucket(-(-side // CELL_PX)) for side in pixels.shape[:2])
+        pixels = extend(pixels, height * CELL_PX, width * CELL_PX)
+
+        def run(window: np.ndarray) -> np.ndarray:
+            return np.asarray(self._encode(self._params, window[None])[0])
+
+        raw = map_tiles(run, [pixels], (height, width), self._tile, self._halo)
+        return (raw - self._shift) * self._scale
+
+    def hyper(self, y: np.ndarray, levels: LevelMap) -> np.ndarray:
+        """Scaled latent of a bucket [h', w', C] and the picture's levels -> z int32 [hz, wz, Z]."""
+        height, width = levels.level_map.shape
+        level_map = extend(levels.level_map, *y.shape[:2])
+        z = self._hyper(self._params, y[None], _row(levels.nodes), level_map[None])
+        return np.asarray(z[0, : -(-height // 4), : -(-width // 4)])
+
+    def pixels(
+        self,
+        x: np.ndarray,
+        prior: np.ndarray,
+        levels: LevelMap,
+        size: tuple[int, int],
+        *,
+        steps: int,
+        kind: Trajectory,
+    ) -> np.ndarray:
+        """Denoises and decodes.
+
+        Args:
+          x: dequantised latent float32 [h, w, C].
+          prior: mean and log2 sigma of the entropy model, float32 [h, w, 2C].
+          levels: the picture's level map [h, w].
+          size: (height, width) of the picture in pixels.
+          steps: denoiser evaluations.
+          kind: how timesteps fall.
+
+        Returns:
+          uint8 [H, W, 3].
+        """
+        cells = (bucket(x.shape[0]), bucket(x.shape[1]))
+        x, prior, level_map = (extend(a, *cells) for a in (x, prior, levels.level_map))
+        levels_t = node_table().t[_row(levels.nodes)]
+        clean = ddim(
+            self._denoise_in_tiles(prior, level_map, cells),
+            jnp.asarray(x[None]),
+            jnp.asarray(level_map[None].astype(np.int32)),
+            levels_t,
+            steps=steps,
+            prediction=self._config.unet.prediction,
+            kind=kind,
+        )
+        raw = np.asarray(clean[0]) / self._scale + self._shift
+
+        def run(window: np.ndarray) -> np.ndarray:
+            return np.asarray(self._decode(self._params, window[None])[0])
+
+        pixels = map_tiles(run, [raw], cells, self._tile, self._halo)
+        return np.ascontiguousarray(pixels[: size[0], : size[1]])
+
+    def _denoise_in_tiles(
+        self, prior: np.ndarray, level_map: np.ndarray, cells: tuple[int, int]
+    ) -> Denoise:
+        def denoise(x: jax.Array, levels_t: np.ndarray) -> jax.Array:
+            t = np.asarray(levels_t, np.float32)
+
+            def run(x: np.ndarray, prior: np.ndarray, levels: np.ndarray) -> np.ndarray:
+                out = self._denoise(self._params, x[None], prior[None], levels[None], t)
+                return np.asarray(out[0])
+
+            arrays = [np.asarray(x[0]), prior, level_map]
+            return jnp.asarray(map_tiles(run, arrays, cells, self._tile, self._halo)[None])
+
+        return denoise
+
+    @functools.cached_property
+    def _encode(self) -> Callable[..., jax.Array]:
+        @jax.jit
+        def encode(params: Any, pixels: jax.Array) -> jax.Array:
+            return self._networks.encode(params, pixels.astype(jnp.float32) / 127.5 - 1.0)[0]
+
+        return encode
+
+    @functools.cached_property
+    def _hyper(self) -> Callable[..., jax.Array]:
+        @jax.jit
+        def hyper(
+            params: Any, y: jax.Array, nodes: jax.Array, level_map: jax.Array
+        ) -> jax.Array:
+            z = self._networks.hyper_encode(params, y, LevelInputs.of(level_map, nodes))
+            return jnp.floor(z + 0.5).astype(jnp.int32)
+
+        return hyper
+
+    @functools.cached_property
+    def _denoise(self) -> Callable[..., jax.Array]:
+        @jax.jit
+        def denoise(
+            params: Any, x: jax.Array, prior: jax.Array, level_map: jax.Array, t: jax.Array
+        ) -> jax.Array:
+            return self._networks.denoise(params, x, t, level_map.astype(jnp.int32), prior)
+
+        return denoise
+
+    @functools.cached_property
+    def _decode(self) -> Callable[..., jax.Array]:
+        @jax.jit
+        def decode(params: Any, raw: jax.Array) -> jax.Array:
+            signed = self._networks.decode(params, raw)
+            return jnp.round(jnp.clip(signed * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)
+
+        return decode
+
+
+def _row(nodes: np.ndarray) -> np.ndarray:
+    """Nodes [L] -> [1, 16], the last repeated: one compiled program for any number of levels."""
+    return np.pad(nodes, (0, MAX_LEVELS - nodes.size), mode="edge")[None].astype(np.int32)
