@@ -74,7 +74,10 @@ def save_bundle(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays = {"latent/shift": np.asarray(shift, np.float32), "latent/scale": np.asarray(scale, np.float32)}
+    arrays: dict[str, np.ndarray] = {
+        "latent/shift": np.asarray(shift, np.float32),
+        "latent/scale": np.asarray(scale, np.float32),
+    }
     for name, value in flatten({part: params[part] for part in FLOAT_PARTS}).items():
         half = np.asarray(value, np.float32).astype(np.float16)
         if not np.isfinite(half).all():

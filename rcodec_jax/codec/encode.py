@@ -107,6 +107,7 @@ def encode(
     """Encodes a picture; see `Codec.encode`."""
     check_image(image)
     height, width = image.shape[:2]
+    notes: tuple[str, ...] = ()
     target = _target_bytes(quality, bpp, size_bytes, height * width)
     cells = None if importance is None else pool_importance(
         check_shape(importance, image), *cell_shape(height, width)
@@ -130,7 +131,7 @@ def encode(
 
     if target is None:
         base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
-        data, notes = finish(base), ()
+        data = finish(base)
     else:
         base, data, notes = _fit(lambda base: at(base).size_bytes, finish, target, bundle)
     symbols = at(base)
@@ -221,7 +222,7 @@ def _fit(
         raise UsageError(
             f"expected a budget of at least {len(data)} bytes for this picture, got {target:g}"
         )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if fit.at_best and len(data) < target - max(0.02 * target, 16):
         notes = (
             f"the budget of {int(target)} bytes is above what this model can use; "

@@ -13,7 +13,7 @@ from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.levels import MAX_LEVELS
 from rcodec_jax.nn.autoencoder import Decoder, Encoder
-from rcodec_jax.nn.hyperprior import HyperAnalysis, HyperPrior, HyperSynthesis
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE, HyperAnalysis, HyperPrior, HyperSynthesis
 from rcodec_jax.nn.unet import UNet
 from rcodec_jax.ops.spatial import occupancy_pyramid
 
@@ -64,6 +64,10 @@ class LevelInputs:
         return nodes, shares
 
 
+_NOT_LAYERS = ("prediction", "prior")
+"""Fields of `UNetConfig` that say how the network is used, not what it is made of."""
+
+
 class Networks:
     """The six networks of a model.
 
@@ -80,32 +84,11 @@ class Networks:
         self.config = config
         latent = config.latent_channels
         auto, unet, hyper = config.autoencoder, config.unet, config.hyper
-        args = dict(
-            channels=auto.channels,
-            layers=auto.layers,
-            latent_channels=latent,
-            patch=auto.patch,
-            norm=auto.norm,
-            groups=auto.groups,
-            attention=auto.attention,
-            quant_conv=auto.quant_conv,
-            dtype=dtype,
-        )
+        args: dict[str, Any] = {"latent_channels": latent, "dtype": dtype, **vars(auto)}
         self.encoder = Encoder(**args)
         self.decoder = Decoder(**args)
-        self.unet = UNet(
-            out_channels=latent,
-            channels=unet.channels,
-            layers=unet.layers,
-            heads=unet.heads,
-            context_features=unet.context_features,
-            context_tokens=unet.context_tokens,
-            time_features=unet.time_features,
-            norm=unet.norm,
-            groups=unet.groups,
-            scale_shift=unet.scale_shift,
-            dtype=dtype,
-        )
+        args = {name: value for name, value in vars(unet).items() if name not in _NOT_LAYERS}
+        self.unet = UNet(out_channels=latent, dtype=dtype, **args)
         self.hyper_analysis = HyperAnalysis(hyper.analysis, hyper.hyper_channels, dtype)
         self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent)
         self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes)
@@ -140,17 +123,20 @@ class Networks:
 
     def encode(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         """image [B, H, W, 3] in -1..1 -> posterior mean and log-variance [B, H/8, W/8, C]."""
-        return self.encoder.apply({"params": params["encoder"]}, image)
+        out: Any = self.encoder.apply({"params": params["encoder"]}, image)
+        return out
 
     def decode(self, params: Params, raw: jax.Array) -> jax.Array:
         """Latent as the encoder gives it [B, h, w, C] -> picture [B, 8h, 8w, 3] about -1..1."""
-        return self.decoder.apply({"params": params["decoder"]}, raw)
+        out: Any = self.decoder.apply({"params": params["decoder"]}, raw)
+        return out
 
     def hyper_encode(self, params: Params, y: jax.Array, levels: LevelInputs) -> jax.Array:
         """Scaled latent [B, h, w, C] -> z before rounding [B, h/4, w/4, Z]."""
         nodes, shares = self._seen(levels)
         variables = {"params": params["hyper_analysis"]}
-        return self.hyper_analysis.apply(variables, y, nodes, levels.level_map, shares)
+        out: Any = self.hyper_analysis.apply(variables, y, nodes, levels.level_map, shares)
+        return out
 
     def hyper_decode(
         self, params: Params, z: jax.Array, levels: LevelInputs
@@ -165,7 +151,9 @@ class Networks:
 
     def hyper_bits(self, params: Params, z: jax.Array, levels: LevelInputs) -> jax.Array:
         """Bits of each element of z [B, h/4, w/4, Z]."""
-        return self.hyper_prior.apply({"params": params["hyper_prior"]}, z, levels.lowest_node(4))
+        node = levels.lowest_node(HYPER_STRIDE)
+        out: Any = self.hyper_prior.apply({"params": params["hyper_prior"]}, z, node)
+        return out
 
     def denoise(
         self,
@@ -178,7 +166,8 @@ class Networks:
         """Raw network output for x [B, h, w, C] at the levels' timesteps [B, L]."""
         variables = {"params": params["unet"]}
         prior = prior if self.config.unet.prior else None
-        return self.unet.apply(variables, x, levels_t, level_map, prior)
+        out: Any = self.unet.apply(variables, x, levels_t, level_map, prior)
+        return out
 
     def _seen(self, levels: LevelInputs) -> tuple[jax.Array, list[jax.Array]]:
         hyper = self.config.hyper

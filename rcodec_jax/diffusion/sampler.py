@@ -41,7 +41,7 @@ def clean_and_noise(
     raise ValueError(f"prediction must be epsilon, v or sample, got {prediction!r}")
 
 
-def per_cell(values: jax.Array, level_map: jax.Array) -> jax.Array:
+def per_cell(values: jax.typing.ArrayLike, level_map: jax.Array) -> jax.Array:
     """Spreads per-level values [B, L] over a level map [B, h, w] -> [B, h, w, 1]."""
     batch = jnp.arange(level_map.shape[0])[:, None, None]
     return jnp.asarray(values, jnp.float32)[batch, level_map][..., None]

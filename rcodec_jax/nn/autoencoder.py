@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """image [B, H, W, 3] in -1..1, H and W multiples of 8 -> mean, log-variance [B, H/8, W/8, C]."""
+        """Picture [B, H, W, 3] in -1..1, sides multiples of 8 -> mean, log-variance [B, h, w, C]."""
         x = space_to_depth(image, self.patch) if self.patch > 1 else image
         x = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
         for i, features in enumerate(self.channels):
@@ -107,7 +107,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, latent: jax.Array) -> jax.Array:
-        """latent [B, h, w, C], not normalised -> [B, 8h, 8w, 3], nominally in -1..1, not clipped."""
+        """Latent [B, h, w, C], not normalised -> [B, 8h, 8w, 3], about -1..1, not clipped."""
         x = latent.astype(self.dtype)
         if self.quant_conv:
             x = Conv(self.latent_channels, kernel=1, dtype=self.dtype, name="post_quant_conv")(x)

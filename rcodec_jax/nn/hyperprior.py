@@ -115,23 +115,23 @@ class HyperSynthesis(nn.Module):
         self, z: jax.Array, nodes: jax.Array, occupancy: Sequence[jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
         """z integers as float [B, h/4, w/4, Z] -> mean, log2 sigma [B, h, w, C], of the clean y."""
-        wide, middle, fine = self.channels
 
         def track(name: str, x: jax.Array) -> jax.Array:
             self.sow("ranges", f"{name}_out", jnp.max(jnp.abs(x)), reduce_fn=lambda _, new: new)
             return x
 
-        def stage(x: jax.Array, i: int, features: int, shares: jax.Array, upsample: bool) -> jax.Array:
+        def stage(x: jax.Array, i: int, shares: jax.Array, *, upsample: bool) -> jax.Array:
+            features = self.channels[i]
             width = 4 * features if upsample else features
             x = track(f"conv_{i}", Conv(width, name=f"conv_{i}")(x))
             x = depth_to_space(x, 2) if upsample else x
             rows = NodeRows(features, name=f"rows_{i}")(nodes)
             return track(f"film_{i}", film(leaky_relu(x), rows, shares))
 
-        x = stage(z, 0, wide, occupancy[2], upsample=False)
-        x = stage(x, 1, middle, occupancy[1], upsample=True)
-        x = stage(x, 2, fine, occupancy[0], upsample=True)
-        x = leaky_relu(track("conv_3", Conv(fine, name="conv_3")(x)))
+        x = stage(z, 0, occupancy[2], upsample=False)
+        x = stage(x, 1, occupancy[1], upsample=True)
+        x = stage(x, 2, occupancy[0], upsample=True)
+        x = leaky_relu(track("conv_3", Conv(self.channels[2], name="conv_3")(x)))
         x = Conv(2 * self.latent_channels, name="conv_4")(x)
         mean, log2_sigma = jnp.split(x, 2, axis=-1)
         return mean, log2_sigma

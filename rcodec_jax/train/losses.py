@@ -6,6 +6,7 @@ distribution (DESIGN section 2), so the rate of y needs no surrogate; that of z 
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 import jax
@@ -136,7 +137,7 @@ def codec_loss(
     # y: dithered quantisation is uniform noise, for the rate as for the picture.
     e = uniform_noise(key_y, y.shape)
     spread = clip_straight_through(
-        log2_sigma + log2_scale, jnp.log2(SCALE_MIN), jnp.log2(SCALE_MAX)
+        log2_sigma + log2_scale, math.log2(SCALE_MIN), math.log2(SCALE_MAX)
     )
     bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + e, jnp.exp2(spread))
     noisy = diffuse(y, e, alpha_bar, delta)

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ class Reporter:
         self._pixels = 0
         self._since = time.perf_counter()
         self._add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
-        self._file = None
+        self._file: TextIO | None = None
         self._lead = jax.process_index() == 0
 
     def __enter__(self) -> Reporter:

@@ -30,7 +30,7 @@ class Stats:
 
 @flax.struct.dataclass
 class TrainState:
-    """Attributes: finished steps, parameters, their running average, optimiser state, statistics."""
+    """Finished steps, parameters, their running average, optimiser state, statistics."""
 
     step: jax.Array
     params: Any
@@ -59,7 +59,9 @@ def learning_rate(stage: StageConfig, step_in_stage: jax.Array) -> jax.Array:
     return jnp.asarray(schedule(step_in_stage + 1))
 
 
-def init_state(networks: Networks, optimizer: optax.GradientTransformation, seed: int) -> TrainState:
+def init_state(
+    networks: Networks, optimizer: optax.GradientTransformation, seed: int
+) -> TrainState:
     """The state at step 0, a pure function of the seed (also under `jax.eval_shape`)."""
     params = networks.init(jax.random.key(seed))
     latent = networks.config.latent_channels
