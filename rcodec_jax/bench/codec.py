@@ -83,7 +83,7 @@ def run(
     Args:
       codec: a loaded `Codec`.
       pixels: the picture, uint8 [H,W,3].
-      bpp: largest size of the file; the peers are set to the nearest size.
+      bpp: largest size of the file; the peers get the largest that is not above it.
       steps: of the decoder.
       repeats: timed calls, after one that is not timed.
       command_options: options for the commands (`--model`, `--threads`); None leaves them out.
@@ -109,9 +109,9 @@ def run(
         )
         done += 1
     rows = [row]
-    for name, options in PEERS.items():
+    for name in PEERS:
         progress(done, parts, name)
-        rows.append(_peer(name, options, pixels, row.size_bytes, repeats))
+        rows.append(_peer(name, pixels, row.size_bytes, repeats))
         done += 1
     progress(parts, parts, "")
     return rows
@@ -170,15 +170,15 @@ def run_command(words: list[str]) -> Command:
     return Command(seconds, usage.ru_maxrss * unit / 2**20)
 
 
-PEERS: dict[str, dict[str, Any]] = {
-    "JPEG": {"format": "JPEG", "optimize": True},
-    "WebP": {"format": "WEBP", "method": 6},
+PEERS: dict[str, tuple[int, dict[str, Any]]] = {
+    "JPEG": (1, {"format": "JPEG", "optimize": True}),
+    "WebP": (0, {"format": "WEBP", "method": 6}),
 }
+"""Lowest quality and options of Pillow for each peer."""
 
 
-def _peer(
-    name: str, options: dict[str, Any], pixels: np.ndarray, target_bytes: int, repeats: int
-) -> Row:
+def _peer(name: str, pixels: np.ndarray, target_bytes: int, repeats: int) -> Row:
+    lowest, options = PEERS[name]
     picture = Image.fromarray(pixels)
 
     def encode(quality: int) -> bytes:
@@ -186,8 +186,11 @@ def _peer(
         picture.save(buffer, quality=quality, **options)
         return buffer.getvalue()
 
-    # Sizes grow with the quality: the largest that is not above the target, at least the lowest.
-    quality = max(bisect.bisect_right(range(1, 101), target_bytes, key=lambda q: len(encode(q))), 1)
+    # Sizes grow with the quality: the largest that is not above the target, where there is one.
+    above = bisect.bisect_right(
+        range(lowest, 101), target_bytes, key=lambda quality: len(encode(quality))
+    )
+    quality = max(lowest + above - 1, lowest)
     return _measure(
         f"{name}, quality {quality}",
         pixels,

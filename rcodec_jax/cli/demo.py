@@ -179,12 +179,11 @@ def _pictures(
     for name, trip in trips.items():
         pictures[f"decoded-{name}"] = trip.pixels
         pictures[f"bits-{name}"] = heatmap.draw(bits[name], height, width, peak=peak)
-    order = [
-        "original",
-        "importance",
-        *(f"{kind}-{name}" for name in trips for kind in ("decoded", "bits")),
+    rows = [
+        [pictures[first], *(pictures[f"{kind}-{name}"] for kind in ("decoded", "bits"))]
+        for first, name in zip(("original", "importance"), trips, strict=True)
     ]
-    pictures["side-by-side"] = np.concatenate([pictures[name] for name in order], axis=1)
+    pictures["side-by-side"] = np.concatenate([np.concatenate(row, axis=1) for row in rows])
     return pictures
 
 

@@ -167,7 +167,7 @@ def test_demo_writes_pictures_and_figures(codec, photo, monkeypatch, tmp_path, c
     assert codec.calls[2]["size_bytes"] == region["bytes"]
     assert codec.calls[2]["importance"] is None
     side_by_side = np.asarray(Image.open(folder / "side-by-side.png"))
-    assert side_by_side.shape == (37, 50 * 6, 3)
+    assert side_by_side.shape == (37 * 2, 50 * 3, 3)
     assert {f"{name}.png" for name in figures["pictures"]} | {"region.rdc", "uniform.rdc"} == {
         path.name for path in folder.iterdir()
     }
