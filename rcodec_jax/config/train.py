@@ -13,7 +13,9 @@ class LossConfig:
     """Weights of a stage's loss, whose unit is bits per pixel.
 
     Distortions are weighted by cell with (1 - abar)^-power: a cell that matters less, at a larger
-    timestep, is worth fewer bits.
+    timestep, is worth fewer bits. Rate and distortion are both weighted with (1 - abar)^balance,
+    which leaves the best choice at any one timestep as it is, but keeps the fine timesteps, whose
+    distortions weigh hundreds of times more, from taking the whole of a small model.
 
     Attributes:
       rate: of the bits of y and z.
@@ -22,7 +24,7 @@ class LossConfig:
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
-      power: see above.
+      power, balance: see above.
     """
 
     rate: float = 1.0
@@ -32,6 +34,7 @@ class LossConfig:
     latent: float = 0.02
     kl: float = 0.0
     power: float = 0.5
+    balance: float = 0.25
 
 
 @dataclasses.dataclass(frozen=True)

@@ -70,7 +70,7 @@ class Encoder(nn.Module):
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Picture [B, H, W, 3] in -1..1, sides multiples of 8 -> mean, log-variance [B, h, w, C]."""
+        """Picture [B, H, W, 3] in -1..1, sides multiples of 8 -> mean, log-variance [B,h,w,C]."""
         x = space_to_depth(image, self.patch) if self.patch > 1 else image
         x = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
         for i, features in enumerate(self.channels):

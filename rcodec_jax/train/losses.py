@@ -16,6 +16,7 @@ from rcodec_jax.codec.networks import LevelInputs, Networks, Params, node_values
 from rcodec_jax.config.train import LossConfig
 from rcodec_jax.diffusion.forward import diffuse, uniform_noise
 from rcodec_jax.diffusion.sampler import clean_and_noise
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
 from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
 from rcodec_jax.ops.spatial import upsample_nearest
@@ -151,12 +152,21 @@ def codec_loss(
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
     latent_error = jnp.mean(jnp.square((clean - jax.lax.stop_gradient(y)) / noise))
     bpp_y, bpp_z = jnp.sum(bits_y) / pixels, jnp.sum(bits_z) / pixels
-    total = loss.rate * (bpp_y + bpp_z) + loss.latent * latent_error
+    balance = (1.0 - alpha_bar) ** loss.balance
+    rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * _pool(balance, HYPER_STRIDE))
+    total = loss.rate * rate / pixels + loss.latent * latent_error
     metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
     if joint:
         decoded = networks.decode(params, latents.unscale(clean, stats))
-        weight = (1.0 - alpha_bar) ** -loss.power
+        weight = balance * (1.0 - alpha_bar) ** -loss.power
         distortion, pixel_metrics = pixel_losses(image, decoded, weight, loss, perceptual)
         total = total + distortion
         metrics |= pixel_metrics
     return total, (metrics, latents.update(stats, raw if joint else None, ranges, batch["step"]))
+
+
+def _pool(x: jax.Array, stride: int) -> jax.Array:
+    """Mean over stride x stride blocks of [B, h, w, C]."""
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // stride, stride, width // stride, stride, channels)
+    return blocks.mean(axis=(2, 4))
