@@ -18,10 +18,12 @@ def config() -> Config:
             latent_channels=4,
             autoencoder=AutoencoderConfig(channels=(8,), patch=8),
             unet=UNetConfig(channels=(8, 16), time_features=16),
-            hyper=HyperConfig(hyper_channels=4, analysis=8, synthesis=(8, 8, 8), classes=4),
+            hyper=HyperConfig(hyper_channels=4, analysis=8, synthesis=(4, 4, 4), classes=4),
         ),
         train=TrainConfig(
-            stages=(StageConfig(steps=300, batch_size=4, crop_px=64, warmup=20),),
+            stages=(
+                StageConfig(steps=800, batch_size=4, crop_px=64, learning_rate=3e-3, warmup=20),
+            ),
             save_every=100,
             sample_every=0,
         ),

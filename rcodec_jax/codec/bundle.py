@@ -45,7 +45,7 @@ class Bundle:
       integers: its integer part.
       params: float parameters by part, nested dictionaries of float32.
       shift, scale: float32 [C]; y = (encoder output - shift) * scale.
-      float_digest: 4 bytes, names the float part.
+      float_digest: 4 bytes, names the float part and the configuration.
       card: name, recipe and figures, as stored.
     """
 
@@ -79,17 +79,19 @@ def save_bundle(
         "latent/scale": np.asarray(scale, np.float32),
     }
     for name, value in flatten({part: params[part] for part in FLOAT_PARTS}).items():
-        half = np.asarray(value, np.float32).astype(np.float16)
+        with np.errstate(over="ignore"):  # the check below says it better
+            half = np.asarray(value, np.float32).astype(np.float16)
         if not np.isfinite(half).all():
             raise BundleError(f"{name}: not finite in half precision")
         arrays[name] = half
     blob = safetensors.numpy.save(arrays)
     integer_blob = integers.to_bytes()
+    model = to_dict(config)
     manifest = {
         "bundle_version": BUNDLE_VERSION,
         "integer_digest": integers.digest.hex(),
-        "float_digest": _float_digest(blob).hex(),
-        "model": to_dict(config),
+        "float_digest": _float_digest(blob, model).hex(),
+        "model": model,
         "card": card,
     }
     (folder / INTEGER).write_bytes(integer_blob)
@@ -124,10 +126,11 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
             f"{path / INTEGER}: expected digest {integer_digest.hex()}, got {integers.digest.hex()}"
         )
     blob = _read(path / FLOAT)
-    if _float_digest(blob) != float_digest:
+    found = _float_digest(blob, manifest["model"])
+    if found != float_digest:
         raise BundleError(
-            f"{path / FLOAT}: expected digest {float_digest.hex()}, "
-            f"got {_float_digest(blob).hex()}"
+            f"{path / FLOAT} and the model in {MANIFEST}: expected digest {float_digest.hex()}, "
+            f"got {found.hex()}"
         )
     try:
         arrays = {
@@ -135,13 +138,20 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
             for name, value in safetensors.numpy.load(blob).items()
         }
         shift, scale = arrays.pop("latent/shift"), arrays.pop("latent/scale")
-    except (safetensors.SafetensorError, KeyError) as error:
+    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
         raise BundleError(f"{path / FLOAT}: {error}") from error
     if shift.shape != (config.latent_channels,) or scale.shape != shift.shape:
         raise BundleError(f"{path / FLOAT}: latent shift and scale do not fit the model")
-    if integers.latent_channels != config.latent_channels:
-        raise BundleError(f"{path}: integer part and configuration have other latent channels")
-    card = dict(manifest.get("card") or {})
+    channels = (integers.latent_channels, integers.hyper_channels)
+    expected = (config.latent_channels, config.hyper.hyper_channels)
+    if channels != expected:
+        raise BundleError(
+            f"{path}: the configuration has {expected} channels of latent and hyper-latent, "
+            f"the integer part {channels}"
+        )
+    card = manifest.get("card", {})
+    if not isinstance(card, dict):
+        raise BundleError(f"{path / MANIFEST}: expected a card that is an object")
     return Bundle(config, integers, unflatten(arrays), shift, scale, float_digest, card)
 
 
@@ -221,7 +231,7 @@ def _read(path: Path) -> bytes:
         raise BundleError(f"{path}: cannot be read: {reason}") from error
 
 
-def _float_digest(blob: bytes) -> bytes:
-    return hashlib.sha256(blob).digest()[:4]
-
-
+def _float_digest(blob: bytes, model: Any) -> bytes:
+    """Names the float networks: their arrays and, as stored, the configuration that joins them."""
+    shape = json.dumps(model, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(blob + shape.encode()).digest()[:4]

@@ -31,6 +31,9 @@ from rcodec_jax.nn.hyperprior import HYPER_STRIDE, NEGATIVE_SLOPE, NodeRows
 
 _INT16 = 2**15 - 1
 _MAX_FRACTION = 14
+_MAX_WEIGHT_FRACTION = 34
+"""With it no shift is above the 48 that the integer network allows."""
+
 _HEADROOM = 2.0
 """Activations may grow to twice the range seen in training before they saturate."""
 
@@ -75,15 +78,18 @@ def _layers(config: ModelConfig, params: Any, ranges: dict[str, float]) -> tuple
         rows = _node_rows(params[f"rows_{i}"], features, see_node=config.hyper.see_node)
         offsets = np.abs(rows[:, features:]).max()
         reach = max(ranges[f"conv_{i}_out"], ranges[f"film_{i}_out"], float(offsets))
-        out = _fraction_bits(reach * _HEADROOM)
-        layers.append(_conv(params[f"conv_{i}"], fraction, out))
+        conv = params[f"conv_{i}"]
+        # Large weights on small activations: a shift cannot be negative.
+        out = min(_fraction_bits(reach * _HEADROOM), fraction + _weight_bits(conv))
+        layers.append(_conv(conv, fraction, out))
         if i > 0:
             layers.append(DepthToSpace(2))
         layers.append(LeakyRelu(slope))
         layers.append(_film(rows, out, stride=HYPER_STRIDE >> i))
         fraction = out
-    out = _fraction_bits(ranges["conv_3_out"] * _HEADROOM)
-    layers += [_conv(params["conv_3"], fraction, out), LeakyRelu(slope)]
+    conv = params["conv_3"]
+    out = min(_fraction_bits(ranges["conv_3_out"] * _HEADROOM), fraction + _weight_bits(conv))
+    layers += [_conv(conv, fraction, out), LeakyRelu(slope)]
     layers.append(_conv(params["conv_4"], out, PRIOR_BITS))
     return tuple(layers)
 
@@ -95,16 +101,23 @@ def _fraction_bits(reach: float) -> int:
     return min(max(math.floor(math.log2(_INT16 / max(reach, 1e-9))), 0), _MAX_FRACTION)
 
 
-def _conv(params: Any, fraction_in: int, fraction_out: int) -> Conv:
+def _weight_bits(params: Any) -> int:
+    """Most fraction bits with which a convolution's weights fit 16 bits."""
     kernel = np.asarray(params["conv"]["kernel"], np.float64)
-    bias = np.asarray(params["conv"]["bias"], np.float64)
-    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+    if not np.isfinite(kernel).all():
         raise BundleError("a weight of the hyper-synthesis is not finite")
     largest = max(float(np.abs(kernel).max()), 1e-9)
-    # Enough fraction that the shift is not negative, at most what 16 bits hold.
-    bits = min(math.floor(math.log2(_INT16 / largest)), 40)
+    return min(math.floor(math.log2(_INT16 / largest)), _MAX_WEIGHT_FRACTION)
+
+
+def _conv(params: Any, fraction_in: int, fraction_out: int) -> Conv:
+    bits = _weight_bits(params)
+    kernel = np.asarray(params["conv"]["kernel"], np.float64)
+    bias = np.asarray(params["conv"]["bias"], np.float64)
+    if not np.isfinite(bias).all():
+        raise BundleError("a bias of the hyper-synthesis is not finite")
     if fraction_in + bits < fraction_out:
-        raise BundleError(f"weights up to {largest:g} are too large for 16 bits")
+        raise BundleError(f"weights up to {np.abs(kernel).max():g} are too large for 16 bits")
     weight = np.floor(kernel * 2.0**bits + 0.5).astype(np.int16)
     offset = np.floor(bias * 2.0 ** (fraction_in + bits) + 0.5).astype(np.int64)
     return Conv(weight, offset, shift=fraction_in + bits - fraction_out)
