@@ -80,7 +80,7 @@ def make_step(
         ema = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.ema, params)
         metrics = metrics | {
             "loss": loss,
-            "grad_norm": optax.global_norm(grads),
+            "grad_norm": optax.tree.norm(grads),
             "learning_rate": rate,
         }
         return TrainState(state.step + 1, params, ema, opt, stats), metrics
