@@ -14,6 +14,7 @@ from rcodec_jax.nn.blocks import (
     Attention,
     Conv,
     Downsample,
+    Head,
     Norm,
     NormKind,
     ResnetBlock,
@@ -84,8 +85,9 @@ class Encoder(nn.Module):
         x = _Middle(
             self.channels[-1], self.norm, self.groups, self.attention, self.dtype, name="mid_block"
         )(x)
-        x = nn.silu(Norm(self.norm, self.groups, dtype=self.dtype, name="conv_norm_out")(x))
-        x = Conv(2 * self.latent_channels, dtype=self.dtype, name="conv_out")(x)
+        x = Head(
+            2 * self.latent_channels, self.norm, self.groups, dtype=self.dtype, name="head"
+        )(x)
         if self.quant_conv:
             x = Conv(2 * self.latent_channels, kernel=1, dtype=self.dtype, name="quant_conv")(x)
         mean, log_variance = jnp.split(x.astype(jnp.float32), 2, axis=-1)
@@ -122,7 +124,8 @@ class Decoder(nn.Module):
                 x = block(x)
             if i + 1 < len(self.channels):
                 x = Upsample(features, dtype=self.dtype, name=f"up_blocks_{i}_upsample")(x)
-        x = nn.silu(Norm(self.norm, self.groups, dtype=self.dtype, name="conv_norm_out")(x))
-        x = Conv(3 * self.patch * self.patch, dtype=self.dtype, name="conv_out")(x)
+        x = Head(
+            3 * self.patch * self.patch, self.norm, self.groups, dtype=self.dtype, name="head"
+        )(x)
         x = depth_to_space(x, self.patch) if self.patch > 1 else x
         return x.astype(jnp.float32)

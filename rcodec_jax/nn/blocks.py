@@ -54,8 +54,10 @@ class Conv(nn.Module):
 class Norm(nn.Module):
     """Normalisation: over groups of channels and space, or over channels of each cell alone.
 
-    "channel" (root mean square over channels) has no statistics over space, so a tile with a
-    halo gives what the whole picture gives. "group" is what Stable Diffusion weights need.
+    "channel" divides by sqrt(1 + mean square over channels). It has no statistics over space, so a
+    tile with a halo gives what the whole picture gives; and the 1 keeps amplitudes apart, which a
+    scale-free norm of a single cell would lose: brightness and contrast (the argument for GDN,
+    Balle et al. 2016). "group" is what Stable Diffusion weights need.
     """
 
     kind: NormKind = "channel"
@@ -71,7 +73,7 @@ class Norm(nn.Module):
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
         power = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
-        scaled = x * jax.lax.rsqrt(power + self.epsilon).astype(x.dtype)
+        scaled = x * jax.lax.rsqrt(power + 1.0).astype(x.dtype)
         shape = (1,) * (x.ndim - 1) + (channels,)
         scale, bias = scale.reshape(shape), bias.reshape(shape)
         return (scaled * scale.astype(x.dtype) + bias.astype(x.dtype)).astype(self.dtype)
@@ -124,6 +126,24 @@ class ResnetBlock(nn.Module):
         if x.shape[-1] != self.features:
             x = Conv(self.features, kernel=1, dtype=self.dtype, name="conv_shortcut")(x)
         return x + h
+
+
+class Head(nn.Module):
+    """norm, SiLU and the last convolution, from zero if asked for."""
+
+    features: int
+    norm: NormKind = "channel"
+    groups: int = 32
+    epsilon: float = 1e-6
+    zero_init: bool = False
+    dtype: Dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, C] -> [B, h, w, features]."""
+        norm = Norm(self.norm, self.groups, self.epsilon, self.dtype, name="conv_norm_out")
+        out = Conv(self.features, zero_init=self.zero_init, dtype=self.dtype, name="conv_out")
+        return out(nn.silu(norm(x)))
 
 
 class Downsample(nn.Module):

@@ -132,7 +132,8 @@ class HyperSynthesis(nn.Module):
         x = stage(x, 1, occupancy[1], upsample=True)
         x = stage(x, 2, occupancy[0], upsample=True)
         x = leaky_relu(track("conv_3", Conv(self.channels[2], name="conv_3")(x)))
-        x = Conv(2 * self.latent_channels, name="conv_4")(x)
+        # From zero: the prior starts as N(0, 1), which is what the latent is scaled to.
+        x = Conv(2 * self.latent_channels, zero_init=True, name="conv_4")(x)
         mean, log2_sigma = jnp.split(x, 2, axis=-1)
         return mean, log2_sigma
 

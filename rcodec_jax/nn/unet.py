@@ -14,6 +14,7 @@ from rcodec_jax.nn.blocks import (
     Attention,
     Conv,
     Downsample,
+    Head,
     Norm,
     NormKind,
     ResnetBlock,
@@ -143,8 +144,10 @@ class UNet(nn.Module):
             if i > 0:
                 size = (skips[-1].shape[1], skips[-1].shape[2])
                 x = Upsample(self.channels[i], dtype=self.dtype, name=f"{name}_upsample")(x, size)
-        norm = Norm(self.norm, self.groups, 1e-5, self.dtype, name="conv_norm_out")
-        x = Conv(self.out_channels, dtype=self.dtype, name="conv_out")(nn.silu(norm(x)))
+        # From zero: predicting v = 0 is the best linear estimate of a white latent.
+        x = Head(
+            self.out_channels, self.norm, self.groups, 1e-5, True, self.dtype, name="head"
+        )(x)
         return x.astype(jnp.float32)
 
     def _resnet(self, name: str, features: int) -> ResnetBlock:
