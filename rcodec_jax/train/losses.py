@@ -1,26 +1,21 @@
 """Losses of the three stages; pure functions of parameters, statistics, batch and key.
 
-The unit is bits per pixel. Uniform noise stands for dithered quantisation, which it equals in
-distribution (DESIGN section 2), so the rate of y needs no surrogate; that of z does.
+The unit is bits per pixel.
 """
 
 from __future__ import annotations
 
-import math
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
-from rcodec_jax.codec.networks import LevelInputs, Networks, Params, node_values
+from rcodec_jax.codec.networks import LevelInputs, Networks, Params
 from rcodec_jax.config.train import LossConfig
-from rcodec_jax.diffusion.forward import diffuse, uniform_noise
-from rcodec_jax.diffusion.sampler import clean_and_noise
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
-from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
-from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.train import latents
+from rcodec_jax.train.forward import code
 from rcodec_jax.train.state import Stats
 
 CELL_PX = 8
@@ -116,41 +111,17 @@ def codec_loss(
     Returns:
       The loss in bits per pixel, and (metrics, statistics after this batch).
     """
-    key_y, key_z = jax.random.split(key)
-    table = node_values()
     image = to_signed(batch["image"])
     levels = LevelInputs.of(batch["level_map"], batch["nodes"])
-    alpha_bar = table["alpha_bar"][levels.node_map][..., None]
-    delta = table["delta"][levels.node_map][..., None]
-    log2_scale = table["log2_scale"][levels.node_map][..., None]
     pixels = image.shape[0] * image.shape[1] * image.shape[2]
-
     raw, _ = networks.encode(params, image)
     if not joint:
         raw = jax.lax.stop_gradient(raw)
     y = latents.scale_in_training(raw, stats) if joint else latents.scale(raw, stats)
-
-    # z: noise in the rate, straight-through rounding in the synthesis.
-    z = networks.hyper_encode(params, y, levels)
-    bits_z = networks.hyper_bits(params, z + uniform_noise(key_z, z.shape), levels)
-    mean, log2_sigma, ranges = networks.hyper_decode(params, round_straight_through(z), levels)
-
-    # y: dithered quantisation is uniform noise, for the rate as for the picture.
-    e = uniform_noise(key_y, y.shape)
-    spread = clip_straight_through(
-        log2_sigma + log2_scale, math.log2(SCALE_MIN), math.log2(SCALE_MAX)
-    )
-    bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + e, jnp.exp2(spread))
-    noisy = diffuse(y, e, alpha_bar, delta)
-
-    t = table["t"][levels.nodes]
-    prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
-    output = networks.denoise(params, noisy, t, levels.level_map, prior)
-    signal, noise = jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
-    clean, _ = clean_and_noise(noisy, output, signal, noise, networks.config.unet.prediction)
+    clean, bits_y, bits_z, alpha_bar, ranges = code(networks, params, y, levels, key=key)
 
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
-    latent_error = jnp.mean(jnp.square((clean - jax.lax.stop_gradient(y)) / noise))
+    latent_error = jnp.mean(jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar))
     bpp_y, bpp_z = jnp.sum(bits_y) / pixels, jnp.sum(bits_z) / pixels
     balance = (1.0 - alpha_bar) ** loss.balance
     rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * _pool(balance, HYPER_STRIDE))

@@ -10,12 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.networks import LevelInputs, Networks, node_values
+from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
-from rcodec_jax.diffusion.forward import diffuse, uniform_noise
-from rcodec_jax.diffusion.sampler import clean_and_noise
-from rcodec_jax.ops.rounding import round_half_up
 from rcodec_jax.train import latents
+from rcodec_jax.train.forward import code
 from rcodec_jax.train.losses import CELL_PX, to_signed
 from rcodec_jax.train.state import Stats, TrainState
 
@@ -54,17 +52,7 @@ def _reconstruct(
     levels = LevelInputs.of(
         jnp.zeros((batch, height // CELL_PX, width // CELL_PX), jnp.int32), nodes
     )
-    table = {k: v[levels.node_map][..., None] for k, v in node_values().items()}
     raw, _ = networks.encode(params, to_signed(image))
-    y = latents.scale(raw, stats)
-    z = round_half_up(networks.hyper_encode(params, y, levels))
-    mean, log2_sigma, _ = networks.hyper_decode(params, z, levels)
-    e = uniform_noise(jax.random.key(0), y.shape)
-    noisy = diffuse(y, e, table["alpha_bar"], table["delta"])
-    prior = jnp.concatenate([mean, log2_sigma], axis=-1)
-    t = node_values()["t"][nodes]
-    output = networks.denoise(params, noisy, t, levels.level_map, prior)
-    signal, noise = jnp.sqrt(table["alpha_bar"]), jnp.sqrt(1.0 - table["alpha_bar"])
-    clean, _ = clean_and_noise(noisy, output, signal, noise, networks.config.unet.prediction)
-    decoded = networks.decode(params, latents.unscale(clean, stats))
+    coded = code(networks, params, latents.scale(raw, stats), levels, key=jax.random.key(0))
+    decoded = networks.decode(params, latents.unscale(coded.clean, stats))
     return jnp.round(jnp.clip(decoded * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)

@@ -1,0 +1,66 @@
+"""A picture through the codec as training sees it: noise for quantisation, one step to decode.
+
+Uniform noise stands for dithered quantisation, which it equals in distribution (DESIGN section 2),
+so the rate of y needs no surrogate; that of z does.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.codec.networks import LevelInputs, Networks, Params, node_values
+from rcodec_jax.diffusion.forward import diffuse, uniform_noise
+from rcodec_jax.diffusion.sampler import clean_and_noise
+from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
+from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
+
+
+class Coded(NamedTuple):
+    """What becomes of a latent.
+
+    Attributes:
+      clean: the denoiser's estimate of y [B, h, w, C].
+      bits_y: code length of each latent [B, h, w, C].
+      bits_z: code length of each hyper-latent [B, h/4, w/4, Z].
+      alpha_bar: signal share of each cell [B, h, w, 1].
+      ranges: largest magnitudes in the hyper-synthesis.
+    """
+
+    clean: jax.Array
+    bits_y: jax.Array
+    bits_z: jax.Array
+    alpha_bar: jax.Array
+    ranges: dict[str, jax.Array]
+
+
+def code(
+    networks: Networks, params: Params, y: jax.Array, levels: LevelInputs, *, key: jax.Array
+) -> Coded:
+    """Codes a scaled latent y [B, h, w, C] at the levels' timesteps and denoises it in one step."""
+    key_y, key_z = jax.random.split(key)
+    table = node_values()
+    cells = {name: table[name][levels.node_map][..., None] for name in table}
+    alpha_bar, log2_scale = cells["alpha_bar"], cells["log2_scale"]
+
+    # z: noise in the rate, straight-through rounding in the synthesis.
+    z = networks.hyper_encode(params, y, levels)
+    bits_z = networks.hyper_bits(params, z + uniform_noise(key_z, z.shape), levels)
+    mean, log2_sigma, ranges = networks.hyper_decode(params, round_straight_through(z), levels)
+
+    # y: dithered quantisation is uniform noise, for the rate as for the picture.
+    e = uniform_noise(key_y, y.shape)
+    spread = clip_straight_through(
+        log2_sigma + log2_scale, math.log2(SCALE_MIN), math.log2(SCALE_MAX)
+    )
+    bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + e, jnp.exp2(spread))
+    noisy = diffuse(y, e, alpha_bar, cells["delta"])
+
+    prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
+    output = networks.denoise(params, noisy, table["t"][levels.nodes], levels.level_map, prior)
+    signal, noise = jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
+    clean, _ = clean_and_noise(noisy, output, signal, noise, networks.config.unet.prediction)
+    return Coded(clean, bits_y, bits_z, alpha_bar, ranges)
