@@ -77,14 +77,21 @@ def _coordinates(text: str, meaning: str, *, count: int) -> tuple[float, ...]:
 
 def rates(text: str) -> tuple[float, ...]:
     """Rates in bits per pixel, separated by commas, in ascending order."""
+    return _numbers(text, 100, "rates in bits per pixel such as .1,.2,.3")
+
+
+def qualities(text: str) -> tuple[float, ...]:
+    """Qualities above 0, at most 100, separated by commas, in ascending order."""
+    return _numbers(text, 100, "qualities up to 100 such as 40,50,60")
+
+
+def _numbers(text: str, most: float, expected: str) -> tuple[float, ...]:
     try:
         values = sorted({float(part) for part in text.split(",")})
     except ValueError:
         values = []
-    if not values or not all(0 < value < 100 for value in values):
-        raise argparse.ArgumentTypeError(
-            f"expected rates in bits per pixel such as .1,.2,.3, got {text!r}"
-        )
+    if not values or not all(0 < value <= most for value in values):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return tuple(values)
 
 

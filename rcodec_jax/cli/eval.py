@@ -31,6 +31,12 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="rates in bits per pixel (default: several from .08 to .35; with --masks "
         f"{MASKS_RATE_BPP:g})",
     )
+    parser.add_argument(
+        "--qualities",
+        type=arguments.qualities,
+        metavar="Q,Q,...",
+        help="instead of rates, qualities 0..100, each the same for all pictures, as for the peers",
+    )
     _add_choice_options(parser)
     parser.add_argument(
         "--lpips", metavar="FOLDER", help="folder of LPIPS weights (default: leave LPIPS out)"
@@ -123,6 +129,8 @@ def _check(args: argparse.Namespace) -> None:
     for option, value in (("FOLDER", args.folder), ("--lpips", args.lpips)):
         if value is not None and not Path(value).is_dir():
             raise UsageError(f"{option}: expected a folder, got {value!r}")
+    if args.qualities and (args.rates or args.masks):
+        raise UsageError("--qualities: expected neither --rates nor --masks with it")
     if args.masks:
         if args.rates is not None and len(args.rates) != 1:
             raise UsageError(f"--rates: expected one rate with --masks, got {len(args.rates)}")
@@ -144,5 +152,12 @@ def _masks_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _rates_options(args: argparse.Namespace) -> dict[str, Any]:
     names = [name.strip() for name in args.peers.split(",") if name.strip()]
-    options = {"peer_names": [] if names == ["none"] else names, "every": args.every}
-    return {**options, "rates_bpp": args.rates} if args.rates else options
+    options: dict[str, Any] = {
+        "peer_names": [] if names == ["none"] else names,
+        "every": args.every,
+    }
+    if args.rates:
+        options["rates_bpp"] = args.rates
+    if args.qualities:
+        options["qualities"] = args.qualities
+    return options

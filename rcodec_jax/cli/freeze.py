@@ -1,4 +1,4 @@
-"""`rcodec freeze`: a training run or weights folder becomes a bundle."""
+"""`rcodec freeze`: a training run becomes a bundle."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "freeze",
         help="make a bundle of a training run",
-        description="Freezes a checkpoint or weights into a bundle that encode and decode load.",
+        description="Freezes a checkpoint into a bundle that encode and decode load.",
     )
-    parser.add_argument("source", metavar="RUN", help="folder of a training run, or of weights")
+    parser.add_argument("source", metavar="RUN", help="folder of a training run")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
     parser.add_argument(
         "--step",
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     if not Path(args.source).is_dir():
         raise UsageError(
-            f"{args.source}: expected the folder of a run or of weights, "
+            f"{args.source}: expected the folder of a run, "
             f"got {'a file' if Path(args.source).exists() else 'nothing there'}"
         )
     folder = files.check_folder(args.out, force=args.force)
