@@ -35,6 +35,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="change a value of the recipe, such as train.steps=200 (repeatable)",
     )
     parser.add_argument(
+        "--init-from", metavar="FOLDER", help="run or bundle whose parameters to start from"
+    )
+    parser.add_argument(
         "--describe",
         action="store_true",
         help="print the recipe with its changes and the model's size, do not train",
@@ -54,7 +57,10 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.config import apply_overrides, load_config
     from rcodec_jax.config.train import Config
 
-    config = apply_overrides(load_config(args.config, Config), args.overrides)
+    given = [*args.overrides]
+    if args.init_from is not None:
+        given.append(f"train.init_from={args.init_from}")
+    config = apply_overrides(load_config(args.config, Config), given)
     if args.describe:
         print(output.to_json(_describe(config)))
         return 0

@@ -3,6 +3,7 @@
     bundle.json            model configuration, digests, scaling of the latent, card
     integer.safetensors    integer part: everything that steers the entropy decoder
     float.safetensors      float networks in half precision
+    training.safetensors   what only training needs to go on from here; may be missing
 
 Nothing in it can execute; everything is checked when it is loaded.
 """
@@ -29,6 +30,7 @@ from rcodec_jax.errors import BundleError
 MANIFEST = "bundle.json"
 INTEGER = "integer.safetensors"
 FLOAT = "float.safetensors"
+TRAINING = "training.safetensors"
 BUNDLE_VERSION = 0
 FLOAT_PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
 """Parts of the parameters that stay floats; the others became integers."""
@@ -66,8 +68,15 @@ def save_bundle(
     shift: np.ndarray,
     scale: np.ndarray,
     card: dict[str, Any],
+    training: dict[str, np.ndarray] | None = None,
 ) -> None:
-    """Writes a bundle; arguments as the attributes of `Bundle`, `params` in any float precision.
+    """Writes a bundle.
+
+    Args:
+      folder: made if it is missing.
+      config, integers, params, shift, scale, card: the attributes of `Bundle`; `params` in any
+        float precision.
+      training: float arrays that `thawing` needs and decoding does not.
 
     Raises:
       BundleError: a parameter that is not finite in half precision.
@@ -96,6 +105,8 @@ def save_bundle(
     }
     (folder / INTEGER).write_bytes(integer_blob)
     (folder / FLOAT).write_bytes(blob)
+    if training is not None:
+        (folder / TRAINING).write_bytes(safetensors.numpy.save(training))
     # Last, so that a folder with a manifest is a whole bundle.
     text = json.dumps(manifest, indent=1) + "\n"
     part = folder / f"{MANIFEST}.part"

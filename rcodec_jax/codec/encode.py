@@ -31,7 +31,6 @@ DEFAULT_QUALITY = 50.0
 TOLERANCE = 0.004
 """A file this much below its budget is close enough to stop searching."""
 
-_FIXED_BYTES = 32  # container without level map and payload
 _CODER_BYTES = 1  # what the range coder adds to the ideal size, about
 
 
@@ -56,10 +55,9 @@ class Symbols:
     level_bytes: bytes
 
     @property
-    def size_bytes(self) -> float:
-        """Ideal size of the file."""
-        payload = (float(self.bits_z.sum()) + float(self.bits_y.sum())) / 8
-        return _FIXED_BYTES + len(self.level_bytes) + payload + _CODER_BYTES
+    def payload_bytes(self) -> float:
+        """About the size of the coded payload."""
+        return (float(self.bits_z.sum()) + float(self.bits_y.sum())) / 8 + _CODER_BYTES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -122,6 +120,11 @@ def encode(
         )  # fmt: skip
         return quantise(bundle, programs, y, levels)
 
+    def size_of(base: int) -> float:
+        s = at(base)
+        around = write_container(_header(bundle, s.levels, height, width), s.level_bytes, b"")
+        return len(around) + s.payload_bytes
+
     def finish(base: int) -> bytes:
         s = at(base)
         payload = encode_symbols(
@@ -133,7 +136,7 @@ def encode(
         base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
         data = finish(base)
     else:
-        base, data, notes = _fit(lambda base: at(base).size_bytes, finish, target, bundle)
+        base, data, notes = _fit(size_of, finish, target, bundle)
     symbols = at(base)
     return Encoded(
         data=data,

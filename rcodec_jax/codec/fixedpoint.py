@@ -66,14 +66,25 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         node_class=classes,
         gaussian=GaussianTables.build(),
         hyper_tables=_hyper_tables(params["hyper_prior"]),
-        network=IntegerNetwork(_layers(config, params["hyper_synthesis"], ranges)),
+        network=IntegerNetwork(_layers(config, params["hyper_synthesis"], ranges)[0]),
     )
 
 
-def _layers(config: ModelConfig, params: Any, ranges: dict[str, float]) -> tuple[Any, ...]:
+def fractions(config: ModelConfig, params: Params, ranges: dict[str, float]) -> list[int]:
+    """Fraction bits of z and of what each convolution of the hyper-synthesis gives.
+
+    With them the integers can be read as floats again; arguments as for `integer_part`.
+    """
+    return _layers(config, params["hyper_synthesis"], ranges)[1]
+
+
+def _layers(
+    config: ModelConfig, params: Any, ranges: dict[str, float]
+) -> tuple[tuple[Any, ...], list[int]]:
     slope = -round(math.log2(NEGATIVE_SLOPE))
     layers: list[Any] = []
     fraction = 0  # z is integer
+    chosen = [fraction]
     for i, features in enumerate(config.hyper.synthesis):
         rows = _node_rows(params[f"rows_{i}"], features, see_node=config.hyper.see_node)
         offsets = np.abs(rows[:, features:]).max()
@@ -87,11 +98,12 @@ def _layers(config: ModelConfig, params: Any, ranges: dict[str, float]) -> tuple
         layers.append(LeakyRelu(slope))
         layers.append(_film(rows, out, stride=HYPER_STRIDE >> i))
         fraction = out
+        chosen.append(out)
     conv = params["conv_3"]
     out = min(_fraction_bits(ranges["conv_3_out"] * _HEADROOM), fraction + _weight_bits(conv))
     layers += [_conv(conv, fraction, out), LeakyRelu(slope)]
     layers.append(_conv(params["conv_4"], out, PRIOR_BITS))
-    return tuple(layers)
+    return tuple(layers), [*chosen, out, PRIOR_BITS]
 
 
 def _fraction_bits(reach: float) -> int:

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import save_bundle
+from rcodec_jax.codec import thawing
+from rcodec_jax.codec.bundle import MANIFEST, load_bundle, save_bundle
 from rcodec_jax.codec.fixedpoint import integer_part
 from rcodec_jax.config import from_json
 from rcodec_jax.config.model import ModelConfig
@@ -69,15 +70,38 @@ def freeze_trained(
     trained: Trained, out: str | os.PathLike[str], *, card: dict[str, Any] | None = None
 ) -> None:
     """Makes a bundle of parameters in memory; see `freeze`."""
-    scale = np.full_like(trained.shift, 1.0 / np.sqrt(trained.power))
+    model = (trained.config, trained.params, trained.ranges)
     save_bundle(
         out,
         trained.config,
-        integer_part(trained.config, trained.params, trained.ranges),
+        integer_part(*model),
         trained.params,
         trained.shift,
-        scale,
+        np.full_like(trained.shift, 1.0 / np.sqrt(trained.power)),
         trained.card | (card or {}),
+        thawing.what_freezing_loses(*model),
+    )
+
+
+def load_trained(source: str | os.PathLike[str]) -> Trained:
+    """What a run or a bundle holds, to train on from it.
+
+    Raises:
+      UsageError: neither a run nor a bundle.
+      BundleError: a bundle that is damaged, or without what training needs.
+    """
+    source = Path(source)
+    if not (source / MANIFEST).is_file():
+        return load_run(source)
+    bundle = load_bundle(source)
+    hyper, ranges = thawing.thaw(source, bundle)
+    return Trained(
+        config=bundle.config,
+        params=bundle.params | hyper,
+        shift=bundle.shift,
+        power=float(bundle.scale[0]) ** -2,
+        ranges=ranges,
+        card=bundle.card,
     )
 
 

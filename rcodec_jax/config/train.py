@@ -96,6 +96,7 @@ class TrainConfig:
       b2: of Adam.
       clip: bound on the gradient's norm.
       log_every, save_every, sample_every: in steps.
+      init_from: folder of a run or bundle to take parameters from at step 0.
       lpips_dir: folder with lpips_alex.npz or lpips_squeeze.npz, for stages that use LPIPS.
       lpips_nets: which of them the loss averages.
     """
@@ -109,6 +110,7 @@ class TrainConfig:
     log_every: int = 50
     save_every: int = 1000
     sample_every: int = 1000
+    init_from: str | None = None
     lpips_dir: str | None = None
     lpips_nets: tuple[Literal["alex", "squeeze"], ...] = ("squeeze",)
     data: DataConfig = DataConfig()

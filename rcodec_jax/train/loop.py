@@ -12,6 +12,7 @@ import numpy as np
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard
+from rcodec_jax.codec.freezing import load_trained
 from rcodec_jax.codec.networks import Networks, count_parameters
 from rcodec_jax.config import from_json, to_json
 from rcodec_jax.config.train import Config, StageConfig
@@ -21,7 +22,7 @@ from rcodec_jax.regions import MapSampler
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.reporting import Reporter
 from rcodec_jax.train.samples import write_samples
-from rcodec_jax.train.state import TrainState, init_state, make_optimizer
+from rcodec_jax.train.state import TrainState, init_state, make_optimizer, warm_start
 from rcodec_jax.train.step import make_step
 
 CHECKPOINTS = "checkpoints"
@@ -78,6 +79,9 @@ def run(config: Config, *, data: str | os.PathLike[str], workdir: str | os.PathL
             state, data_state = checkpoints.restore(step, abstract)
         else:
             state = jax.jit(initial, out_shardings=shardings)()
+            if config.train.init_from:
+                trained = load_trained(config.train.init_from)
+                state = scale.place(warm_start(state, trained, config.model), shardings)
         report.start(step, count_parameters(shapes.params), len(source.paths), mesh.devices.size)
 
         first = 0

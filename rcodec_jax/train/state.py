@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from rcodec_jax.codec.freezing import Trained
 from rcodec_jax.codec.networks import Networks
+from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import StageConfig, TrainConfig
+from rcodec_jax.errors import UsageError
 
 
 @flax.struct.dataclass
@@ -77,3 +82,21 @@ def init_state(
             ranges={name: jnp.zeros(()) for name in names},
         ),
     )
+
+
+def warm_start(state: TrainState, trained: Trained, config: ModelConfig) -> TrainState:
+    """The state at step 0 with parameters and statistics of an earlier model, as host arrays.
+
+    Raises:
+      UsageError: the earlier model has another shape.
+    """
+    if dataclasses.replace(trained.config, node_range=config.node_range) != config:
+        raise UsageError("train.init_from: expected a model of the same shape, got another")
+    params = jax.tree.map(lambda _, new: np.asarray(new, np.float32), state.params, trained.params)
+    stats = Stats(
+        shift=jnp.asarray(trained.shift, jnp.float32),
+        power=jnp.asarray(trained.power, jnp.float32),
+        ranges={name: jnp.asarray(value, jnp.float32) for name, value in trained.ranges.items()},
+    )
+    warm = TrainState(state.step, params, params, state.opt, stats)
+    return jax.tree.map(np.asarray, warm)
