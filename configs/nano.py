@@ -16,6 +16,7 @@ def config() -> Config:
         name="nano",
         model=ModelConfig(
             latent_channels=4,
+            node_range=(80, 880),
             autoencoder=AutoencoderConfig(channels=(8,), patch=8),
             unet=UNetConfig(channels=(8, 16), time_features=16),
             hyper=HyperConfig(hyper_channels=4, analysis=8, synthesis=(4, 4, 4), classes=4),

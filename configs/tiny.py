@@ -16,18 +16,19 @@ def config() -> Config:
     """The recipe."""
     pixels = StageConfig(
         kind="joint",
-        steps=9000,
+        steps=2400,
         batch_size=4,
         learning_rate=1e-3,
-        final_learning_rate=4e-4,
+        final_learning_rate=5e-4,
     )
     perceptual = StageConfig(
         kind="joint",
-        steps=8000,
+        steps=1500,
         batch_size=4,
         learning_rate=5e-4,
         final_learning_rate=1e-5,
-        loss=LossConfig(mse=5.0, lpips=0.5),
+        warmup=1,
+        loss=LossConfig(mse=6.0, lpips=1.0),
     )
     return Config(
         name="tiny",

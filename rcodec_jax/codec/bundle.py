@@ -183,7 +183,11 @@ def load_integer_file(path: Path) -> IntegerPart:
     """
     if path.is_file() and path.stat().st_size > MAX_INTEGER_BYTES:
         raise BundleError(f"{path}: an integer part of more than {MAX_INTEGER_BYTES} bytes")
-    return IntegerPart.from_bytes(_read(path))
+    blob = _read(path)
+    try:
+        return IntegerPart.from_bytes(blob)
+    except BundleError as error:
+        raise BundleError(f"{path}: {error}") from error
 
 
 def assets() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -104,6 +105,8 @@ def encode(
 ) -> Encoded:
     """Encodes a picture; see `Codec.encode`."""
     check_image(image)
+    if not 0 <= roi_strength <= 1:
+        raise UsageError(f"expected a strength in 0..1, got {roi_strength}")
     height, width = image.shape[:2]
     notes: tuple[str, ...] = ()
     target = _target_bytes(quality, bpp, size_bytes, height * width)
@@ -136,13 +139,17 @@ def encode(
         base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
         data = finish(base)
     else:
-        base, data, notes = _fit(size_of, finish, target, bundle)
+        low, high = bundle.config.node_range
+        if cells is not None:
+            # Past the finest node only what matters less improves, until all is at the finest.
+            low -= math.ceil(SPAN * roi_strength)
+        base, data, notes = _fit(size_of, finish, target, (low, high))
     symbols = at(base)
     return Encoded(
         data=data,
         header=_header(bundle, symbols.levels, height, width),
         bpp=len(data) * 8 / (height * width),
-        base_node=base,
+        base_node=max(base, bundle.config.node_range[0]),
         symbols=symbols,
         notes=notes,
     )
@@ -211,11 +218,21 @@ def _target_bytes(
 
 
 def _fit(
-    size_of: Callable[[int], float], finish: Callable[[int], bytes], target: float, bundle: Bundle
+    size_of: Callable[[int], float],
+    finish: Callable[[int], bytes],
+    target: float,
+    base_range: tuple[int, int],
 ) -> tuple[int, bytes, tuple[str, ...]]:
     """Base node, file and notes for a budget in bytes; the file is never above it."""
-    low, high = bundle.config.node_range
-    fit = fit_base(size_of, target, (low, high), tolerance=TOLERANCE)
+    high = base_range[1]
+    try:
+        fit = fit_base(size_of, target, base_range, tolerance=TOLERANCE)
+    except UsageError:
+        # Sizes are estimates to a byte or two: the smallest file itself has the last word.
+        data = finish(high)
+        if len(data) > target:
+            raise
+        return high, data, ()
     base = fit.base
     data = finish(base)
     while len(data) > target and base < high:

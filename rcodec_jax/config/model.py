@@ -101,5 +101,5 @@ class ModelConfig:
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     unet: UNetConfig = UNetConfig()
     hyper: HyperConfig = HyperConfig()
-    node_range: tuple[int, int] = (80, 880)
+    node_range: tuple[int, int] = (160, 840)
     steps: int = 1

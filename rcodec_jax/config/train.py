@@ -47,6 +47,7 @@ class StageConfig:
       steps: length.
       batch_size: pictures per step, over all devices.
       crop_px: side of the training crops, a multiple of 64.
+      node_range: nodes that maps are drawn from; None for the model's whole range.
       learning_rate: peak.
       final_learning_rate: at the end of the cosine.
       warmup: steps of linear warm-up.
@@ -56,6 +57,7 @@ class StageConfig:
     steps: int = 5000
     batch_size: int = 8
     crop_px: int = 128
+    node_range: tuple[int, int] | None = None
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
     warmup: int = 200

@@ -1,14 +1,19 @@
 """AutoencoderKL: pictures to latents at an eighth of the resolution, and back.
 
-The Stable Diffusion architecture (Rombach et al. 2022); `patch` adds a patchified stem, which a
-small model wants: most of its work then happens at low resolution.
+The Stable Diffusion architecture (Rombach et al. 2022). `patch` adds what a small model wants: a
+patchified stem, so that most of its work happens at low resolution, and beside the network a linear
+path. That starts as a block transform code of the largest coefficients, and the network, from zero,
+as a correction of it: training begins where JPEG stands instead of at noise.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rcodec_jax.nn.blocks import (
     Attention,
@@ -20,7 +25,10 @@ from rcodec_jax.nn.blocks import (
     ResnetBlock,
     Upsample,
 )
-from rcodec_jax.ops.spatial import depth_to_space, space_to_depth
+from rcodec_jax.ops.patches import from_patches, to_patches, truncation
+
+CELL_PX = 8
+"""Side of a latent cell in pixels."""
 
 
 class _Middle(nn.Module):
@@ -72,7 +80,7 @@ class Encoder(nn.Module):
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Picture [B, H, W, 3] in -1..1, sides multiples of 8 -> mean, log-variance [B,h,w,C]."""
-        x = space_to_depth(image, self.patch) if self.patch > 1 else image
+        x = to_patches(image, self.patch) if self.patch > 1 else image
         x = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
         for i, features in enumerate(self.channels):
             for j in range(self.layers):
@@ -86,11 +94,22 @@ class Encoder(nn.Module):
             self.channels[-1], self.norm, self.groups, self.attention, self.dtype, name="mid_block"
         )(x)
         x = Head(
-            2 * self.latent_channels, self.norm, self.groups, dtype=self.dtype, name="head"
+            2 * self.latent_channels,
+            self.norm,
+            self.groups,
+            zero_init=self.patch > 1,
+            dtype=self.dtype,
+            name="head",
         )(x)
         if self.quant_conv:
             x = Conv(2 * self.latent_channels, kernel=1, dtype=self.dtype, name="quant_conv")(x)
         mean, log_variance = jnp.split(x.astype(jnp.float32), 2, axis=-1)
+        if self.patch > 1:
+            analysis, _ = truncation(CELL_PX, self.latent_channels)
+            linear = nn.Dense(
+                self.latent_channels, use_bias=False, kernel_init=_constant(analysis), name="linear"
+            )
+            mean = mean + linear(to_patches(image, CELL_PX))
         return mean, jnp.clip(log_variance, -30.0, 20.0)
 
 
@@ -125,7 +144,28 @@ class Decoder(nn.Module):
             if i + 1 < len(self.channels):
                 x = Upsample(features, dtype=self.dtype, name=f"up_blocks_{i}_upsample")(x)
         x = Head(
-            3 * self.patch * self.patch, self.norm, self.groups, dtype=self.dtype, name="head"
-        )(x)
-        x = depth_to_space(x, self.patch) if self.patch > 1 else x
-        return x.astype(jnp.float32)
+            3 * self.patch * self.patch,
+            self.norm,
+            self.groups,
+            zero_init=self.patch > 1,
+            dtype=self.dtype,
+            name="head",
+        )(x).astype(jnp.float32)
+        if self.patch == 1:
+            return x
+        _, synthesis = truncation(CELL_PX, self.latent_channels)
+        linear = nn.Dense(
+            3 * CELL_PX**2, use_bias=False, kernel_init=_constant(synthesis), name="linear"
+        )
+        return from_patches(x, self.patch) + from_patches(linear(latent), CELL_PX)
+
+
+def _constant(value: np.ndarray) -> Callable[..., jax.Array]:
+    """An initializer that always gives the same array."""
+
+    def init(key: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:
+        del key
+        assert shape == value.shape, (shape, value.shape)
+        return jnp.asarray(value, dtype)
+
+    return init

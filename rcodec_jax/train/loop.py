@@ -124,7 +124,7 @@ def _run_stage(
         crop_px=stage.crop_px,
         batch_size=stage.batch_size,
         seed=train.seed + 1000 * index,
-        sample_maps=MapSampler(config.model.node_range),
+        sample_maps=MapSampler(stage.node_range or config.model.node_range),
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
     )
