@@ -157,7 +157,11 @@ class _Search:
             else:
                 above /= 2 ** (self._same_side - 1)
         share = above / (above - fits) if above > fits else 0.5
-        return self.above + max(1, math.floor(share * (self.fits - self.above) + 0.5))
+        step = max(1, math.floor(share * (self.fits - self.above) + 0.5))
+        if self._same_side >= 2 and self._last_was_above:
+            # Sizes do not fall smoothly: where the root is next to this end, go out by doubling.
+            step = max(step, 2 ** (self._same_side - 1))
+        return self.above + step
 
 
 def _plain(size_bytes: float) -> str:
