@@ -23,7 +23,7 @@ def config() -> Config:
         ),
         train=TrainConfig(
             stages=(
-                StageConfig(steps=800, batch_size=4, crop_px=64, learning_rate=3e-3, warmup=20),
+                StageConfig(steps=400, batch_size=4, crop_px=64, learning_rate=3e-3, warmup=20),
             ),
             save_every=100,
             sample_every=0,

@@ -1,0 +1,153 @@
+"""Rate: budgets are kept, the payload is as long as the tables say, bits go where they matter."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rcodec_jax.bitstream import read_container
+from rcodec_jax.codec.decode import dequantise
+from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.errors import UsageError
+
+KINDS = ["face", "cat", "slope", "noise"]
+
+
+@pytest.fixture(scope="module")
+def reach(codec, photos) -> dict[str, tuple[int, int]]:
+    """Smallest and largest file of each picture."""
+    sizes = {}
+    for kind in KINDS:
+        low, high = (len(codec.encode(photos[kind], quality=quality)) for quality in (0, 100))
+        sizes[kind] = (low, high)
+    return sizes
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_budgets_are_met_and_never_exceeded(codec, photos, reach, kind: str) -> None:
+    low, high = reach[kind]
+    image = photos[kind]
+    importance = np.zeros(image.shape[:2], np.float32)
+    importance[64:136, 96:160] = 1.0
+    targets = [low + 3, *np.geomspace(low + 20, high - 3, 4).astype(int).tolist(), high]
+    for number, target in enumerate(targets):
+        encoded = codec.encode_detailed(image, size_bytes=target)
+        assert len(encoded.data) <= target
+        assert len(encoded.data) >= target - max(0.02 * target, 16)
+        assert not encoded.notes
+        if number in (2, 3):
+            bpp = target * 8 / (200 * 300)
+            assert codec.encode(image, bpp=bpp) == encoded.data
+            mapped = codec.encode_detailed(image, size_bytes=target, importance=importance)
+            assert target - max(0.02 * target, 16) <= len(mapped.data) <= target
+
+
+def test_above_the_range_is_the_best_and_a_note(codec, photos, reach) -> None:
+    high = reach["face"][1]
+    encoded = codec.encode_detailed(photos["face"], size_bytes=3 * high)
+    best = codec.encode(photos["face"], quality=100)
+    assert encoded.data == best
+    # with a region too: in the end nothing is left to prefer
+    importance = np.zeros((200, 300), np.float32)
+    importance[:100] = 1
+    everywhere = codec.encode_detailed(photos["face"], size_bytes=3 * high, importance=importance)
+    assert everywhere.data == best and everywhere.notes == encoded.notes
+    assert encoded.base_node == codec.bundle.config.node_range[0]
+    (note,) = encoded.notes
+    assert str(3 * high) in note and f"{high} bytes" in note and "best quality" in note
+
+
+def test_below_the_range_is_an_error_that_names_it(codec, photos, reach) -> None:
+    low, high = reach["face"]
+    with pytest.raises(UsageError) as error:
+        codec.encode(photos["face"], size_bytes=low // 2)
+    numbers = [int(word) for word in str(error.value).split() if word.isdigit()]
+    assert any(abs(number - low) <= 4 for number in numbers), error.value
+    assert any(abs(number - high) <= 0.02 * high for number in numbers), error.value
+    assert f"got {low // 2}" in str(error.value)
+
+
+def test_budgets_of_tiny_pictures(codec, astronaut) -> None:
+    image = np.ascontiguousarray(astronaut[100:137, 180:233])
+    low, high = (len(codec.encode(image, quality=quality)) for quality in (0, 100))
+    for target in range(low, high + 1, 7):
+        size = len(codec.encode(image, size_bytes=target))
+        assert target - 16 <= size <= target
+
+
+def test_quality_bpp_and_bytes_exclude_one_another(codec) -> None:
+    image = np.zeros((8, 8, 3), np.uint8)
+    for options in ({"quality": 50, "bpp": 1.0}, {"bpp": 1.0, "size_bytes": 99},
+                    {"quality": 1, "size_bytes": 99}):  # fmt: skip
+        with pytest.raises(UsageError, match="expected one of quality, bpp and size_bytes, got"):
+            codec.encode(image, **options)
+    for options in ({"bpp": 0.0}, {"size_bytes": -1}, {"bpp": float("nan")}):
+        with pytest.raises(UsageError, match="expected a budget above 0"):
+            codec.encode(image, **options)
+    for quality in (-1, 101, float("nan")):
+        with pytest.raises(UsageError, match="expected a quality in 0..100"):
+            codec.encode(image, quality=quality)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_payload_is_as_long_as_the_tables_say(codec, photos, kind: str) -> None:
+    image = photos[kind]
+    importance = np.linspace(0, 1, 200 * 300).reshape(200, 300).astype(np.float32)
+    for quality, weights in ((5, None), (50, importance), (95, None)):
+        encoded = codec.encode_detailed(image, quality=quality, importance=weights)
+        container = read_container(encoded.data)
+        ideal = (encoded.bits_z.sum() + encoded.bits_y.sum()) / 8
+        assert ideal - 1 <= len(container.payload) <= 1.005 * ideal + 8
+        overhead = len(encoded.data) - len(container.payload) - len(container.level_map)
+        assert overhead <= 32
+        assert sum(container.sections.values()) == len(encoded.data)
+
+
+def test_bits_go_where_they_matter(codec, photos) -> None:
+    """At equal size, cells inside a box get more bits and a latent closer to the truth."""
+    for kind in ("face", "cat"):
+        image = photos[kind]
+        importance = np.zeros(image.shape[:2], np.float32)
+        importance[40:120, 80:160] = 1
+        inside = np.zeros((25, 38), bool)
+        inside[5:15, 10:20] = True
+        uniform = codec.encode_detailed(image, size_bytes=900)
+        roi = codec.encode_detailed(image, size_bytes=900, importance=importance)
+        assert abs(len(uniform.data) - len(roi.data)) <= 18
+        assert roi.bits_y[inside].sum() > 1.5 * uniform.bits_y[inside].sum()
+        assert roi.bits_y[~inside].sum() < uniform.bits_y[~inside].sum()
+        assert roi.header.level_count == 2 and uniform.header.level_count == 1
+        errors = []
+        y = codec._programs.latent(image)[:25, :38]
+        for encoded in (uniform, roi):
+            _, levels, symbols = read_symbols(encoded.data, codec.bundle.integers)
+            signal = np.sqrt(node_table().alpha_bar[levels.node_map][..., None])
+            errors.append(np.square(dequantise(symbols, levels)[0] / signal - y)[inside].mean())
+        assert errors[1] < 0.7 * errors[0]
+
+
+def test_strength_zero_and_equal_importance_are_uniform(codec, photos) -> None:
+    image = photos["cat"]
+    importance = np.zeros(image.shape[:2], np.float32)
+    importance[40:120, 80:160] = 1
+    plain = codec.encode(image, quality=40)
+    assert codec.encode(image, quality=40, importance=importance, roi_strength=0.0) == plain
+    assert codec.encode(image, quality=40, importance=np.ones_like(importance)) == plain
+    half = codec.encode_detailed(image, quality=60, importance=importance, roi_strength=0.5)
+    full = codec.encode_detailed(image, quality=60, importance=importance)
+    assert half.header.n_lo == full.header.n_lo
+    assert half.header.n_hi - half.header.n_lo == pytest.approx(
+        (full.header.n_hi - full.header.n_lo) / 2, abs=1
+    )
+
+
+def test_bad_importance_is_refused(codec) -> None:
+    image = np.zeros((20, 30, 3), np.uint8)
+    with pytest.raises(UsageError, match=r"size \(20, 30\), got \(30, 20\)"):
+        codec.encode(image, importance=np.zeros((30, 20)))
+    for value in (-0.1, 1.1, np.nan):
+        with pytest.raises(UsageError, match="importance values in 0..1"):
+            codec.encode(image, importance=np.full((20, 30), value))
+    with pytest.raises(UsageError, match="strength in 0..1"):
+        codec.encode(image, importance=np.zeros((20, 30)), roi_strength=1.5)

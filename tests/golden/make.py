@@ -1,0 +1,189 @@
+"""Golden files: made of integer symbols and the nano bundle's integer part, by integers alone.
+
+    python tests/golden/make.py hashes     what the files here hold, as JSON (imports no JAX)
+    python tests/golden/make.py write      makes the files of CASES and golden.json anew
+    python tests/golden/make.py photo      makes photo.rdc and photo.png anew (floats: needs JAX)
+
+A change of a byte in any of them is a change of format and needs a new format version. The symbols
+are drawn from the tables themselves, with a few outliers, so the files have a real file's sizes;
+`photo.rdc` is a real one, part of a photo that comes with scikit-image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from bisect import bisect_right
+from pathlib import Path
+
+import numpy as np
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from rcodec_jax.bitstream import Header, write_container
+from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.entropy import IntegerPart, dither_indices, encode_level_map, encode_symbols
+from rcodec_jax.regions.levelmap import LevelMap, cell_shape, quantise_nodes, uniform_level_map
+
+HERE = Path(__file__).parent
+BUNDLE = HERE / "nano"
+RECORD = HERE / "golden.json"
+PHOTO = "photo.rdc"
+
+CASES = {
+    # name: (height, width, map, lowest node, highest node)
+    "pixel": (1, 1, "uniform", 300, 300),
+    "line": (1, 17, "uniform", 80, 80),
+    "odd_fine": (37, 53, "uniform", 100, 100),
+    "odd_box": (37, 53, "box", 150, 600),
+    "tall_gradient": (129, 64, "gradient", 80, 880),
+    "wide_middle": (200, 300, "uniform", 400, 400),
+    "wide_coarse": (200, 300, "uniform", 880, 880),
+    "wide_box": (200, 300, "box", 200, 600),
+    "wide_gradient": (200, 300, "gradient", 120, 700),
+    "ends": (64, 96, "gradient", 0, 1023),
+}
+
+
+def levels_of(case: tuple[int, int, str, int, int]) -> LevelMap:
+    """Level map of a case."""
+    height, width, kind, low, high = case
+    h, w = cell_shape(height, width)
+    if kind == "uniform":
+        return uniform_level_map(h, w, node=low)
+    nodes = np.full((h, w), high, np.int32)
+    if kind == "box":
+        nodes[h // 4 : h // 4 + h // 2, w // 4 : w // 4 + w // 2] = low
+    else:
+        nodes[:] = low + (high - low) * np.arange(h * w).reshape(h, w) // (h * w - 1)
+    return quantise_nodes(nodes)
+
+
+def draw(part: IntegerPart, levels: LevelMap, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols (z, j) distributed as the tables say, with escapes near and far."""
+    words = np.random.Philox(key=seed)
+
+    def sample(cumulative: list[list[int]], minimum: np.ndarray, tables: np.ndarray) -> np.ndarray:
+        raw = (words.random_raw(tables.size) >> np.uint64(48)).tolist()
+        k = np.empty(tables.size, np.int64)
+        for n, (word, table) in enumerate(zip(raw, tables.ravel().tolist(), strict=True)):
+            place = bisect_right(cumulative[table], word) - 1
+            # place 0 is the escape: some value below the list
+            k[n] = minimum[table] + (place - 1 if place else -1 - word % 7)
+        return k.reshape(tables.shape)
+
+    bank = part.hyper_tables.bank
+    tables = part.hyper_tables.select(part.cell_classes(levels.nodes, levels.level_map))
+    z = sample(bank.cumulative, bank.minimum, tables)
+    prior = part.predict(z, levels.nodes, levels.level_map)
+    index = part.sigma_index(prior, levels.nodes, levels.level_map)
+    bank = part.gaussian.bank
+    tables, signs = part.gaussian.select(index, dither_indices(*index.shape))
+    j = sample(bank.cumulative, bank.minimum, tables) * signs
+    flat = j.reshape(-1)
+    flat[-1] = 32767  # the far ends of what an escape can say
+    if flat.size > 100:
+        flat[50], flat[99] = -32767, 1000
+    return z, j
+
+
+def make(part: IntegerPart, float_digest: bytes, case: tuple[int, int, str, int, int]) -> bytes:
+    """The file of a case."""
+    levels = levels_of(case)
+    z, j = draw(part, levels, seed=sum(case[:2]) + case[3])
+    return assemble(part, float_digest, case[:2], levels, z, j)
+
+
+def assemble(
+    part: IntegerPart,
+    float_digest: bytes,
+    size: tuple[int, int],
+    levels: LevelMap,
+    z: np.ndarray,
+    j: np.ndarray,
+) -> bytes:
+    """A file from symbols."""
+    header = Header(
+        height_px=size[0],
+        width_px=size[1],
+        n_lo=levels.n_lo,
+        n_hi=levels.n_hi,
+        level_count=levels.level_count,
+        integer_digest=part.digest,
+        float_digest=float_digest,
+    )
+    payload = encode_symbols(part, z, j, levels.nodes, levels.level_map)
+    return write_container(header, encode_level_map(levels.level_map, levels.level_count), payload)
+
+
+def load_part() -> tuple[IntegerPart, bytes]:
+    """Integer part and float digest of the nano bundle."""
+    manifest = json.loads((BUNDLE / "bundle.json").read_text(encoding="utf-8"))
+    part = IntegerPart.from_bytes((BUNDLE / "integer.safetensors").read_bytes())
+    return part, bytes.fromhex(manifest["float_digest"])
+
+
+def hashes(part: IntegerPart) -> dict[str, dict[str, object]]:
+    """What each file decodes to, by SHA-256 of little-endian int32."""
+
+    def digest(array: np.ndarray) -> str:
+        return hashlib.sha256(np.ascontiguousarray(array, "<i4").tobytes()).hexdigest()
+
+    found: dict[str, dict[str, object]] = {}
+    for path in sorted(HERE.glob("*.rdc")):
+        data = path.read_bytes()
+        container, levels, symbols = read_symbols(data, part)
+        found[path.name] = {
+            "file": hashlib.sha256(data).hexdigest(),
+            "size": [container.header.height_px, container.header.width_px],
+            "levels": digest(levels.node_map),
+            "z": digest(symbols.z),
+            "j": digest(symbols.j),
+            "mean": digest(symbols.prior.mean),
+            "log2_sigma": digest(symbols.prior.log2_sigma),
+        }
+    return found
+
+
+def make_photo() -> None:
+    """Encodes a real photo with a region of interest and keeps what it decodes to."""
+    from skimage.data import astronaut
+
+    import rcodec_jax
+    from rcodec_jax.data import write_image
+
+    image = astronaut()[20:180, 110:330]
+    importance = np.zeros(image.shape[:2], np.float32)
+    importance[30:110, 80:150] = 1
+    codec = rcodec_jax.load(BUNDLE)
+    data = codec.encode(np.ascontiguousarray(image), importance=importance, quality=70)
+    (HERE / PHOTO).write_bytes(data)
+    write_image(HERE / "photo.png", codec.decode(data))
+
+
+def main(arguments: list[str]) -> int:
+    if arguments not in (["hashes"], ["write"], ["photo"]):
+        print(__doc__, file=sys.stderr)
+        return 2
+    if arguments == ["photo"]:
+        make_photo()
+        return 0
+    part, float_digest = load_part()
+    if arguments == ["write"]:
+        for name, case in CASES.items():
+            (HERE / f"{name}.rdc").write_bytes(make(part, float_digest, case))
+        record = {
+            "integer_digest": part.digest.hex(),
+            "float_digest": float_digest.hex(),
+            "files": hashes(part),
+        }
+        RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    assert "jax" not in sys.modules  # symbols need NumPy only
+    print(json.dumps(hashes(part)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
