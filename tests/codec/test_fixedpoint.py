@@ -139,7 +139,7 @@ def test_files_cost_what_training_believes(bundle, networks, floats, codec, late
 
 
 def test_over_all_dithers_the_tables_cost_what_training_believes(bundle, codec, latents) -> None:
-    """The same without chance: the mean over the 64 dithers, to 0.3 % of the float density.
+    """The same without chance: the mean over the 64 dithers, to 1 % of the float density.
 
     That is at the spread of the table that is used. Rounding spreads to 64 tables may cost or gain
     more on a picture whose prior is off, within the 3 % of files.
@@ -158,7 +158,7 @@ def test_over_all_dithers_the_tables_cost_what_training_believes(bundle, codec, 
             j = np.floor(v + dither_values(dither) + 0.5).astype(np.int64)
             total += part.gaussian.bits(index, dither, j).sum() / 64
         of_table = np.log2(sigma_of_level(index)) - log2_s
-        for spread, tolerance in ((of_table, 0.003), (log2_sigma, 0.03)):
+        for spread, tolerance in ((of_table, 0.01), (log2_sigma, 0.03)):
             believed = float_bits(
                 y, jnp.asarray(mean, jnp.float32), jnp.asarray(spread, jnp.float32), levels
             )
