@@ -1,0 +1,129 @@
+"""Losses, statistics, schedule and reporting, apart from any run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rcodec_jax.config.train import LossConfig, StageConfig, TrainConfig
+from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.train import latents
+from rcodec_jax.train.losses import pixel_losses, to_signed
+from rcodec_jax.train.perceptual import load_perceptual
+from rcodec_jax.train.reporting import Reporter
+from rcodec_jax.train.state import Stats, learning_rate
+
+
+def make_stats(channels: int = 3) -> Stats:
+    ranges = {"conv_0_out": jnp.asarray(2.0), "film_0_out": jnp.asarray(0.5)}
+    return Stats(jnp.asarray([0.5, -1.0, 2.0][:channels]), jnp.asarray(4.0), ranges)
+
+
+def raw_latent(scale: float = 1.0) -> jax.Array:
+    return jnp.asarray(np.random.default_rng(0).normal(1, scale, (2, 4, 4, 3)), jnp.float32)
+
+
+def test_scaling_is_undone() -> None:
+    raw, stats = raw_latent(), make_stats()
+    y = latents.scale(raw, stats)
+    np.testing.assert_allclose(np.asarray(y[0, 0, 0]), (raw[0, 0, 0] - stats.shift) / 2, rtol=1e-5)
+    np.testing.assert_allclose(np.asarray(latents.unscale(y, stats)), np.asarray(raw), rtol=1e-5)
+
+
+def test_training_cannot_buy_rate_with_scale() -> None:
+    """Same values as `scale`, but no gradient along a change of the latent's overall size."""
+    raw, stats = raw_latent(), make_stats()
+    weight = jnp.asarray(np.random.default_rng(1).normal(size=raw.shape), jnp.float32)
+    np.testing.assert_allclose(
+        np.asarray(latents.scale_in_training(raw, stats)),
+        np.asarray(latents.scale(raw, stats)),
+        rtol=1e-5,
+    )
+    gradient = jax.grad(lambda r: jnp.sum(weight * latents.scale_in_training(r, stats)))(raw)
+    along = raw - stats.shift.reshape(1, 1, 1, -1)
+    size = float(jnp.linalg.norm(gradient.ravel()) * jnp.linalg.norm(along.ravel()))
+    assert abs(float(jnp.vdot(gradient, along))) < 1e-4 * size
+    assert float(jnp.abs(gradient).max()) > 0.1
+
+
+def test_statistics_approach_the_latent_and_ranges_never_miss_a_peak() -> None:
+    stats, raw = make_stats(), raw_latent(3.0)
+    ranges = {"conv_0_out": jnp.asarray(1.0), "film_0_out": jnp.asarray(0.8)}
+    one = latents.update(stats, raw, ranges, jnp.asarray(0))
+    assert float(one.ranges["film_0_out"]) == pytest.approx(0.8)  # up at once
+    assert float(one.ranges["conv_0_out"]) == pytest.approx(2.0 * latents.RANGE_DECAY)
+    for step in range(2000):
+        stats = latents.update(stats, raw, None, jnp.asarray(step)) if step % 100 == 0 else stats
+    frozen = latents.update(stats, None, ranges, jnp.asarray(5))
+    np.testing.assert_array_equal(np.asarray(frozen.shift), np.asarray(stats.shift))
+    many = make_stats()
+    update = jax.jit(lambda s, n: latents.update(s, raw, None, n))
+    for step in range(1500):
+        many = update(many, jnp.asarray(step))
+    np.testing.assert_allclose(np.asarray(many.shift), raw.mean((0, 1, 2)), rtol=1e-3)
+    assert float(many.power) == pytest.approx(float(jnp.var(raw, axis=(0, 1, 2)).mean()), rel=1e-3)
+
+
+def test_pixels_weigh_what_their_cell_is_worth() -> None:
+    rng = np.random.default_rng(0)
+    a = jnp.asarray(rng.uniform(-1, 1, (1, 16, 16, 3)), jnp.float32)
+    b = jnp.asarray(rng.uniform(-1, 1, (1, 16, 16, 3)), jnp.float32)
+    weight = jnp.asarray([[[[3.0], [0.0]], [[0.0], [1.0]]]])
+    loss = LossConfig(mse=10.0, l1=0.5)
+    total, metrics = pixel_losses(a, b, weight, loss, None)
+    error = np.asarray(b - a)
+    blocks = [(3.0, error[:, :8, :8]), (1.0, error[:, 8:, 8:])]
+    expected = sum(w * (10 * np.square(e).sum() + 0.5 * abs(e).sum()) for w, e in blocks)
+    assert float(total) == pytest.approx(expected / error.size, rel=1e-4)
+    assert float(metrics["mse"]) == pytest.approx(np.square(error).mean(), rel=1e-5)
+    levels = (np.asarray(a) + 1) * 127.5, (np.asarray(b) + 1) * 127.5
+    psnr = 10 * np.log10(255**2 / np.square(levels[0] - levels[1]).mean())
+    assert float(metrics["psnr"]) == pytest.approx(psnr, rel=1e-4)  # that of 8-bit pictures
+    with pytest.raises(ValueError, match="needs a perceptual distance"):
+        pixel_losses(a, b, weight, LossConfig(lpips=1.0), None)
+    total, metrics = pixel_losses(
+        a, a, weight, LossConfig(mse=0.0, lpips=2.0), lambda a, b: jnp.full((1,), 0.25)
+    )
+    assert float(total) == pytest.approx(2 * 0.25 * 1.0)  # mean weight 1
+
+
+def test_to_signed() -> None:
+    x = to_signed(jnp.asarray([0, 255], jnp.uint8))
+    np.testing.assert_array_equal(np.asarray(x), [-1.0, 1.0])
+
+
+def test_learning_rate_warms_up_and_comes_down() -> None:
+    stage = StageConfig(steps=100, learning_rate=1e-2, final_learning_rate=1e-4, warmup=10)
+    rates = [float(learning_rate(stage, jnp.asarray(step))) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-3) and max(rates) == pytest.approx(1e-2, rel=1e-3)
+    assert int(np.argmax(rates)) == 9
+    assert np.all(np.diff(rates[9:]) < 0) and rates[-1] == pytest.approx(1e-4, rel=1e-3)
+    # a stage shorter than its warm-up still trains
+    short = dataclasses.replace(stage, steps=1)
+    assert float(learning_rate(short, jnp.asarray(0))) > 0
+
+
+def test_lpips_without_weights_says_what_is_missing() -> None:
+    with pytest.raises(UsageError, match="train.lpips_dir=FOLDER"):
+        load_perceptual(TrainConfig())
+
+
+def test_reporter_writes_means_and_stops_at_what_is_not_finite(tmp_path) -> None:
+    stage = StageConfig(batch_size=2, crop_px=64)
+    with Reporter(tmp_path, 10) as report:
+        report.start(0, {"unet": 10}, 3, 1)
+        report.add(1, {"loss": jnp.asarray(1.0)}, stage)
+        report.add(2, {"loss": jnp.asarray(2.0)}, stage)
+        report.log(2)
+        assert report.latest["loss"] == pytest.approx(1.5)
+        report.log(2)  # nothing new, no line
+        report.add(3, {"loss": jnp.asarray(jnp.nan)}, stage)
+        with pytest.raises(RcodecError, match="not finite within the steps up to 3"):
+            report.log(3)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3] and rows[0]["loss"] == 1.5

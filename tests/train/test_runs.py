@@ -1,0 +1,141 @@
+"""Runs through the real entry point: every kind of stage, what it moves, resuming, sharding."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from rcodec_jax.codec.networks import PARTS, Networks
+from rcodec_jax.config.train import MeshConfig
+from rcodec_jax.errors import UsageError
+from rcodec_jax.train import run
+from rcodec_jax.train.state import init_state, make_optimizer
+
+KINDS = ("autoencoder", "codec", "joint")
+AUTOENCODER = ("encoder", "decoder")
+
+
+@pytest.fixture(scope="module")
+def stages(pictures, tools, tmp_path_factory):
+    """(config, workdir, state after each stage) of one run that was stopped after every stage."""
+    config = tools.config(*KINDS)
+    workdir = tmp_path_factory.mktemp("stages")
+    shapes = init_state(Networks(config.model), make_optimizer(config.train), config.train.seed)
+    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    states = [{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}]
+    for steps in (2, 4, 6):
+        assert run(tools.stop_after(config, steps), data=pictures, workdir=workdir) == steps
+        states.append(tools.state(config, workdir))
+    return config, workdir, states
+
+
+def moved(before: dict, after: dict, tree: str) -> set[str]:
+    """Parts of the model with any changed array."""
+    return {
+        part
+        for part in PARTS
+        if any(
+            not np.array_equal(before[name], after[name])
+            for name in before
+            if name.startswith(f".{tree}['{part}']")
+        )
+    }
+
+
+def test_each_stage_moves_its_parts_and_nothing_else(stages) -> None:
+    _, _, states = stages
+    trained = [set(AUTOENCODER), set(PARTS) - set(AUTOENCODER), set(PARTS)]
+    for before, after, parts in zip(states, states[1:], trained, strict=False):
+        assert moved(before, after, "params") == parts
+        assert after[".step"] == before[".step"] + 2
+        assert all(np.isfinite(value).all() for value in after.values())
+
+
+def test_the_codec_stage_leaves_the_latent_as_it_is(stages) -> None:
+    """Statistics of a frozen encoder stay too, or the bundle's latent would shift."""
+    _, _, states = stages
+    for name in (".stats.shift", ".stats.power"):
+        np.testing.assert_array_equal(states[1][name], states[2][name])
+        assert np.any(states[0][name] != states[1][name])
+        assert np.any(states[2][name] != states[3][name])
+
+
+def test_metrics_are_one_line_a_step(stages, tools) -> None:
+    _, workdir, _ = stages
+    rows = tools.metrics(workdir)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    for row in rows:
+        assert {"loss", "grad_norm", "learning_rate", "step_seconds"} <= set(row)
+        assert all(np.isfinite(value) for value in row.values())
+        assert row["grad_norm"] > 0 and row["pixels_per_second"] > 0
+    assert {"psnr", "kl"} <= set(rows[0]) and "bpp" not in rows[0]
+    assert {"bpp", "bpp_y", "bpp_z", "latent"} <= set(rows[2]) and "psnr" not in rows[2]
+    assert {"bpp", "psnr"} <= set(rows[4])
+    assert rows[4]["bpp"] == pytest.approx(rows[4]["bpp_y"] + rows[4]["bpp_z"], rel=1e-3)
+
+
+def test_stopped_and_resumed_is_bitwise_one_run(stages, pictures, tools, tmp_path) -> None:
+    """Stopped at the borders of stages there, in the middle of them here, and never."""
+    config, workdir, states = stages
+    with_samples = dataclasses.replace(config.train, sample_every=6)
+    assert run(
+        dataclasses.replace(config, train=with_samples), data=pictures, workdir=tmp_path / "whole"
+    ) == 6  # fmt: skip
+    assert (tmp_path / "whole" / "samples" / "0000006.png").is_file()
+    for steps in (3, 6):
+        run(tools.stop_after(config, steps), data=pictures, workdir=tmp_path / "parts")
+    for found in (tools.state(config, tmp_path / "whole"), tools.state(config, tmp_path / "parts")):
+        assert found.keys() == states[3].keys()
+        for name, value in states[3].items():
+            np.testing.assert_array_equal(found[name], value, err_msg=name)
+    # what was logged is the same as well, times apart
+    logs = [tools.metrics(w) for w in (workdir, tmp_path / "whole", tmp_path / "parts")]
+    for row in logs[0]:
+        del row["step_seconds"], row["pixels_per_second"]
+    for log in logs[1:]:
+        common = [{k: row[k] for k in first} for first, row in zip(logs[0], log, strict=True)]
+        assert common == logs[0]
+
+
+def test_lines_of_lost_steps_are_dropped(stages, pictures, tools) -> None:
+    """A crash after a log line and before its checkpoint."""
+    config, workdir, _ = stages
+    log = workdir / "metrics.jsonl"
+    before = log.read_text()
+    log.write_text(before + json.dumps({"step": 7, "loss": 1.0}) + "\n")
+    assert run(config, data=pictures, workdir=workdir) == 6  # nothing left to do
+    assert log.read_text() == before
+
+
+def test_another_model_in_the_workdir_is_refused(stages, pictures, tmp_path) -> None:
+    config, workdir, _ = stages
+    wider = dataclasses.replace(config.model, latent_channels=5)
+    kept = (workdir / "config.json").read_text()
+    with pytest.raises(UsageError, match="another model or seed"):
+        run(dataclasses.replace(config, model=wider), data=pictures, workdir=workdir)
+    seeded = dataclasses.replace(config.train, seed=1)
+    with pytest.raises(UsageError, match="another model or seed"):
+        run(dataclasses.replace(config, train=seeded), data=pictures, workdir=workdir)
+    assert (workdir / "config.json").read_text() == kept
+    (tmp_path / "config.json").write_text('{"name": 3}')
+    with pytest.raises(UsageError, match="not the configuration of a run"):
+        run(config, data=pictures, workdir=tmp_path)
+
+
+def test_a_sharded_run_has_the_loss_of_one_device(pictures, tools, tmp_path) -> None:
+    losses = {}
+    for name, mesh in (("one", MeshConfig(data=1)), ("eight", MeshConfig(data=4, fsdp=2))):
+        config = tools.config("joint", mesh=mesh, save_every=100)
+        stage = dataclasses.replace(config.train.stages[0], batch_size=8)
+        config = dataclasses.replace(
+            config, train=dataclasses.replace(config.train, stages=(stage,))
+        )
+        assert run(config, data=pictures, workdir=tmp_path / name) == 2
+        losses[name] = tools.metrics(tmp_path / name)
+    for one, eight in zip(losses["one"], losses["eight"], strict=True):
+        for figure in ("loss", "bpp_y", "psnr", "grad_norm"):
+            assert eight[figure] == pytest.approx(one[figure], rel=2e-4), figure
