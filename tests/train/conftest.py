@@ -78,8 +78,8 @@ def stop_after(config: Config, steps: int) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
 
 
-def load_state(config: Config, workdir: Path) -> dict[str, np.ndarray]:
-    """The latest checkpoint, arrays by path: step, params, ema, opt, stats."""
+def load_state(config: Config, workdir: Path, step: int | None = None) -> dict[str, np.ndarray]:
+    """A checkpoint (the latest), arrays by path: step, params, ema, opt, stats."""
     from rcodec_jax.checkpoint import Checkpoints
     from rcodec_jax.codec.networks import Networks
     from rcodec_jax.train.state import init_state, make_optimizer
@@ -92,7 +92,7 @@ def load_state(config: Config, workdir: Path) -> dict[str, np.ndarray]:
         lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes
     )
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
-        step = checkpoints.latest_step()
+        step = checkpoints.latest_step() if step is None else step
         assert step is not None
         state, _ = checkpoints.restore(step, abstract)
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
@@ -110,7 +110,7 @@ class Tools:
 
     config: Callable[..., Config] = make_config
     stop_after: Callable[[Config, int], Config] = stop_after
-    state: Callable[[Config, Path], dict[str, np.ndarray]] = load_state
+    state: Callable[..., dict[str, np.ndarray]] = load_state
     metrics: Callable[[Path], list[dict[str, float]]] = read_metrics
 
 

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
 import jax
 import numpy as np
 import pytest
 
+from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.codec.networks import PARTS, Networks
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train import run
+from rcodec_jax.train import loop, run
 from rcodec_jax.train.state import init_state, make_optimizer
 
 KINDS = ("autoencoder", "codec", "joint")
@@ -21,15 +23,16 @@ AUTOENCODER = ("encoder", "decoder")
 
 @pytest.fixture(scope="module")
 def stages(pictures, tools, tmp_path_factory):
-    """(config, workdir, state after each stage) of one run that was stopped after every stage."""
-    config = tools.config(*KINDS)
+    """(config, workdir, states at step 0 and after each stage) of one run of all three kinds."""
+    config = tools.config(*KINDS, sample_every=6)
     workdir = tmp_path_factory.mktemp("stages")
-    shapes = init_state(Networks(config.model), make_optimizer(config.train), config.train.seed)
-    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    start = init_state(Networks(config.model), make_optimizer(config.train), config.train.seed)
+    leaves = jax.tree_util.tree_flatten_with_path(start)[0]
     states = [{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}]
-    for steps in (2, 4, 6):
-        assert run(tools.stop_after(config, steps), data=pictures, workdir=workdir) == steps
-        states.append(tools.state(config, workdir))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "Checkpoints", functools.partial(Checkpoints, keep_latest=9))
+        assert loop.run(config, data=pictures, workdir=workdir) == 6
+    states += [tools.state(config, workdir, step) for step in (2, 4, 6)]
     return config, workdir, states
 
 
@@ -79,26 +82,21 @@ def test_metrics_are_one_line_a_step(stages, tools) -> None:
 
 
 def test_stopped_and_resumed_is_bitwise_one_run(stages, pictures, tools, tmp_path) -> None:
-    """Stopped at the borders of stages there, in the middle of them here, and never."""
+    """Stopped in the middle of a stage and at the border of two."""
     config, workdir, states = stages
-    with_samples = dataclasses.replace(config.train, sample_every=6)
-    assert run(
-        dataclasses.replace(config, train=with_samples), data=pictures, workdir=tmp_path / "whole"
-    ) == 6  # fmt: skip
-    assert (tmp_path / "whole" / "samples" / "0000006.png").is_file()
-    for steps in (3, 6):
-        run(tools.stop_after(config, steps), data=pictures, workdir=tmp_path / "parts")
-    for found in (tools.state(config, tmp_path / "whole"), tools.state(config, tmp_path / "parts")):
-        assert found.keys() == states[3].keys()
-        for name, value in states[3].items():
-            np.testing.assert_array_equal(found[name], value, err_msg=name)
+    for steps in (3, 4, 6):
+        assert run(tools.stop_after(config, steps), data=pictures, workdir=tmp_path) == steps
+    found = tools.state(config, tmp_path)
+    assert found.keys() == states[3].keys()
+    for name, value in states[3].items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
     # what was logged is the same as well, times apart
-    logs = [tools.metrics(w) for w in (workdir, tmp_path / "whole", tmp_path / "parts")]
-    for row in logs[0]:
+    logs = [tools.metrics(folder) for folder in (workdir, tmp_path)]
+    for row in (*logs[0], *logs[1]):
         del row["step_seconds"], row["pixels_per_second"]
-    for log in logs[1:]:
-        common = [{k: row[k] for k in first} for first, row in zip(logs[0], log, strict=True)]
-        assert common == logs[0]
+    assert logs[0] == logs[1]
+    samples = [(folder / "samples" / "0000006.png").read_bytes() for folder in (workdir, tmp_path)]
+    assert samples[0] == samples[1]
 
 
 def test_lines_of_lost_steps_are_dropped(stages, pictures, tools) -> None:
