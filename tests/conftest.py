@@ -16,6 +16,7 @@ os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 import hypothesis
+import jax  # noqa: F401 (its first import draws a random number, which a test may not)
 import numpy as np
 import pytest
 
