@@ -17,19 +17,19 @@ def config() -> Config:
     """The recipe."""
     pixels = StageConfig(
         kind="joint",
-        steps=2400,
+        steps=10_500,
         batch_size=4,
         learning_rate=1e-3,
-        final_learning_rate=5e-4,
+        final_learning_rate=4e-4,
     )
     perceptual = StageConfig(
         kind="joint",
-        steps=1500,
+        steps=7000,
         batch_size=4,
-        learning_rate=5e-4,
+        learning_rate=4e-4,
         final_learning_rate=1e-5,
         warmup=1,
-        loss=LossConfig(mse=6.0, lpips=1.0),
+        loss=LossConfig(mse=4.0, lpips=0.8),
     )
     return Config(
         name="tiny",

@@ -19,12 +19,24 @@ class BitstreamError(RcodecError):
     """A file that cannot be decoded.
 
     Attributes:
-      offset: byte position in the file (or section) where the fault was found, None if unknown.
+      offset: byte position in the file (or section) where the fault was found, None if unknown;
+        always known of a file that was read as a whole.
+      reason: the message without the offset.
     """
 
     def __init__(self, message: str, *, offset: int | None = None) -> None:
         super().__init__(message if offset is None else f"{message} (at byte {offset})")
+        self.reason = message
         self.offset = offset
+
+    def in_section(self, start: int) -> BitstreamError:
+        """The same error, its offset counted from the start of the file.
+
+        Args:
+          start: where in the file the section begins that `offset` counts from; it is also the
+            offset of an error that had none.
+        """
+        return type(self)(self.reason, offset=start + (self.offset or 0))
 
 
 class TruncatedError(BitstreamError):

@@ -25,6 +25,8 @@ CELL_PX = 8
 INTEGER_DIGEST_BYTES = 8
 FLOAT_DIGEST_BYTES = 4
 CRC_BYTES = 4
+_SIZE_OFFSET = len(MAGIC) + 1
+_NODE_BYTES = 3
 
 DEFAULT_MAX_PIXELS = 2**28
 DEFAULT_MAX_SIDE = 2**16
@@ -87,6 +89,12 @@ class Header:
         """Node of each level: int32 [L], ascending."""
         return level_nodes(self.n_lo, self.n_hi, self.level_count)
 
+    @property
+    def digest_offset(self) -> int:
+        """Where in the file the digest of the integer part is."""
+        sizes = write_varint(self.width_px) + write_varint(self.height_px)
+        return _SIZE_OFFSET + len(sizes) + _NODE_BYTES
+
     def require_model(self, integer_digest: bytes) -> None:
         """Refuses a model whose integer part is not the one the file was made with.
 
@@ -96,7 +104,8 @@ class Header:
         if self.integer_digest != integer_digest:
             raise DigestError(
                 f"the file needs the model {self.integer_digest.hex()}, but the one loaded is "
-                f"{integer_digest.hex()}"
+                f"{integer_digest.hex()}",
+                offset=self.digest_offset,
             )
 
 
@@ -116,6 +125,16 @@ class Container:
     level_map: bytes
     payload: bytes
     sections: dict[str, int]
+
+    @property
+    def level_map_offset(self) -> int:
+        """Where in the file the level map begins."""
+        return self.sections["header"]
+
+    @property
+    def payload_offset(self) -> int:
+        """Where in the file the payload begins."""
+        return self.sections["header"] + self.sections["level_map"] + CRC_BYTES
 
 
 def write_container(header: Header, level_map: bytes, payload: bytes) -> bytes:
@@ -176,29 +195,35 @@ def read_container(
       BitstreamError: a header field outside its range.
     """
     if len(data) > max_bytes:
-        raise LimitError(f"a file of {len(data)} bytes is above the limit of {max_bytes}")
+        raise LimitError(
+            f"a file of {len(data)} bytes is above the limit of {max_bytes}", offset=max_bytes
+        )
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise UnsupportedVersionError(
             f"not an rcodec file: expected it to start with {MAGIC!r}, got {data[:3]!r}", offset=0
         )
-    _require(data, len(MAGIC) + 1)
+    _require(data, _SIZE_OFFSET)
     version, level_count = data[3] >> 4, (data[3] & 15) + 1
     if version != FORMAT_VERSION:
         raise UnsupportedVersionError(
             f"format version {version} is unknown; this release reads {FORMAT_VERSION}", offset=3
         )
-    width_px, offset = read_varint(data, 4)
+    width_px, offset = read_varint(data, _SIZE_OFFSET)
     height_px, offset = read_varint(data, offset)
     if max(width_px, height_px) > max_side or width_px * height_px > max_pixels:
         raise LimitError(
             f"a picture of {width_px}x{height_px} is above the limits of {max_pixels} pixels and "
             f"{max_side} per side",
-            offset=4,
+            offset=_SIZE_OFFSET,
+        )
+    if not width_px or not height_px:
+        raise BitstreamError(
+            f"a picture of {width_px}x{height_px} has no pixels", offset=_SIZE_OFFSET
         )
     fixed = offset
-    end = fixed + 3 + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
+    end = fixed + _NODE_BYTES + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
     _require(data, end)
-    packed = int.from_bytes(data[fixed : fixed + 3], "little")
+    packed = int.from_bytes(data[fixed : fixed + _NODE_BYTES], "little")
     if packed >> 20:
         raise BitstreamError("reserved bits are set", offset=fixed + 2)
     map_length = 0
@@ -210,7 +235,7 @@ def read_container(
     _check_crc(data[:head_end], data[head_end : head_end + CRC_BYTES], "header", head_end)
     payload = data[head_end + CRC_BYTES : -CRC_BYTES]
     _check_crc(payload, data[-CRC_BYTES:], "payload", len(data) - CRC_BYTES)
-    digests = data[fixed + 3 : end]
+    digests = data[fixed + _NODE_BYTES : end]
     try:
         header = Header(
             height_px=height_px,
@@ -221,10 +246,8 @@ def read_container(
             integer_digest=digests[:INTEGER_DIGEST_BYTES],
             float_digest=digests[INTEGER_DIGEST_BYTES:],
         )
-    except BitstreamError:
-        raise
-    except RcodecError as error:
-        raise BitstreamError(str(error), offset=4) from error
+    except RcodecError as error:  # sizes and level count are known to be right: the nodes
+        raise BitstreamError(str(error), offset=fixed) from error
     if level_count > 1 and not map_length:
         raise BitstreamError(f"{level_count} levels but no level map", offset=end)
     sections = {

@@ -20,7 +20,7 @@ from rcodec_jax.cli.arguments import Parser
 from rcodec_jax.cli.files import describe
 from rcodec_jax.errors import RcodecError
 
-COMMANDS = ("encode", "decode", "info", "train", "freeze", "eval", "bench", "demo")
+COMMANDS = ("encode", "decode", "info", "verify", "train", "freeze", "eval", "bench", "demo")
 
 BAD_INPUT = 2
 INTERRUPTED = 130

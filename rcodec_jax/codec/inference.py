@@ -95,6 +95,7 @@ class Programs:
             steps=steps,
             prediction=self._config.unet.prediction,
             kind=kind,
+            prior=jnp.asarray(prior[None]),
         )
         raw = np.asarray(clean[0]) / self._scale + self._shift
 

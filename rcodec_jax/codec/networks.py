@@ -8,13 +8,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.levels import MAX_LEVELS
-from rcodec_jax.nn.autoencoder import Decoder, Encoder
+from rcodec_jax.nn.autoencoder import CELL_PX, Decoder, Encoder
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, HyperAnalysis, HyperPrior, HyperSynthesis
 from rcodec_jax.nn.unet import UNet
+from rcodec_jax.ops.patches import truncation
 from rcodec_jax.ops.spatial import occupancy_pyramid
 
 Params = dict[str, Any]
@@ -90,7 +92,11 @@ class Networks:
         args = {name: value for name, value in vars(unet).items() if name not in _NOT_LAYERS}
         self.unet = UNet(out_channels=latent, dtype=dtype, **args)
         self.hyper_analysis = HyperAnalysis(hyper.analysis, hyper.hyper_channels, dtype)
-        self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent)
+        start = None
+        if auto.patch > 1:  # the latent starts as a block transform, whose sizes are known
+            analysis, _ = truncation(CELL_PX, latent)
+            start = tuple(float(x) for x in np.log2(analysis.max(axis=0)))
+        self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent, start)
         self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes)
 
     @functools.partial(jax.jit, static_argnums=0)

@@ -11,7 +11,7 @@ from pathlib import Path
 from rcodec_jax.bitstream import Container, Header, read_container
 from rcodec_jax.codec.bundle import INTEGER, assets, load_integer_file, load_integers
 from rcodec_jax.entropy import IntegerPart, Limits, Symbols, decode_level_map, decode_symbols
-from rcodec_jax.errors import DigestError
+from rcodec_jax.errors import BitstreamError, DigestError
 from rcodec_jax.regions.levelmap import LevelMap
 
 
@@ -32,32 +32,47 @@ def read_symbols(
       BitstreamError: not a file, a damaged one, one beyond the limits or of another model.
     """
     limits = limits or Limits()
-    container = read_container(data, max_pixels=limits.max_pixels, max_side=limits.max_side)
+    container = read_container(
+        data,
+        max_pixels=limits.max_pixels,
+        max_side=limits.max_side,
+        max_bytes=limits.max_file_bytes,
+    )
     header = container.header
     header.require_model(part.digest)
-    levels = read_levels(container)
-    symbols = decode_symbols(
-        part,
-        container.payload,
-        header.height_cells,
-        header.width_cells,
-        levels.nodes,
-        levels.level_map,
-        limits=limits,
-    )
+    levels = read_levels(container, limits=limits)
+    try:
+        symbols = decode_symbols(
+            part,
+            container.payload,
+            header.height_cells,
+            header.width_cells,
+            levels.nodes,
+            levels.level_map,
+            limits=limits,
+        )
+    except BitstreamError as error:
+        raise error.in_section(container.payload_offset) from error
     return container, levels, symbols
 
 
-def read_levels(container: Container) -> LevelMap:
+def read_levels(container: Container, *, limits: Limits | None = None) -> LevelMap:
     """The level map of a file.
 
     Raises:
       BitstreamError: a damaged map.
     """
     header: Header = container.header
-    level_map = decode_level_map(
-        container.level_map, header.height_cells, header.width_cells, header.level_count
-    )
+    try:
+        level_map = decode_level_map(
+            container.level_map,
+            header.height_cells,
+            header.width_cells,
+            header.level_count,
+            limits=limits,
+        )
+    except BitstreamError as error:
+        raise error.in_section(container.level_map_offset) from error
     return LevelMap(level_map, header.n_lo, header.n_hi, header.level_count)
 
 

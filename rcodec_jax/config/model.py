@@ -48,7 +48,8 @@ class UNetConfig:
       time_features: width of the timestep rows.
       norm, groups: as in the autoencoder.
       scale_shift: timesteps scale and shift instead of being added.
-      prediction: what the network predicts.
+      prediction: what the network predicts; "residual" is what it adds to the linear estimate that
+        the entropy model's mean and sigma give.
       prior: the network also sees mean and log2 sigma of the entropy model.
     """
 
@@ -61,8 +62,12 @@ class UNetConfig:
     norm: Literal["group", "channel"] = "channel"
     groups: int = 32
     scale_shift: bool = True
-    prediction: Literal["epsilon", "v", "sample"] = "v"
+    prediction: Literal["epsilon", "v", "sample", "residual"] = "residual"
     prior: bool = True
+
+    def __post_init__(self) -> None:
+        if self.prediction == "residual" and not self.prior:
+            raise ValueError("prediction residual: expected prior True, got False")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,9 +102,9 @@ class ModelConfig:
       steps: denoiser evaluations a decode makes by default.
     """
 
-    latent_channels: int = 16
+    latent_channels: int = 32
     autoencoder: AutoencoderConfig = AutoencoderConfig()
     unet: UNetConfig = UNetConfig()
     hyper: HyperConfig = HyperConfig()
-    node_range: tuple[int, int] = (160, 840)
+    node_range: tuple[int, int] = (128, 768)
     steps: int = 1

@@ -12,10 +12,12 @@ from rcodec_jax.config.model import ModelConfig
 class LossConfig:
     """Weights of a stage's loss, whose unit is bits per pixel.
 
-    Distortions are weighted by cell with (1 - abar)^-power: a cell that matters less, at a larger
-    timestep, is worth fewer bits. Rate and distortion are both weighted with (1 - abar)^balance,
-    which leaves the best choice at any one timestep as it is, but keeps the fine timesteps, whose
-    distortions weigh hundreds of times more, from taking the whole of a small model.
+    Distortions are weighted by cell with (abar / (1 - abar))^power, its signal-to-noise ratio: what
+    a bit buys falls with the noise, and at power 1 the noise of every timestep is as bad as the
+    rate of that timestep makes it (high-rate theory; a flat weight makes a model repeat coarse
+    detail against noise it should have accepted). Rate and distortion are both weighted with
+    (abar / (1 - abar))^-balance, which leaves the best choice at any one timestep as it is, but
+    gives every timestep a like share of a small model.
 
     Attributes:
       rate: of the bits of y and z.
@@ -25,16 +27,18 @@ class LossConfig:
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
       power, balance: see above.
+      lpips_power: the power for LPIPS, which falls more slowly with the noise than the squared error.
     """
 
     rate: float = 1.0
-    mse: float = 10.0
+    mse: float = 5.0
     l1: float = 0.0
     lpips: float = 0.0
     latent: float = 0.02
     kl: float = 0.0
-    power: float = 0.5
-    balance: float = 0.25
+    power: float = 1.0
+    lpips_power: float = 0.5
+    balance: float = 0.4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,23 +11,30 @@ import numpy as np
 
 from rcodec_jax.diffusion.schedule import Trajectory, alpha_bar, trajectory
 
-Prediction = Literal["epsilon", "v", "sample"]
+Prediction = Literal["epsilon", "v", "sample", "residual"]
 
 Denoise = Callable[[jax.Array, np.ndarray], jax.Array]
 """(x [B,h,w,C], levels_t [B,L]) -> raw network output [B,h,w,C]."""
 
 
 def clean_and_noise(
-    x: jax.Array, output: jax.Array, signal: jax.Array, noise: jax.Array, prediction: Prediction
+    x: jax.Array,
+    output: jax.Array,
+    signal: jax.Array,
+    noise: jax.Array,
+    prediction: Prediction,
+    prior: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Splits a noisy latent by what the network says of it.
 
     Args:
       x: noisy latent [B, h, w, C] = signal * x0 + noise * epsilon.
-      output: network output of the same shape: epsilon, v = signal * epsilon - noise * x0, or x0.
+      output: network output of the same shape: epsilon, v = signal * epsilon - noise * x0, x0, or
+        what the best linear estimate of x0 by the prior is wrong by, in its own deviations.
       signal: sqrt(abar) by cell, broadcastable.
       noise: sqrt(1 - abar) by cell, broadcastable.
-      prediction: which of the three the network gives.
+      prediction: which of the four the network gives.
+      prior: mean and log2 sigma of x0 [B, h, w, 2C], needed for "residual".
 
     Returns:
       (x0, epsilon).
@@ -38,7 +45,33 @@ def clean_and_noise(
         return (x - noise * output) / signal, output
     if prediction == "sample":
         return output, (x - signal * output) / noise
-    raise ValueError(f"prediction must be epsilon, v or sample, got {prediction!r}")
+    if prediction == "residual" and prior is not None:
+        mean, deviation = linear_estimate(x, prior, signal, noise)
+        clean = mean + deviation * output
+        return clean, (x - signal * clean) / noise
+    raise ValueError(
+        f"prediction must be epsilon, v, sample or (with a prior) residual, got {prediction!r}"
+    )
+
+
+def linear_estimate(
+    x: jax.Array, prior: jax.Array, signal: jax.Array, noise: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Wiener's estimate of x0 from x = signal * x0 + noise * epsilon.
+
+    Args:
+      x: noisy latent [B, h, w, C].
+      prior: mean and log2 sigma of x0 [B, h, w, 2C].
+      signal, noise: by cell, broadcastable.
+
+    Returns:
+      (mean, deviation) of x0 given x, were both Gaussian, [B, h, w, C].
+    """
+    mean, log2_sigma = jnp.split(prior, 2, axis=-1)
+    variance = jnp.exp2(2.0 * log2_sigma)
+    total = jnp.square(signal) * variance + jnp.square(noise)
+    clean = mean + variance * signal / total * (x - signal * mean)
+    return clean, noise * jnp.sqrt(variance / total)
 
 
 def per_cell(values: jax.typing.ArrayLike, level_map: jax.Array) -> jax.Array:
@@ -56,6 +89,7 @@ def ddim(
     steps: int,
     prediction: Prediction,
     kind: Trajectory = "proportional",
+    prior: jax.Array | None = None,
 ) -> jax.Array:
     """Denoises every cell from its own timestep to a clean latent.
 
@@ -70,6 +104,7 @@ def ddim(
       steps: number of denoiser evaluations N, at least 1.
       prediction: what the network predicts.
       kind: how timesteps fall, see `schedule.trajectory`.
+      prior: see `clean_and_noise`.
 
     Returns:
       x0 [B, h, w, C], the last evaluation's estimate of the clean latent.
@@ -80,7 +115,7 @@ def ddim(
         abar = per_cell(alpha_bar(t), level_map)
         output = denoise(x, t)
         clean, epsilon = clean_and_noise(
-            x, output, jnp.sqrt(abar), jnp.sqrt(1.0 - abar), prediction
+            x, output, jnp.sqrt(abar), jnp.sqrt(1.0 - abar), prediction, prior
         )
         if i + 1 < steps:
             abar = per_cell(alpha_bar(times[i + 1]), level_map)

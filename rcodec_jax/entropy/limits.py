@@ -18,11 +18,13 @@ class Limits:
       max_pixels: most pixels of a picture.
       max_side: longest side of a picture, in pixels.
       max_payload_bytes: longest entropy coded payload.
+      max_file_bytes: longest file.
     """
 
     max_pixels: int = 2**28
     max_side: int = 2**16
     max_payload_bytes: int = 2**30
+    max_file_bytes: int = 2**30
 
     def check_cells(self, height_cells: int, width_cells: int) -> None:
         """Refuses a grid of latent cells that no picture within the limits can have.

@@ -143,7 +143,8 @@ class RangeDecoder:
                     escapes.append((len(symbols) - 1, self._exp_golomb()))
                     code, width, position = self._code, self._width, self._next
         except IndexError:
-            raise _corrupt() from None
+            self._next = position
+            raise self._corrupt() from None
         self._code, self._width, self._next = code, width, position
         return symbols, escapes
 
@@ -159,12 +160,12 @@ class RangeDecoder:
             bit, self._width = 1, cut
         else:
             if self._code >= step << 16:
-                raise _corrupt()
+                raise self._corrupt()
             bit, self._width = 0, (step << 16) - cut
             self._code -= cut
         if self._width < _MIN_WIDTH:
             if self._next >= len(self._words):
-                raise _corrupt()
+                raise self._corrupt()
             self._code = self._code << 16 | self._words[self._next]
             self._next += 1
             self._width <<= 16
@@ -175,7 +176,7 @@ class RangeDecoder:
         while self.decode_bit(HALF):  # raw bit 0 has the lower half, see raw_bits
             prefix += 1
             if prefix > MAX_ESCAPE_PREFIX:
-                raise _corrupt()
+                raise self._corrupt()
         value = 1
         for _ in range(prefix):
             value = value << 1 | (1 - self.decode_bit(HALF))
@@ -198,11 +199,17 @@ class RangeDecoder:
                 offset=min(expected, self._length),
             )
         if value & _WINDOW_MASK != window:
-            raise CorruptPayloadError("payload does not end as its symbols require")
+            raise CorruptPayloadError(
+                "payload does not end as its symbols require", offset=self._length - count
+            )
+
+    def _corrupt(self) -> CorruptPayloadError:
+        return CorruptPayloadError(
+            "payload ends too early or holds an impossible code",
+            offset=min(2 * self._next, self._length),
+        )
 
 
-def _corrupt() -> CorruptPayloadError:
-    return CorruptPayloadError("payload ends too early or holds an impossible code")
 
 
 def raw_bits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

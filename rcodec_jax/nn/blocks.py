@@ -28,6 +28,7 @@ class Conv(nn.Module):
       stride: 1 or 2.
       zero_init: start from zero, for the last convolution of a residual branch.
       dtype: dtype of the computation; parameters stay float32.
+      bias: what the bias starts from, by output channel; None for zero.
     """
 
     features: int
@@ -35,9 +36,13 @@ class Conv(nn.Module):
     stride: int = 1
     zero_init: bool = False
     dtype: Dtype = jnp.float32
+    bias: tuple[float, ...] | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        bias = nn.initializers.zeros
+        if self.bias is not None:
+            bias = nn.initializers.constant(jnp.asarray(self.bias))
         init = nn.initializers.zeros if self.zero_init else nn.initializers.lecun_normal()
         pad = self.kernel // 2
         return nn.Conv(
@@ -46,6 +51,7 @@ class Conv(nn.Module):
             strides=self.stride,
             padding=((pad, pad), (pad, pad)),
             kernel_init=init,
+            bias_init=bias,
             dtype=self.dtype,
             name="conv",
         )(x)

@@ -102,6 +102,7 @@ class HyperSynthesis(nn.Module):
     Attributes:
       channels: widths at strides 4, 2 and 1.
       latent_channels: C.
+      log2_sigma: what the prior's log2 sigma starts from, by channel; None for zero.
 
     Every activation's largest magnitude is sown into the collection "ranges", in layer order;
     freezing chooses fixed-point formats from them.
@@ -109,6 +110,7 @@ class HyperSynthesis(nn.Module):
 
     channels: tuple[int, int, int]
     latent_channels: int
+    log2_sigma: tuple[float, ...] | None = None
 
     @nn.compact
     def __call__(
@@ -132,8 +134,9 @@ class HyperSynthesis(nn.Module):
         x = stage(x, 1, occupancy[1], upsample=True)
         x = stage(x, 2, occupancy[0], upsample=True)
         x = leaky_relu(track("conv_3", Conv(self.channels[2], name="conv_3")(x)))
-        # From zero: the prior starts as N(0, 1), which is what the latent is scaled to.
-        x = Conv(2 * self.latent_channels, zero_init=True, name="conv_4")(x)
+        # The prior starts as N(0, sigma), the same everywhere.
+        start = self.log2_sigma and (0.0,) * self.latent_channels + self.log2_sigma
+        x = Conv(2 * self.latent_channels, zero_init=True, bias=start, name="conv_4")(x)
         mean, log2_sigma = jnp.split(x, 2, axis=-1)
         return mean, log2_sigma
 
@@ -152,7 +155,7 @@ class HyperPrior(nn.Module):
     def setup(self) -> None:
         shape = (self.classes, self.hyper_channels)
         self.mean = self.param("mean", nn.initializers.zeros, shape)
-        self.log_scale = self.param("log_scale", nn.initializers.zeros, shape)
+        self.log_scale = self.param("log_scale", nn.initializers.constant(-0.5), shape)
 
     def __call__(self, z: jax.Array, node: jax.Array) -> jax.Array:
         """Bits of each element.

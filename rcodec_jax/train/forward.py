@@ -62,5 +62,6 @@ def code(
     prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
     output = networks.denoise(params, noisy, table["t"][levels.nodes], levels.level_map, prior)
     signal, noise = jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
-    clean, _ = clean_and_noise(noisy, output, signal, noise, networks.config.unet.prediction)
+    prediction = networks.config.unet.prediction
+    clean, _ = clean_and_noise(noisy, output, signal, noise, prediction, prior)
     return Coded(clean, bits_y, bits_z, alpha_bar, ranges)

@@ -40,6 +40,7 @@ def pixel_losses(
     weight: jax.Array,
     loss: LossConfig,
     perceptual: Perceptual | None,
+    perceptual_weight: jax.Array | None = None,
 ) -> tuple[jax.Array, Metrics]:
     """Weighted distortion.
 
@@ -48,6 +49,7 @@ def pixel_losses(
       weight: worth of each cell [B, H/8, W/8, 1].
       loss: weights of the terms.
       perceptual: needed if `loss.lpips` is not 0.
+      perceptual_weight: worth of each cell to it, averaged over the picture; None: as `weight`.
     """
     worth = upsample_nearest(weight, CELL_PX)
     error = decoded - original
@@ -61,7 +63,8 @@ def pixel_losses(
             raise ValueError("a loss with lpips > 0 needs a perceptual distance")
         distance = perceptual(original, decoded)
         metrics["lpips"] = jnp.mean(distance)
-        total = total + loss.lpips * jnp.mean(jnp.mean(weight, axis=(1, 2, 3)) * distance)
+        worth = weight if perceptual_weight is None else perceptual_weight
+        total = total + loss.lpips * jnp.mean(jnp.mean(worth, axis=(1, 2, 3)) * distance)
     return total, metrics
 
 
@@ -123,14 +126,17 @@ def codec_loss(
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
     latent_error = jnp.mean(jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar))
     bpp_y, bpp_z = jnp.sum(bits_y) / pixels, jnp.sum(bits_z) / pixels
-    balance = (1.0 - alpha_bar) ** loss.balance
+    snr = alpha_bar / (1.0 - alpha_bar)
+    balance = snr**-loss.balance
     rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * _pool(balance, HYPER_STRIDE))
     total = loss.rate * rate / pixels + loss.latent * latent_error
     metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
     if joint:
         decoded = networks.decode(params, latents.unscale(clean, stats))
-        weight = balance * (1.0 - alpha_bar) ** -loss.power
-        distortion, pixel_metrics = pixel_losses(image, decoded, weight, loss, perceptual)
+        weights = balance * snr**loss.power, balance * snr**loss.lpips_power
+        distortion, pixel_metrics = pixel_losses(
+            image, decoded, weights[0], loss, perceptual, weights[1]
+        )
         total = total + distortion
         metrics |= pixel_metrics
     return total, (metrics, latents.update(stats, raw if joint else None, ranges, batch["step"]))

@@ -6,12 +6,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.diffusion.sampler import clean_and_noise, ddim, per_cell
+from rcodec_jax.diffusion.sampler import clean_and_noise, ddim, linear_estimate, per_cell
 from rcodec_jax.diffusion.schedule import alpha_bar
 
-PREDICTIONS = ["epsilon", "v", "sample"]
+PREDICTIONS = ["epsilon", "v", "sample", "residual"]
 KINDS = ["proportional", "synchronous"]
 LEVELS_T = np.array([[20.0, 300.0, 777.5], [0.0, 500.0, 999.0]])
+
+
+def prior_of(y):
+    """Some prior: means near y, deviations from .3 to 3."""
+    rng = np.random.default_rng(4)
+    mean = y + jnp.asarray(rng.normal(size=y.shape), jnp.float32)
+    log2_sigma = jnp.asarray(rng.uniform(-1.7, 1.6, y.shape), jnp.float32)
+    return jnp.concatenate([mean, log2_sigma], axis=-1)
 
 
 @pytest.fixture
@@ -33,7 +41,13 @@ def knowing(y, level_map, prediction: str, calls: list):
         abar = per_cell(alpha_bar(levels_t), level_map)
         signal, noise = jnp.sqrt(abar), jnp.sqrt(1 - abar)
         epsilon = (x - signal * y) / noise
-        return {"epsilon": epsilon, "v": signal * epsilon - noise * y, "sample": y}[prediction]
+        mean, deviation = linear_estimate(x, prior_of(y), signal, noise)
+        return {
+            "epsilon": epsilon,
+            "v": signal * epsilon - noise * y,
+            "sample": y,
+            "residual": (y - mean) / deviation,
+        }[prediction]
 
     return denoise
 
@@ -46,8 +60,9 @@ def test_a_perfect_denoiser_recovers_the_latent(scene, prediction, kind, steps) 
     calls: list[np.ndarray] = []
     denoise = knowing(y, level_map, prediction, calls)
     clean = ddim(
-        denoise, x, level_map, LEVELS_T, steps=steps, prediction=prediction, kind=kind
-    )
+        denoise, x, level_map, LEVELS_T,
+        steps=steps, prediction=prediction, kind=kind, prior=prior_of(y),
+    )  # fmt: skip
     # epsilon divides by sqrt(abar), .068 at t = 999
     np.testing.assert_allclose(np.asarray(clean), np.asarray(y), atol=3e-4)
     assert len(calls) == steps
@@ -62,27 +77,46 @@ def test_a_perfect_denoiser_recovers_the_latent(scene, prediction, kind, steps) 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_one_step_returns_the_first_estimate(scene, prediction) -> None:
-    _, x, level_map = scene
-    output = jnp.sin(x)
+    y, x, level_map = scene
+    output, prior = jnp.sin(x), prior_of(y)
     clean = ddim(
-        lambda x, t: jnp.sin(x), x, level_map, LEVELS_T, steps=1, prediction=prediction
-    )
+        lambda x, t: jnp.sin(x), x, level_map, LEVELS_T,
+        steps=1, prediction=prediction, prior=prior,
+    )  # fmt: skip
     abar = per_cell(alpha_bar(LEVELS_T), level_map)
-    expected, _ = clean_and_noise(x, output, jnp.sqrt(abar), jnp.sqrt(1 - abar), prediction)
+    expected, _ = clean_and_noise(x, output, jnp.sqrt(abar), jnp.sqrt(1 - abar), prediction, prior)
     np.testing.assert_array_equal(np.asarray(clean), np.asarray(expected))
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)
-def test_the_three_predictions_say_the_same(scene, prediction) -> None:
+def test_all_predictions_say_the_same(scene, prediction) -> None:
     y, x, level_map = scene
     abar = per_cell(alpha_bar(LEVELS_T), level_map)
     signal, noise = jnp.sqrt(abar), jnp.sqrt(1 - abar)
     output = knowing(y, level_map, prediction, [])(x, LEVELS_T)
-    clean, epsilon = clean_and_noise(x, output, signal, noise, prediction)
+    clean, epsilon = clean_and_noise(x, output, signal, noise, prediction, prior_of(y))
     np.testing.assert_allclose(np.asarray(signal * clean + noise * epsilon), x, atol=1e-5)
     np.testing.assert_allclose(np.asarray(clean), np.asarray(y), atol=3e-4)
-    with pytest.raises(ValueError, match="epsilon, v or sample, got 'score'"):
+    with pytest.raises(ValueError, match="residual, got 'score'"):
         clean_and_noise(x, output, signal, noise, "score")
+    with pytest.raises(ValueError, match="with a prior"):
+        clean_and_noise(x, output, signal, noise, "residual")
+
+
+def test_the_linear_estimate_is_wieners() -> None:
+    """Of Gaussians it is the conditional mean, with the conditional deviation."""
+    rng = np.random.default_rng(5)
+    mean, sigma, signal, noise = 0.7, 1.5, 0.8, 0.6
+    y = mean + sigma * rng.normal(size=200_000)
+    x = signal * y + noise * rng.normal(size=y.size)
+    prior = jnp.full((1, 1, y.size, 2), jnp.asarray([mean, np.log2(sigma)], jnp.float32))
+    estimate, deviation = linear_estimate(
+        jnp.asarray(x, jnp.float32).reshape(1, 1, -1, 1), prior, jnp.asarray(signal),
+        jnp.asarray(noise),
+    )  # fmt: skip
+    error = y - np.asarray(estimate).ravel()
+    assert abs(np.mean(error)) < 0.01 and abs(np.mean(error * (x - x.mean()))) < 0.01
+    assert np.std(error) == pytest.approx(float(deviation.ravel()[0]), rel=0.01)
 
 
 @pytest.mark.parametrize("kind", KINDS)
