@@ -190,9 +190,46 @@ def load_integer_file(path: Path) -> IntegerPart:
         raise BundleError(f"{path}: {error}") from error
 
 
+def find_stored_integers(
+    digest: bytes, store: str | os.PathLike[str] | None = None
+) -> IntegerPart | None:
+    """The integer part of that digest, if it ships with the package; needs no JAX.
+
+    Released models' parts are kept for ever, each in a file named by its digest, so that symbols
+    of old files always decode.
+
+    Args:
+      digest: 8 bytes, as a file names its model.
+      store: folder of `<digest in hexadecimal>.safetensors`; None for the one that ships.
+
+    Returns:
+      The part, None where there is none of that digest.
+
+    Raises:
+      BundleError: there is a file of that name, but it is damaged or another part.
+    """
+    path = (integer_store() if store is None else Path(store)) / f"{digest.hex()}.safetensors"
+    if path.is_file():
+        part = load_integer_file(path)
+        if part.digest != digest:
+            raise BundleError(f"{path}: expected digest {digest.hex()}, got {part.digest.hex()}")
+        return part
+    for manifest in sorted(assets().glob(f"*/{MANIFEST}")):
+        if _read_manifest(manifest.parent).get("integer_digest") == digest.hex():
+            part = load_integers(manifest.parent)
+            if part.digest == digest:
+                return part
+    return None
+
+
 def assets() -> Path:
     """The folder of the models that ship with the package."""
     return Path(str(importlib.resources.files("rcodec_jax"))) / "assets"
+
+
+def integer_store() -> Path:
+    """The folder of integer parts of all released models, by digest."""
+    return assets() / "integer"
 
 
 def shipped_bundle() -> Path:

@@ -6,10 +6,9 @@ What this module reads is what the promise of exactness is about.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from rcodec_jax.bitstream import Container, Header, read_container
-from rcodec_jax.codec.bundle import INTEGER, assets, load_integer_file, load_integers
+from rcodec_jax.codec.bundle import find_stored_integers, integer_store, load_integers
 from rcodec_jax.entropy import IntegerPart, Limits, Symbols, decode_level_map, decode_symbols
 from rcodec_jax.errors import BitstreamError, DigestError
 from rcodec_jax.regions.levelmap import LevelMap
@@ -39,7 +38,7 @@ def read_symbols(
         max_bytes=limits.max_file_bytes,
     )
     header = container.header
-    header.require_model(part.digest)
+    _require_model(header, part.digest)
     levels = read_levels(container, limits=limits)
     try:
         symbols = decode_symbols(
@@ -76,33 +75,47 @@ def read_levels(container: Container, *, limits: Limits | None = None) -> LevelM
     return LevelMap(level_map, header.n_lo, header.n_hi, header.level_count)
 
 
-def find_integer_part(data: bytes, model: str | os.PathLike[str] | None = None) -> IntegerPart:
+def find_integer_part(
+    data: bytes,
+    model: str | os.PathLike[str] | None = None,
+    *,
+    store: str | os.PathLike[str] | None = None,
+) -> IntegerPart:
     """The integer part that a file needs.
 
     Args:
       data: the file.
-      model: a bundle folder; None looks through those that ship with the package.
+      model: a bundle folder to look at first; None for none.
+      store: folder of integer parts by digest to look through then; None for the one that ships
+        with the package, which has those of all released models.
 
     Raises:
       BitstreamError: not a file of ours, or one of a model that is not here (names it).
-      BundleError: the given folder is not a bundle.
+      BundleError: the given folder is not a bundle, or a part is damaged.
     """
     header = read_container(data).header
-    if model is not None:
-        part = load_integers(model)
-        header.require_model(part.digest)
-        return part
-    for path in _shipped_integer_files():
-        part = load_integer_file(path)
-        if part.digest == header.integer_digest:
-            return part
+    given = None if model is None else load_integers(model)
+    if given is not None and given.digest == header.integer_digest:
+        return given
+    kept = find_stored_integers(header.integer_digest, store)
+    if kept is not None:
+        return kept
+    if given is not None:
+        header.require_model(given.digest)
     raise DigestError(
         f"the file needs the model {header.integer_digest.hex()}, which does not ship with this "
         "release; name its bundle with --model"
     )
 
 
-def _shipped_integer_files() -> list[Path]:
-    """Integer parts of the shipped bundles, then of earlier releases' (kept by digest)."""
-    root = assets()
-    return sorted(root.glob(f"*/{INTEGER}")) + sorted(root.glob("integer/*.safetensors"))
+def _require_model(header: Header, digest: bytes) -> None:
+    """`Header.require_model`, saying too whether the symbols at least are within reach."""
+    try:
+        header.require_model(digest)
+    except DigestError as error:
+        if not (integer_store() / f"{header.integer_digest.hex()}.safetensors").is_file():
+            raise
+        raise DigestError(
+            f"{error}; its integer part is kept, so 'rcodec info' reads its symbols, but a picture "
+            f"needs the bundle with networks {header.float_digest.hex()}"
+        ) from None
