@@ -1,0 +1,180 @@
+"""A second decoder, from FORMAT.md alone: payload and files.
+
+Slow, scalar, plain integers. It imports nothing of the package and no array library, on purpose:
+what it cannot do from the page is missing in the page. Section numbers are those of FORMAT.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from reference_network import Grid, Part, predict
+from reference_stream import (
+    Container,
+    RangeDecoder,
+    Table,
+    decode_level_map,
+    escaped,
+    find,
+    level_nodes,
+    read_container,
+    require,
+)
+
+# Section 6
+
+DITHER_KEY = (0x72636F6465632D64, 0x69746865722D7630)
+WORD = (1 << 64) - 1
+
+
+def philox(counter: int) -> tuple[int, int, int, int]:
+    """The four output words of one counter value."""
+    a, b, c, d = counter, 0, 0, 0
+    k0, k1 = DITHER_KEY
+    for _ in range(10):
+        p, q = a * 0xD2E7470EE14C6C93, c * 0xCA5A826395121157
+        a, b, c, d = q >> 64 ^ b ^ k0, q & WORD, p >> 64 ^ d ^ k1, p & WORD
+        k0, k1 = (k0 + 0x9E3779B97F4A7C15) & WORD, (k1 + 0xBB67AE8584CAA73B) & WORD
+    return a, b, c, d
+
+
+def dither(count: int) -> list[int]:
+    words = (word for n in range(1, (count + 3) // 4 + 1) for word in philox(n))
+    return [word >> 58 for word, _ in zip(words, range(count), strict=False)]
+
+
+@dataclass
+class Payload:
+    """Values in raster order, by which a picture's symbols can be compared."""
+
+    z: list[int]
+    j: list[int]
+    mean: list[int]
+    log2_sigma: list[int]
+
+
+def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[int]]) -> Payload:
+    """node_map: node of every cell, [h][w]."""
+    large = h * w * part.latent_channels >= 300000
+    require(not large or len(data) >= 1, "no byte that says how the payload is coded")
+    lanes = 16 * data[0] if large else 0
+    stream = RangeDecoder(data[1:] if large else data)
+
+    s = part.stride
+    hz, wz = -(-h // s), -(-w // s)
+    rows = [row + [row[-1]] * (wz * s - w) for row in node_map]
+    rows += [rows[-1]] * (hz * s - h)
+    z: Grid = []
+    for r in range(hz):
+        z.append([])
+        for q in range(wz):
+            # Levels ascend with their nodes: the lowest node is that of the lowest level.
+            lowest = min(min(row[s * q : s * q + s]) for row in rows[s * r : s * r + s])
+            k = part.node_class[lowest]
+            tables = [part.hyper[c * part.classes + k] for c in range(part.hyper_channels)]
+            z[-1].append([stream.symbol(table) for table in tables])
+
+    prior = predict(part, z, rows)
+    channels = part.latent_channels
+    cells = [prior[r][q] for r in range(h) for q in range(w)]
+    mean = [v for cell in cells for v in cell[:channels]]
+    log2_sigma = [v for cell in cells for v in cell[channels:]]
+    log2_s = [part.node_log2_s[node] for row in node_map for node in row]
+
+    index, tables, signs = [], [], []
+    for place, i in enumerate(dither(len(mean))):
+        x = log2_sigma[place] + log2_s[place // channels] + 13607
+        level = min(max((x * 326543 + (1 << 26)) >> 27, 0), 63)
+        index.append(level)
+        tables.append(part.gaussian[32 * level + (i if i < 32 else 63 - i)])
+        signs.append(1 if i < 32 else -1)
+    if lanes:
+        k = _decode_lanes(stream, lanes, index, tables, h * w * channels)
+    else:
+        k = [stream.symbol(table) for table in tables]
+        stream.finish()
+    j = [sign * value for sign, value in zip(signs, k, strict=True)]
+    return Payload([v for row in z for at in row for v in at], j, mean, log2_sigma)
+
+
+# Section 6.1
+
+
+def _decode_lanes(
+    a: RangeDecoder, lanes: int, index: list[int], tables: list[Table], most: int
+) -> list[int]:
+    order = sorted(range(len(index)), key=lambda place: (-index[place], place))
+    count = a.golomb()
+    require(count <= most, "more symbols in stream B than there are")
+    states = []
+    for _ in range(lanes):
+        b = a.bits(4)
+        r = a.bits(16) | a.bits(8) << 16
+        if b:
+            r |= a.bits(b) << 24
+        states.append((1 << 24 + b) + r)
+    data, at = a.data, a.finish_before_others()
+
+    places = {}
+    for q, place in enumerate(order[count:]):
+        x = states[q % lanes]
+        v = x & 65535
+        places[place], start, freq = find(tables[place], v)
+        x = freq * (x >> 16) + v - start
+        if x < 1 << 24:
+            require(at + 2 <= len(data), "no word left")
+            x = x << 16 | int.from_bytes(data[at : at + 2], "big")
+            at += 2
+        states[q % lanes] = x
+    require(all(1 << 24 <= x < 1 << 25 for x in states), "a lane ends otherwise")
+    first = b"".join((x - (1 << 24)).to_bytes(3, "big") for x in states)
+
+    stream = RangeDecoder(first + data[at:])
+    k = [0] * len(order)
+    for place in order[:count]:
+        k[place] = stream.symbol(tables[place])
+    for place in order[count:]:
+        number = places[place]
+        k[place] = (
+            tables[place][0] + number - 1 if number else escaped(tables[place], stream.golomb())
+        )
+    require(stream.bits(16) == 0, "stream B does not close")
+    stream.finish()
+    return k
+
+
+@dataclass
+class Decoded:
+    """All that a file says; values in raster order."""
+
+    container: Container
+    node_map: list[list[int]]
+    payload: Payload
+
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of the values as little-endian 32-bit integers."""
+        values = {
+            "levels": [node for row in self.node_map for node in row],
+            "z": self.payload.z,
+            "j": self.payload.j,
+            "mean": self.payload.mean,
+            "log2_sigma": self.payload.log2_sigma,
+        }
+        return {
+            name: hashlib.sha256(
+                b"".join(v.to_bytes(4, "little", signed=True) for v in list_)
+            ).hexdigest()
+            for name, list_ in values.items()
+        }
+
+
+def decode(data: bytes, part: Part) -> Decoded:
+    """Decodes a file with the integer part of its model."""
+    container = read_container(data)
+    require(container.integer_digest == part.digest, "the file is of another model")
+    h, w = -(-container.height // 8), -(-container.width // 8)
+    nodes = level_nodes(container.n_lo, container.n_hi, container.levels)
+    levels = decode_level_map(container.level_map, h, w, container.levels)
+    node_map = [[nodes[level] for level in row] for row in levels]
+    return Decoded(container, node_map, decode_payload(part, container.payload, h, w, node_map))

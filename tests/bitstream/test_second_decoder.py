@@ -1,0 +1,59 @@
+"""FORMAT.md is enough to write a decoder: one written from it alone reads the same symbols."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from rcodec_jax.entropy import dither_indices
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+FILES = sorted(path.name for path in GOLDEN.glob("*.rdc"))
+
+
+@pytest.fixture(scope="module")
+def second() -> ModuleType:
+    """The second decoder; it lies beside this file, in no package."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(Path(__file__).parent))
+        return importlib.import_module("reference_decoder")
+
+
+@pytest.fixture(scope="module")
+def part(second):
+    network = importlib.import_module("reference_network")
+    return network.read_part((GOLDEN / "nano" / "integer.safetensors").read_bytes())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_reads_the_golden_files(second, part, name) -> None:
+    data = (GOLDEN / name).read_bytes()
+    recorded = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))["files"][name]
+    decoded = second.decode(data, part)
+    found = decoded.hashes()
+    assert found == {key: recorded[key] for key in found}
+    assert [decoded.container.height, decoded.container.width] == recorded["size"]
+
+
+def test_it_borrows_nothing() -> None:
+    for path in Path(__file__).parent.glob("reference_*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "rcodec_jax" not in text and "numpy" not in text, path.name
+
+
+def test_it_refuses_what_the_page_refuses(second, part) -> None:
+    """Every changed byte of a small file."""
+    error = importlib.import_module("reference_stream").FormatError
+    data = (GOLDEN / "odd_box.rdc").read_bytes()
+    for place in range(len(data)):
+        changed = data[:place] + bytes([data[place] ^ 0x10]) + data[place + 1 :]
+        with pytest.raises(error):
+            second.decode(changed, part)
+
+
+def test_its_dither_is_the_package_s(second) -> None:
+    assert second.dither(7 * 9 * 5) == dither_indices(7, 9, 5).reshape(-1).tolist()
