@@ -243,7 +243,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
             raise UsageError(f"{path}: {name}: expected a picture's name and hash")
         for file in (name, picture.get("name", name)):
             # A manifest comes from elsewhere: it names files beside itself and no others.
-            if not isinstance(file, str) or Path(file).name != file or "\\" in file:
+            if not _is_plain_name(file):
                 raise UsageError(f"{path}: expected names of files without folders, got {file!r}")
     if not manifest.files:
         raise UsageError(f"{path}: expected at least one file in the set")
@@ -319,6 +319,13 @@ def compare_pictures(expected: np.ndarray, found: np.ndarray) -> Difference:
     return Difference(
         int(size.max()), float(size.mean()), float((size > 0).mean()), int(size.size)
     )
+
+
+def _is_plain_name(name: Any) -> bool:
+    """Whether it names a file in the same folder, on any system."""
+    if not isinstance(name, str) or name in ("", ".", ".."):
+        return False
+    return not set(name) & set("/\\:\0")
 
 
 def _hash(array: np.ndarray) -> str:
