@@ -6,12 +6,14 @@ EXTRAS := test
 # The exact versions that the tests were run with; nothing else about the set-up is pinned.
 CONSTRAINTS := .ci/constraints.txt
 INSTALLED := $(VENV)/.installed
+FUZZ_PROCESSES := 2
+FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz wheel clean
+.PHONY: help setup demo test lint types unit fuzz fuzz-atheris wheel clean
 
 help: ## show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## make the virtual environment and install into it
 
@@ -35,8 +37,14 @@ types: $(INSTALLED) ## mypy
 unit: $(INSTALLED) ## pytest
 	$(BIN)/python -m pytest -q
 
-fuzz: $(INSTALLED) ## long search for damage that a decoder does not notice
+fuzz: $(INSTALLED) ## 100,000 damaged files and 20,000 damaged models, then long property tests
+	$(BIN)/python tests/fuzz/fuzz_decoder.py --damages 100000 --processes $(FUZZ_PROCESSES)
+	$(BIN)/python tests/fuzz/fuzz_decoder.py --damages 20000 --processes $(FUZZ_PROCESSES) --parts
 	RCODEC_HYPOTHESIS_PROFILE=fuzz $(BIN)/python -m pytest -q tests/entropy tests/bitstream
+
+fuzz-atheris: $(INSTALLED) ## coverage-guided fuzzing for FUZZ_SECONDS, inputs kept in out/fuzz
+	$(BIN)/python -m pip install --disable-pip-version-check -q atheris
+	$(BIN)/python tests/fuzz/fuzz_decoder.py out/fuzz/corpus -max_total_time=$(FUZZ_SECONDS) -artifact_prefix=out/fuzz/
 
 wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --no-deps -q -w dist .

@@ -23,6 +23,12 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="picture to write, its ending says the format; - for standard output (PNG)",
     )
     arguments.add_steps_options(parser)
+    parser.add_argument(
+        "--max-pixels",
+        type=arguments.whole(1, None, "a whole number of pixels above 0"),
+        metavar="N",
+        help="refuse files that declare a larger picture (default: 2^28)",
+    )
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
@@ -42,9 +48,14 @@ def run(args: argparse.Namespace) -> int:
 
     import rcodec_jax
 
+    options = {}
+    if args.max_pixels is not None:
+        from rcodec_jax.entropy import Limits
+
+        options["limits"] = Limits(max_pixels=args.max_pixels)
     codec = rcodec_jax.load(args.model)
     start = time.perf_counter()
-    pixels = codec.decode(data, steps=args.steps, trajectory=args.trajectory)
+    pixels = codec.decode(data, steps=args.steps, trajectory=args.trajectory, **options)
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
     write_image(buffer, pixels, format=picture_format)

@@ -206,7 +206,9 @@ def decode_level_map(
     (limits or Limits()).check_cells(height, width)
     if level_count == 1:
         if data:
-            raise CorruptPayloadError(f"a single level needs no map, got {len(data)} bytes", offset=0)
+            raise CorruptPayloadError(
+                f"a single level needs no map, got {len(data)} bytes", offset=0
+            )
         return np.zeros((height, width), np.uint8)
     reader = _Reader(data)
     side = GRANULARITIES[reader.granularity_log2()]

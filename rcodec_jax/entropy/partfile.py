@@ -94,10 +94,8 @@ def parse(blob: bytes) -> dict[str, Any]:
         raise BundleError(f"integer part: need 1..{MAX_LAYERS} layers")
     network = IntegerNetwork([_layer(n, entry, tensors) for n, entry in enumerate(entries)])
     numbers["network"] = network
-    gaussian = [_take(tensors, f"gaussian.{name}") for name in ("minimum", "count", "freq")]
-    hyper = [_take(tensors, f"hyper.{name}") for name in ("minimum", "count", "freq")]
-    numbers["gaussian"] = GaussianTables(*gaussian)
-    numbers["hyper_tables"] = StaticTables(*hyper)
+    numbers["gaussian"] = GaussianTables(*_take_tables(tensors, "gaussian"))
+    numbers["hyper_tables"] = StaticTables(*_take_tables(tensors, "hyper"))
     for name in ("node_log2_s", "node_class"):
         numbers[name] = _take(tensors, name)
     if tensors:
@@ -109,6 +107,19 @@ def _take(tensors: dict[str, np.ndarray], name: str) -> np.ndarray:
     if name not in tensors:
         raise BundleError(f"integer part: tensor {name} is missing")
     return tensors.pop(name)
+
+
+def _take_tables(tensors: dict[str, np.ndarray], prefix: str) -> list[np.ndarray]:
+    """minimum, count and freq; in wider types than these their sums could overflow unseen."""
+    arrays = []
+    for name, kind in (("minimum", np.int16), ("count", np.uint16), ("freq", np.uint16)):
+        array = _take(tensors, f"{prefix}.{name}")
+        if array.dtype != kind:
+            raise BundleError(
+                f"integer part: {prefix}.{name} must be {np.dtype(kind)}, got {array.dtype}"
+            )
+        arrays.append(array)
+    return arrays
 
 
 def _layer(number: int, entry: object, tensors: dict[str, np.ndarray]) -> Layer:

@@ -72,7 +72,12 @@ def load_tensors(blob: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
         raise BundleError("integer part: metadata must be texts")
     data = memoryview(blob)[8 + length :]
     tensors = {name: _tensor(name, entry, data) for name, entry in entries.items()}
-    if sum(array.nbytes for array in tensors.values()) != len(data):
+    end = 0
+    for first, last in sorted(entry["data_offsets"] for entry in entries.values()):
+        if first != end:
+            raise BundleError("integer part: tensors share bytes or leave some between them")
+        end = last
+    if end != len(data):
         raise BundleError("integer part: the tensors do not fill the file exactly")
     return tensors, metadata
 
@@ -91,4 +96,6 @@ def _tensor(name: str, entry: object, data: memoryview) -> np.ndarray:
     dtype = np.dtype(_DTYPES[kind])
     if len(span) != 2 or span[1] - span[0] != math.prod(shape) * dtype.itemsize:
         raise BundleError(f"tensor {name}: offsets {span} do not match shape {shape}")
+    if not math.prod(shape):
+        raise BundleError(f"tensor {name}: empty, of shape {shape}")
     return np.frombuffer(data[span[0] : span[1]], dtype).reshape(shape)
