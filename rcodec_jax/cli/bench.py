@@ -8,7 +8,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from rcodec_jax.cli import arguments, output
+from rcodec_jax.cli import arguments, level_map, output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,6 +61,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_json_option(codec)
     arguments.add_run_options(codec)
     codec.set_defaults(run=run_codec, uses_jax=True)
+    level_map.add_parser(benches)
 
 
 def run_codec(args: argparse.Namespace) -> int:
