@@ -22,7 +22,7 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from rcodec_jax.bitstream import Header, write_container
+from rcodec_jax.bitstream import FORMAT_VERSION, Header, write_container
 from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import IntegerPart, dither_indices, encode_level_map, encode_symbols
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, quantise_nodes, uniform_level_map
@@ -175,6 +175,7 @@ def main(arguments: list[str]) -> int:
         for name, case in CASES.items():
             (HERE / f"{name}.rdc").write_bytes(make(part, float_digest, case))
         record = {
+            "format_version": FORMAT_VERSION,
             "integer_digest": part.digest.hex(),
             "float_digest": float_digest.hex(),
             "files": hashes(part),
