@@ -8,6 +8,8 @@ are part of the file format, are in bitstream/FORMAT.md.
 
 from __future__ import annotations
 
+import sys
+from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
@@ -43,6 +45,19 @@ def _shortest_end(low: int, width: int) -> tuple[int, int]:
     return 2, -(-low >> 32) << 32  # width >= 2^32: a multiple of 2^32 always lies inside
 
 
+def _open_end(low: int, width: int) -> tuple[int, int]:
+    """Like `_shortest_end`, 0 to 3 bytes, for a stream that other data follow at once.
+
+    The whole unit lies in the window, so any bytes may come next.
+    """
+    for count in (0, 1, 2):
+        unit = 1 << (WINDOW_BITS - 8 * count)
+        value = -(-low // unit) * unit
+        if value + unit <= low + width:
+            return count, value
+    return 3, -(-low >> 24) << 24  # width >= 2^32 holds two units of 2^24
+
+
 class RangeEncoder:
     """Turns intervals into bytes; feed any number of blocks, then call `finish` once."""
 
@@ -75,7 +90,13 @@ class RangeEncoder:
         Returns:
           all words written so far and the shortest end of the window.
         """
-        count, value = _shortest_end(self._low, self._width)
+        return self._close(*_shortest_end(self._low, self._width))
+
+    def finish_open(self) -> bytes:
+        """Ends the stream so that other data can follow: `RangeDecoder.end_open` finds the end."""
+        return self._close(*_open_end(self._low, self._width))
+
+    def _close(self, count: int, value: int) -> bytes:
         carry = value >> WINDOW_BITS
         words = self._words
         for index in range(len(words) - 1, -1, -1):
@@ -93,10 +114,13 @@ class RangeDecoder:
     been written by the encoder, so damage ends the decoding early.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, *, origin: int = 0) -> None:
+        """Starts reading; `origin` is added to the offsets that errors name."""
         self._length = len(data)
-        padded = data + bytes(6 + (len(data) & 1))
-        self._words: list[int] = np.frombuffer(padded, ">u2").tolist()
+        self._origin = origin
+        self._words = array("H", data + bytes(6 + (len(data) & 1)))
+        if sys.byteorder == "little":
+            self._words.byteswap()
         first, second, third = self._words[:3]
         self._code = first << 32 | second << 16 | third  # value of the stream minus low
         self._width = _WINDOW
@@ -114,7 +138,7 @@ class RangeDecoder:
 
         Returns:
           symbols: one index per table, **counted from 1** (1 is the escape).
-          escapes: (position, value u) of every escape, u as `bank.escape_value` has it.
+          escapes: (position, value u) of every escape, u as FORMAT.md has it.
 
         Raises:
           CorruptPayloadError: the stream ends too early or holds no valid code.
@@ -140,7 +164,7 @@ class RangeDecoder:
                 push(symbol)
                 if symbol == 1:
                     self._code, self._width, self._next = code, width, position
-                    escapes.append((len(symbols) - 1, self._exp_golomb()))
+                    escapes.append((len(symbols) - 1, self.decode_exp_golomb()))
                     code, width, position = self._code, self._width, self._next
         except IndexError:
             self._next = position
@@ -157,21 +181,42 @@ class RangeDecoder:
         step = self._width >> 16
         cut = step * freq_one
         if self._code < cut:
-            bit, self._width = 1, cut
-        else:
-            if self._code >= step << 16:
-                raise self._corrupt()
-            bit, self._width = 0, (step << 16) - cut
-            self._code -= cut
-        if self._width < _MIN_WIDTH:
+            self._narrow(0, cut)
+            return 1
+        if self._code >= step << 16:
+            raise self._corrupt()
+        self._narrow(cut, (step << 16) - cut)
+        return 0
+
+    def decode_uniform(self, bits: int) -> int:
+        """Decodes a number of 1..16 bits, all values equally likely.
+
+        Raises:
+          CorruptPayloadError: as for `decode`.
+        """
+        step = (self._width >> TOTAL_BITS) << (TOTAL_BITS - bits)
+        value = self._code // step
+        if value >> bits:
+            raise self._corrupt()
+        self._narrow(step * value, step)
+        return value
+
+    def _narrow(self, skipped: int, width: int) -> None:
+        self._code -= skipped
+        self._width = width
+        if width < _MIN_WIDTH:
             if self._next >= len(self._words):
                 raise self._corrupt()
             self._code = self._code << 16 | self._words[self._next]
             self._next += 1
             self._width <<= 16
-        return bit
 
-    def _exp_golomb(self) -> int:
+    def decode_exp_golomb(self) -> int:
+        """Decodes a number 0 .. 2^18 - 2 written by `raw_bits`.
+
+        Raises:
+          CorruptPayloadError: as for `decode`, or a larger number.
+        """
         prefix = 0
         while self.decode_bit(HALF):  # raw bit 0 has the lower half, see raw_bits
             prefix += 1
@@ -188,28 +233,49 @@ class RangeDecoder:
         Raises:
           CorruptPayloadError: bytes are missing, left over, or not the ones the encoder writes.
         """
-        first, second, third = self._words[self._next - 3 : self._next]
-        window = first << 32 | second << 16 | third
-        low = (window - self._code) & _WINDOW_MASK
+        window, low = self._window()
         count, value = _shortest_end(low, self._width)
         expected = 2 * (self._next - 3) + count
         if expected != self._length:
             raise CorruptPayloadError(
                 f"payload should end after {expected} bytes but has {self._length}",
-                offset=min(expected, self._length),
+                offset=self._origin + min(expected, self._length),
             )
         if value & _WINDOW_MASK != window:
             raise CorruptPayloadError(
-                "payload does not end as its symbols require", offset=self._length - count
+                "payload does not end as its symbols require",
+                offset=self._origin + self._length - count,
             )
+
+    def end_open(self) -> int:
+        """Number of bytes of a stream that `finish_open` ended.
+
+        Raises:
+          CorruptPayloadError: the data are shorter, or it does not end the way the encoder ends.
+        """
+        window, low = self._window()
+        count, value = _open_end(low, self._width)
+        unused = WINDOW_BITS - 8 * count
+        end = 2 * (self._next - 3) + count
+        if end > self._length:
+            raise self._corrupt()
+        if (value & _WINDOW_MASK) >> unused != window >> unused:
+            raise CorruptPayloadError(
+                "payload does not end as its symbols require", offset=self._origin + end
+            )
+        return end
+
+    def _window(self) -> tuple[int, int]:
+        """The last three words read, and the encoder's `low` modulo 2^48."""
+        first, second, third = self._words[self._next - 3 : self._next]
+        window = first << 32 | second << 16 | third
+        return window, (window - self._code) & _WINDOW_MASK
 
     def _corrupt(self) -> CorruptPayloadError:
         return CorruptPayloadError(
             "payload ends too early or holds an impossible code",
-            offset=min(2 * self._next, self._length),
+            offset=self._origin + min(2 * self._next, self._length),
         )
-
-
 
 
 def raw_bits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,13 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcodec_jax.entropy.dither import dither_indices
+from rcodec_jax.entropy.gaussian import SIGMA_LEVELS, GaussianTables
+from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.part import IntegerPart, Prior
 from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
-from rcodec_jax.entropy.tables import TableBank
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.entropy.serial import decode_values, encode_values
+from rcodec_jax.entropy.tables import check_range
+from rcodec_jax.errors import CorruptPayloadError, RcodecError
 
-_BLOCK = 1 << 16  # symbols turned into Python integers at a time
+LANES_FROM = 300_000
+"""Values of j from which a payload may be in lanes; part of the format."""
+
+_BLOCK = 1 << 16  # symbols whose tables are looked up at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +46,11 @@ def encode_symbols(
     nodes: np.ndarray,
     level_map: np.ndarray,
     prior: Prior | None = None,
+    *,
+    lanes: int | None = None,
+    lanes_from: int = LANES_FROM,
 ) -> bytes:
-    """Codes z, then j, each in raster order (row, column, channel), in one stream.
+    """Codes z and j: in one stream, or a large picture in lanes where they are worth it.
 
     Args:
       part: the model's integer part.
@@ -49,6 +58,8 @@ def encode_symbols(
       j: int [h, w, C], |j| < 2^15.
       nodes: int [L], ascending; level_map: uint8 [h, w], 0..L-1.
       prior: what `part.predict(z, nodes, level_map)` gives, if known already.
+      lanes: lanes of a large picture, a multiple of 16, 0 for none; by default a good number.
+      lanes_from: values of j that make a picture large; anything but the default is for tests.
 
     Raises:
       RcodecError: a shape is wrong, or a symbol is outside its range.
@@ -63,18 +74,26 @@ def encode_symbols(
         raise RcodecError(
             f"j: expected shape {(height, width, part.latent_channels)}, got {j.shape}"
         )
-    encoder = RangeEncoder()
-    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
-    _encode(encoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
     prior = prior or part.predict(z, nodes, level_map)
     index = part.sigma_index(prior, nodes, level_map).reshape(-1)
     dither = dither_indices(height, width, part.latent_channels).reshape(-1)
-    flat = j.reshape(-1)
+    flat = check_range(j).reshape(-1)
+    large = flat.size >= lanes_from
+    if large and lanes != 0:
+        encoder = _encode_hyper(part, z, nodes, level_map)
+        order = _lane_order(index)
+        tables, mirrored = _tables(index[order], dither[order])
+        k = flat[order].astype(np.int32)
+        np.negative(k, out=k, where=mirrored)
+        payload = encode_lanes(encoder, part.gaussian.bank, tables, k, lanes)
+        if payload:
+            return payload
+    encoder = _encode_hyper(part, z, nodes, level_map)
     for first in range(0, flat.size, _BLOCK):
         block = slice(first, first + _BLOCK)
         tables, signs = part.gaussian.select(index[block], dither[block])
-        _encode(encoder, part.gaussian.bank, tables, flat[block] * signs)
-    return encoder.finish()
+        encode_values(encoder, part.gaussian.bank, tables, flat[block] * signs)
+    return (b"\0" if large else b"") + encoder.finish()
 
 
 def decode_symbols(
@@ -86,6 +105,7 @@ def decode_symbols(
     level_map: np.ndarray,
     *,
     limits: Limits | None = None,
+    lanes_from: int = LANES_FROM,
 ) -> Symbols:
     """Decodes what `encode_symbols` wrote.
 
@@ -95,6 +115,7 @@ def decode_symbols(
       height_cells, width_cells: h and w, from the picture's size.
       nodes: int [L], ascending; level_map: uint8 [h, w], 0..L-1.
       limits: what to refuse before anything is allocated.
+      lanes_from: as the encoder had it.
 
     Raises:
       LimitError: the picture or payload is above the limits.
@@ -109,32 +130,53 @@ def decode_symbols(
         raise RcodecError(
             f"level map: expected {(height_cells, width_cells)}, got {level_map.shape}"
         )
-    decoder = RangeDecoder(payload)
+    large = height_cells * width_cells * part.latent_channels >= lanes_from
+    if large and not payload:
+        raise CorruptPayloadError("payload is empty", offset=0)
+    decoder = RangeDecoder(payload[1:] if large else payload, origin=int(large))
     tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
     z = np.empty(tables.shape, np.int32)
-    _decode(decoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
+    decode_values(decoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
     prior = part.predict(z, nodes, level_map)
     index = part.sigma_index(prior, nodes, level_map)
     j = np.empty(index.shape, np.int32)
     dither = dither_indices(height_cells, width_cells, part.latent_channels).reshape(-1)
     flat_index, flat = index.reshape(-1), j.reshape(-1)
+    if large and payload[0]:
+        order = _lane_order(flat_index)
+        sorted_tables, mirrored = _tables(flat_index[order], dither[order])
+        k = decode_lanes(decoder, payload, part.gaussian.bank, sorted_tables)
+        np.negative(k, out=k, where=mirrored)
+        flat[order] = k
+        return Symbols(z, j, prior, index)
     for first in range(0, flat.size, _BLOCK):
         block = slice(first, first + _BLOCK)
         tables, signs = part.gaussian.select(flat_index[block], dither[block])
-        _decode(decoder, part.gaussian.bank, tables, flat[block])
+        decode_values(decoder, part.gaussian.bank, tables, flat[block])
         flat[block] *= signs.astype(np.int32)
     decoder.finish()
     return Symbols(z, j, prior, index)
 
 
-def _encode(encoder: RangeEncoder, bank: TableBank, tables: np.ndarray, k: np.ndarray) -> None:
-    for first in range(0, k.size, _BLOCK):
+def _encode_hyper(
+    part: IntegerPart, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
+) -> RangeEncoder:
+    encoder = RangeEncoder()
+    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
+    encode_values(encoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
+    return encoder
+
+
+def _lane_order(index: np.ndarray) -> np.ndarray:
+    """Places of the symbols by falling sigma index, equal ones in raster order: int64 [n]."""
+    return np.argsort(np.uint8(SIGMA_LEVELS - 1) - index, kind="stable")
+
+
+def _tables(index: np.ndarray, dither: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Table int32 [n] of each symbol and whether it is mirrored, bool [n]."""
+    tables, mirrored = np.empty(index.size, np.int32), np.empty(index.size, bool)
+    for first in range(0, index.size, _BLOCK):
         block = slice(first, first + _BLOCK)
-        encoder.encode(*bank.intervals(tables[block], k[block]))
-
-
-def _decode(decoder: RangeDecoder, bank: TableBank, tables: np.ndarray, out: np.ndarray) -> None:
-    for first in range(0, out.size, _BLOCK):
-        block = tables[first : first + _BLOCK]
-        symbols, escapes = decoder.decode(bank.cumulative, block.tolist())
-        out[first : first + _BLOCK] = bank.values(block, symbols, escapes)
+        tables[block], signs = GaussianTables.select(index[block], dither[block])
+        np.less(signs, 0, out=mirrored[block])
+    return tables, mirrored
