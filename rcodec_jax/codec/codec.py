@@ -13,6 +13,7 @@ from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.bundle import Bundle, load_bundle
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.quantise import TRADE
 from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 
@@ -79,8 +80,9 @@ class Codec:
         bpp: float | None = None,
         size_bytes: int | None = None,
         roi_strength: float = 1.0,
+        trade: float = TRADE,
     ) -> Encoded:
-        """`encode` with all that came about on the way."""
+        """`encode` with all that came about on the way; for `trade` see `quantise.trim`."""
         return encoding.encode(
             self.bundle,
             self._programs,
@@ -90,6 +92,7 @@ class Codec:
             bpp=bpp,
             size_bytes=size_bytes,
             roi_strength=roi_strength,
+            trade=trade,
         )
 
     def decode(

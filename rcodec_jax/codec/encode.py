@@ -12,18 +12,16 @@ import numpy as np
 from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.entropy import (
-    PRIOR_BITS,
-    Prior,
-    dither_indices,
-    dither_values,
-    encode_level_map,
-    encode_symbols,
-)
+from rcodec_jax.codec.quantise import TRADE, Symbols, quantise
+from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions.budget import fit_base
-from rcodec_jax.regions.levelmap import LevelMap, build_level_map, cell_shape, pool_importance
+from rcodec_jax.regions.levelmap import (
+    LevelMap,
+    build_level_map,
+    cell_shape,
+    pool_importance,
+)
 
 SPAN = 400
 """Nodes between the most and the least important cell at full strength; training saw up to 500."""
@@ -31,34 +29,6 @@ SPAN = 400
 DEFAULT_QUALITY = 50.0
 TOLERANCE = 0.004
 """A file this much below its budget is close enough to stop searching."""
-
-_CODER_BYTES = 1  # what the range coder adds to the ideal size, about
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Symbols:
-    """What a picture becomes at one level map.
-
-    Attributes:
-      levels: the map.
-      z, j: integers of hyper-latent and latent.
-      prior: what z and the levels say of the latent.
-      bits_z, bits_y: ideal code lengths, same shapes as z and j.
-      level_bytes: the coded level map.
-    """
-
-    levels: LevelMap
-    z: np.ndarray
-    j: np.ndarray
-    prior: Prior
-    bits_z: np.ndarray
-    bits_y: np.ndarray
-    level_bytes: bytes
-
-    @property
-    def payload_bytes(self) -> float:
-        """About the size of the coded payload."""
-        return (float(self.bits_z.sum()) + float(self.bits_y.sum())) / 8 + _CODER_BYTES
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -102,8 +72,9 @@ def encode(
     bpp: float | None = None,
     size_bytes: int | None = None,
     roi_strength: float = 1.0,
+    trade: float = TRADE,
 ) -> Encoded:
-    """Encodes a picture; see `Codec.encode`."""
+    """Encodes a picture; see `Codec.encode`, and `quantise.trim` for the trade."""
     check_image(image)
     if not 0 <= roi_strength <= 1:
         raise UsageError(f"expected a strength in 0..1, got {roi_strength}")
@@ -121,7 +92,7 @@ def encode(
             cells, base=base, strength=roi_strength, span=SPAN,
             node_range=bundle.config.node_range, shape=cell_shape(height, width),
         )  # fmt: skip
-        return quantise(bundle, programs, y, levels)
+        return quantise(bundle, programs, y, levels, trade=trade)
 
     def size_of(base: int) -> float:
         s = at(base)
@@ -153,21 +124,6 @@ def encode(
         symbols=symbols,
         notes=notes,
     )
-
-
-def quantise(bundle: Bundle, programs: Programs, y: np.ndarray, levels: LevelMap) -> Symbols:
-    """Latent of a bucket [h', w', C] -> symbols of the picture at a level map [h, w]."""
-    part = bundle.integers
-    height, width = levels.level_map.shape
-    z = programs.hyper(y, levels)
-    prior = part.predict(z, levels.nodes, levels.level_map)
-    scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
-    g = dither_values(dither_indices(height, width, part.latent_channels))
-    mean = prior.mean / 2.0**PRIOR_BITS
-    j = np.floor(scale * (y[:height, :width] - mean) + g + 0.5).astype(np.int64)
-    bits_z, bits_y = part.bits(z, j, levels.nodes, levels.level_map, prior)
-    level_bytes = encode_level_map(levels.level_map, levels.level_count)
-    return Symbols(levels, z, j, prior, bits_z, bits_y, level_bytes)
 
 
 def base_of_quality(quality: float, bundle: Bundle) -> int:

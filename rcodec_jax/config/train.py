@@ -27,7 +27,7 @@ class LossConfig:
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
       power, balance: see above.
-      lpips_power: the power for LPIPS, which falls more slowly with the noise than the squared error.
+      lpips_power: the power for LPIPS, whose worth falls more slowly.
     """
 
     rate: float = 1.0

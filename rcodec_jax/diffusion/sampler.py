@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Literal
 
@@ -110,14 +111,27 @@ def ddim(
       x0 [B, h, w, C], the last evaluation's estimate of the clean latent.
     """
     times = trajectory(levels_t, steps, kind)
+    abars = [np.asarray(alpha_bar(t), np.float32) for t in times]
     clean = x
     for i, t in enumerate(times):
-        abar = per_cell(alpha_bar(t), level_map)
-        output = denoise(x, t)
-        clean, epsilon = clean_and_noise(
-            x, output, jnp.sqrt(abar), jnp.sqrt(1.0 - abar), prediction, prior
-        )
-        if i + 1 < steps:
-            abar = per_cell(alpha_bar(times[i + 1]), level_map)
-            x = jnp.sqrt(abar) * clean + jnp.sqrt(1.0 - abar) * epsilon
+        after = abars[min(i + 1, steps - 1)]  # of no use after the last
+        clean, x = _advance(x, denoise(x, t), level_map, abars[i], after, prior, prediction)
     return clean
+
+
+@functools.partial(jax.jit, static_argnames="prediction")
+def _advance(
+    x: jax.Array,
+    output: jax.Array,
+    level_map: jax.Array,
+    abar: jax.Array,
+    after: jax.Array,
+    prior: jax.Array | None,
+    prediction: Prediction,
+) -> tuple[jax.Array, jax.Array]:
+    """(x0, x at the next timestep); abar of the levels, now and then, [B, L]."""
+    now, then = per_cell(abar, level_map), per_cell(after, level_map)
+    clean, epsilon = clean_and_noise(
+        x, output, jnp.sqrt(now), jnp.sqrt(1.0 - now), prediction, prior
+    )
+    return clean, jnp.sqrt(then) * clean + jnp.sqrt(1.0 - then) * epsilon

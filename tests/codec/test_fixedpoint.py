@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 
 from rcodec_jax.codec.bundle import unflatten
-from rcodec_jax.codec.encode import quantise
 from rcodec_jax.codec.fixedpoint import integer_part
 from rcodec_jax.codec.networks import LevelInputs, Networks
+from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_values, sigma_of_level
 from rcodec_jax.errors import BundleError
@@ -127,7 +127,7 @@ def test_files_cost_what_training_believes(bundle, networks, floats, codec, late
     batch = jnp.asarray(np.stack(latents))
     coded, believed = [], []
     for levels in level_maps():
-        symbols = [quantise(bundle, codec._programs, y, levels) for y in latents]
+        symbols = [quantise(bundle, codec._programs, y, levels, trade=math.inf) for y in latents]
         coded.append(sum(float(s.bits_y.sum()) for s in symbols))
         maps, nodes = np.stack([levels.level_map] * 4), np.stack([sixteen(levels)] * 4)
         draws = [estimate(batch, maps, nodes, jax.random.key(seed)) for seed in range(10)]

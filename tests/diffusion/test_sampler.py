@@ -85,7 +85,8 @@ def test_one_step_returns_the_first_estimate(scene, prediction) -> None:
     )  # fmt: skip
     abar = per_cell(alpha_bar(LEVELS_T), level_map)
     expected, _ = clean_and_noise(x, output, jnp.sqrt(abar), jnp.sqrt(1 - abar), prediction, prior)
-    np.testing.assert_array_equal(np.asarray(clean), np.asarray(expected))
+    # compiled and not, rounding differs in the last digits
+    np.testing.assert_allclose(np.asarray(clean), np.asarray(expected), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("prediction", PREDICTIONS)

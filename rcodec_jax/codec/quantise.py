@@ -1,0 +1,131 @@
+"""Latent -> the integers of a file: dithered quantisation, and which integers are not worth it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.inference import Programs
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
+from rcodec_jax.entropy.gaussian import SCALE_MAX, SCALE_MIN, GaussianTables
+from rcodec_jax.regions.levelmap import LevelMap
+
+TRADE = 24.0
+"""Bits that a squared quantiser step of error is worth (`trim`).
+
+At high rates the slope of rate against distortion is 6 / ln 2 = 8.7. More is best on Kodak at
+.1 - .5 bpp, where it saves 6 % at equal PSNR: the denoiser has not seen trimmed integers."""
+
+
+_CODER_BYTES = 1  # what the range coder adds to the ideal size, about
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Symbols:
+    """What a picture becomes at one level map.
+
+    Attributes:
+      levels: the level map.
+      z: hyper-latents int32 [hz, wz, Z].
+      j: latents int64 [h, w, C].
+      prior: what z and the levels say of the latent.
+      bits_z, bits_y: ideal code lengths of each, float64.
+      level_bytes: the coded level map.
+    """
+
+    levels: LevelMap
+    z: np.ndarray
+    j: np.ndarray
+    prior: Prior
+    bits_z: np.ndarray
+    bits_y: np.ndarray
+    level_bytes: bytes
+
+    @property
+    def payload_bytes(self) -> float:
+        """About the size of the coded payload."""
+        return float(self.bits_z.sum() + self.bits_y.sum()) / 8 + _CODER_BYTES
+
+
+def quantise(
+    bundle: Bundle, programs: Programs, y: np.ndarray, levels: LevelMap, *, trade: float = TRADE
+) -> Symbols:
+    """Quantises a latent.
+
+    Args:
+      bundle, programs: the model.
+      y: latent of a bucket [h', w', C].
+      levels: level map [h, w] of the picture.
+      trade: see `trim`; infinity keeps every integer as the dithered quantiser gives it.
+    """
+    part = bundle.integers
+    height, width = levels.level_map.shape
+    z = programs.hyper(y, levels)
+    prior = part.predict(z, levels.nodes, levels.level_map)
+    scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
+    dither = dither_indices(height, width, part.latent_channels)
+    mean = prior.mean / 2.0**PRIOR_BITS
+    v = scale * (y[:height, :width] - mean)
+    j = np.floor(v + dither_values(dither) + 0.5).astype(np.int64)
+    bits_z, bits_y = part.bits(z, j, levels.nodes, levels.level_map, prior)
+    if np.isfinite(trade):
+        sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
+        index = part.sigma_index(prior, levels.nodes, levels.level_map)
+        j, bits_y = trim(j, v, sigma, bits_y, part.gaussian, index, dither, trade=trade)
+    level_bytes = encode_level_map(levels.level_map, levels.level_count)
+    return Symbols(levels, z, j, prior, bits_z, bits_y, level_bytes)
+
+
+def trim(
+    j: np.ndarray,
+    v: np.ndarray,
+    sigma: np.ndarray,
+    bits: np.ndarray,
+    tables: GaussianTables,
+    sigma_index: np.ndarray,
+    dither_index: np.ndarray,
+    *,
+    trade: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Rate-distortion optimised quantisation: moves integers towards 0 where that pays.
+
+    Of j, one less and two less in magnitude, each position takes the one with the least
+    bits + trade * (estimate - v)^2, where the estimate is the best linear one from the dequantised
+    value. Files stay ordinary files; decoders know nothing of it.
+
+    Args:
+      j: integers [h, w, C] of the dithered quantiser.
+      v: scaled residual s (y - mu) [h, w, C], what j - g stands for.
+      sigma: its deviation s sigma as the tables have it.
+      bits: code lengths of j.
+      tables, sigma_index, dither_index: what codes them.
+      trade: bits per squared step.
+
+    Returns:
+      (j, bits) after trimming, [h, w, C].
+    """
+    at = np.flatnonzero(j)
+    first, v, dither, index = (a.reshape(-1)[at] for a in (j, v, dither_index, sigma_index))
+    variance = np.square(sigma.reshape(-1)[at])
+    gain, g = variance / (variance + 1 / 12), dither_values(dither)
+
+    def cost(integers: np.ndarray, length: np.ndarray) -> np.ndarray:
+        return length + trade * np.square(gain * (integers - g) - v)
+
+    best, length = first, bits.reshape(-1)[at]
+    least = cost(best, length)
+    for less in (1, 2):
+        other = first - np.sign(first) * np.minimum(less, np.abs(first))
+        other_length = tables.bits(index, dither, other)
+        other_cost = cost(other, other_length)
+        better = other_cost < least
+        best, length, least = (
+            np.where(better, new, old)
+            for new, old in ((other, best), (other_length, length), (other_cost, least))
+        )
+    j, bits = j.copy(), bits.copy()
+    j.reshape(-1)[at], bits.reshape(-1)[at] = best, length
+    return j, bits
