@@ -61,6 +61,24 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_json_option(codec)
     arguments.add_run_options(codec)
     codec.set_defaults(run=run_codec, uses_jax=True)
+    coder = benches.add_parser(
+        "coder",
+        help="the entropy coder, beside constriction's and CompressAI's",
+        description="Times the entropy coder from symbols to bytes and back, beside those of "
+        "constriction and CompressAI where they are installed, on the same symbols with the same "
+        "integer tables. CPU time of one thread.",
+    )
+    coder.add_argument(
+        "--max-symbols",
+        type=arguments.whole(1000, None, "a whole number of at least 1000"),
+        default=1_000_000,
+        metavar="N",
+        help="largest number of symbols, of 1k to 10M (default: %(default)s)",
+    )
+    arguments.add_model_option(coder)
+    arguments.add_json_option(coder)
+    arguments.add_run_options(coder, jax=False)
+    coder.set_defaults(run=run_coder, uses_jax=False)
     level_map.add_parser(benches)
 
 
@@ -96,6 +114,40 @@ def run_codec(args: argparse.Namespace) -> int:
         "rows": [_finite(dataclasses.asdict(row)) for row in rows],
     }
     output.report(figures, _in_words(rows, bench.machine()), as_json=args.json, stream=sys.stdout)
+    return 0
+
+
+def run_coder(args: argparse.Namespace) -> int:
+    """Runs `rcodec bench coder`."""
+    from rcodec_jax.bench import coder, coderpeers
+    from rcodec_jax.codec.bundle import load_integers, shipped_bundle
+
+    part = load_integers(args.model or shipped_bundle())
+    missing = coderpeers.missing()
+    output.notes(f"{name} is not installed, so it is left out" for name in missing)
+    with output.Progress("bench") as progress:
+        rows = coder.run(part, max_symbols=args.max_symbols, progress=progress.update)
+    figures = {
+        "model": part.digest.hex(),
+        "missing": missing,
+        "rows": [{**dataclasses.asdict(row), "over_bytes": row.over_bytes} for row in rows],
+    }
+    text = output.table(
+        ("symbols", "coder", "bytes", "over ideal", "%", "encode Msym/s", "decode Msym/s"),
+        [
+            (
+                f"{row.symbols:,}",
+                row.name,
+                f"{row.size_bytes:,}",
+                f"{row.over_bytes:+.1f}",
+                f"{100 * row.over_bytes / row.ideal_bytes:.3f}",
+                f"{row.encode_rate / 1e6:.2f}",
+                f"{row.decode_rate / 1e6:.2f}",
+            )
+            for row in rows
+        ],
+    )
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)
     return 0
 
 

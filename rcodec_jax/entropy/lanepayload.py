@@ -118,7 +118,10 @@ def decode_lanes(
     words = np.frombuffer(payload, ">u2", (len(payload) - begin) // 2, begin).astype(np.uint16)
     vector = lane_tables(bank)
     k = np.empty(tables.size, np.int32)
-    k[serial:], escapes, states, taken = vector.decode(tables[serial:], states, words)
+    try:
+        k[serial:], escapes, states, taken = vector.decode(tables[serial:], states, words)
+    except CorruptPayloadError as error:
+        raise CorruptPayloadError(str(error), offset=len(payload)) from None
     end = begin + 2 * taken
     if np.any(states >> np.uint64(STATE_BITS) != 1):
         raise CorruptPayloadError("payload: lanes do not end in a valid state", offset=end)

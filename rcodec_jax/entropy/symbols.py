@@ -77,23 +77,11 @@ def encode_symbols(
     prior = prior or part.predict(z, nodes, level_map)
     index = part.sigma_index(prior, nodes, level_map).reshape(-1)
     dither = dither_indices(height, width, part.latent_channels).reshape(-1)
-    flat = check_range(j).reshape(-1)
-    large = flat.size >= lanes_from
-    if large and lanes != 0:
-        encoder = _encode_hyper(part, z, nodes, level_map)
-        order = _lane_order(index)
-        tables, mirrored = _tables(index[order], dither[order])
-        k = flat[order].astype(np.int32)
-        np.negative(k, out=k, where=mirrored)
-        payload = encode_lanes(encoder, part.gaussian.bank, tables, k, lanes)
-        if payload:
-            return payload
-    encoder = _encode_hyper(part, z, nodes, level_map)
-    for first in range(0, flat.size, _BLOCK):
-        block = slice(first, first + _BLOCK)
-        tables, signs = part.gaussian.select(index[block], dither[block])
-        encode_values(encoder, part.gaussian.bank, tables, flat[block] * signs)
-    return (b"\0" if large else b"") + encoder.finish()
+    encoder = RangeEncoder()
+    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
+    encode_values(encoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
+    large = j.size >= lanes_from
+    return encode_latent(encoder, part.gaussian, index, dither, j, large=large, lanes=lanes)
 
 
 def decode_symbols(
@@ -139,32 +127,84 @@ def decode_symbols(
     decode_values(decoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
     prior = part.predict(z, nodes, level_map)
     index = part.sigma_index(prior, nodes, level_map)
-    j = np.empty(index.shape, np.int32)
     dither = dither_indices(height_cells, width_cells, part.latent_channels).reshape(-1)
-    flat_index, flat = index.reshape(-1), j.reshape(-1)
-    if large and payload[0]:
-        order = _lane_order(flat_index)
-        sorted_tables, mirrored = _tables(flat_index[order], dither[order])
-        k = decode_lanes(decoder, payload, part.gaussian.bank, sorted_tables)
+    j = decode_latent(decoder, payload, part.gaussian, index.reshape(-1), dither, large=large)
+    return Symbols(z, j.reshape(index.shape), prior, index)
+
+
+def encode_latent(
+    encoder: RangeEncoder,
+    gaussian: GaussianTables,
+    index: np.ndarray,
+    dither: np.ndarray,
+    j: np.ndarray,
+    *,
+    large: bool,
+    lanes: int | None = None,
+) -> bytes:
+    """Codes j after what the encoder holds already, and ends the payload.
+
+    Args:
+      encoder: holds z.
+      gaussian: the tables.
+      index, dither: uint8 [n], sigma and dither index of each value.
+      j: int [n] or any shape of n values.
+      large: whether the payload may be in lanes and begins with a byte that tells.
+      lanes: as for `encode_symbols`.
+
+    Raises:
+      RcodecError: |j| >= 2^15.
+    """
+    flat = check_range(j).reshape(-1)
+    if large and lanes != 0:
+        order = _lane_order(index)
+        tables, mirrored = _tables(index[order], dither[order])
+        k = flat[order].astype(np.int32)
         np.negative(k, out=k, where=mirrored)
-        flat[order] = k
-        return Symbols(z, j, prior, index)
+        payload = encode_lanes(encoder, gaussian.bank, tables, k, lanes)
+        if payload:
+            return payload
     for first in range(0, flat.size, _BLOCK):
         block = slice(first, first + _BLOCK)
-        tables, signs = part.gaussian.select(flat_index[block], dither[block])
-        decode_values(decoder, part.gaussian.bank, tables, flat[block])
-        flat[block] *= signs.astype(np.int32)
+        tables, signs = gaussian.select(index[block], dither[block])
+        encode_values(encoder, gaussian.bank, tables, flat[block] * signs)
+    return (b"\0" if large else b"") + encoder.finish()
+
+
+def decode_latent(
+    decoder: RangeDecoder,
+    payload: bytes,
+    gaussian: GaussianTables,
+    index: np.ndarray,
+    dither: np.ndarray,
+    *,
+    large: bool,
+) -> np.ndarray:
+    """Decodes what `encode_latent` wrote: int32 [n].
+
+    Args:
+      decoder: of the payload, after its first byte if it is large; z has been read.
+      payload: all of it.
+      gaussian, index, dither, large: as for the encoder.
+
+    Raises:
+      CorruptPayloadError: damage.
+    """
+    j = np.empty(index.size, np.int32)
+    if large and payload[0]:
+        order = _lane_order(index)
+        tables, mirrored = _tables(index[order], dither[order])
+        k = decode_lanes(decoder, payload, gaussian.bank, tables)
+        np.negative(k, out=k, where=mirrored)
+        j[order] = k
+        return j
+    for first in range(0, j.size, _BLOCK):
+        block = slice(first, first + _BLOCK)
+        tables, signs = gaussian.select(index[block], dither[block])
+        decode_values(decoder, gaussian.bank, tables, j[block])
+        j[block] *= signs.astype(np.int32)
     decoder.finish()
-    return Symbols(z, j, prior, index)
-
-
-def _encode_hyper(
-    part: IntegerPart, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
-) -> RangeEncoder:
-    encoder = RangeEncoder()
-    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
-    encode_values(encoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
-    return encoder
+    return j
 
 
 def _lane_order(index: np.ndarray) -> np.ndarray:

@@ -1,0 +1,182 @@
+"""`rcodec bench coder`: the entropy coder beside constriction's and CompressAI's.
+
+All code the same symbols under the same integer tables of the model. Times are CPU seconds of one
+thread, so other work on the machine counts little; ratios within one run are what to look at.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from rcodec_jax.bench import coderpeers
+from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.entropy.rangecoder import TOTAL, RangeDecoder, RangeEncoder
+from rcodec_jax.entropy.symbols import LANES_FROM, decode_latent, encode_latent
+from rcodec_jax.entropy.tables import TableBank
+from rcodec_jax.errors import RcodecError
+
+SIZES = (1_000, 10_000, 25_000, 100_000, 300_000, 1_000_000, 10_000_000)
+"""Numbers of symbols."""
+
+NODE = 600
+"""Node whose sigma indices the symbols have: about .1 bpp with the shipped model."""
+
+_LEAST_TIME_S = 0.02  # shorter runs are repeated
+_ROUNDS = 3
+_GRID = (64, 96)  # cells of a 768x512 picture
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One coder on one number of symbols.
+
+    Attributes:
+      name: coder.
+      symbols: how many.
+      size_bytes: coded size.
+      ideal_bytes: -log2 of the tables' probabilities, summed, over 8; with raw bits of escapes.
+      encode_rate, decode_rate: symbols per CPU second.
+    """
+
+    name: str
+    symbols: int
+    size_bytes: int
+    ideal_bytes: float
+    encode_rate: float
+    decode_rate: float
+
+    @property
+    def over_bytes(self) -> float:
+        """Bytes above the ideal."""
+        return self.size_bytes - self.ideal_bytes
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Sample:
+    """Symbols distributed exactly as the tables say.
+
+    Attributes:
+      index, dither: uint8 [n].
+      j: int32 [n].
+      tables, k: int64 [n], the table and the value it codes.
+      ideal_bytes: float.
+    """
+
+    index: np.ndarray
+    dither: np.ndarray
+    j: np.ndarray
+    tables: np.ndarray
+    k: np.ndarray
+    ideal_bytes: float
+
+
+def run(
+    part: IntegerPart,
+    *,
+    max_symbols: int,
+    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+) -> list[Row]:
+    """Measures every coder that is installed on every size up to `max_symbols`.
+
+    Raises:
+      RcodecError: a coder does not give the symbols back.
+    """
+    sizes = [size for size in SIZES if size <= max_symbols]
+    indices = sigma_indices(part)
+    rows: list[Row] = []
+    for done, size in enumerate(sizes):
+        progress(done, len(sizes), f"{size} symbols")
+        sample = draw(part, indices, size, seed=size)
+        coders = [coder_of_package(part, sample)]
+        coders += coderpeers.available(part.gaussian.bank, sample.tables, sample.k)
+        rows += _measure(coders, sample)
+    progress(len(sizes), len(sizes), "")
+    return rows
+
+
+def sigma_indices(part: IntegerPart) -> np.ndarray:
+    """Sigma indices of a picture whose hyper-latents follow their tables: uint8 [n]."""
+    words = np.random.Philox(key=1)
+    nodes, level_map = np.array([NODE]), np.zeros(_GRID, np.uint8)
+    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
+    z = _draw_values(part.hyper_tables.bank, tables.reshape(-1), words).reshape(tables.shape)
+    prior = part.predict(z.astype(np.int32), nodes, level_map)
+    return part.sigma_index(prior, nodes, level_map).reshape(-1)
+
+
+def draw(part: IntegerPart, indices: np.ndarray, size: int, *, seed: int) -> Sample:
+    """Symbols under sigma indices drawn from `indices` and any dither."""
+    words = np.random.Philox(key=seed)
+    index = indices[words.random_raw(size) % indices.size]
+    dither = (words.random_raw(size) >> np.uint64(58)).astype(np.uint8)
+    tables, signs = part.gaussian.select(index, dither)
+    k = _draw_values(part.gaussian.bank, tables, words)
+    bits = sum(
+        float(part.gaussian.bank.bits(tables[a : a + TOTAL], k[a : a + TOTAL]).sum())
+        for a in range(0, size, TOTAL)
+    )
+    return Sample(index, dither, (k * signs).astype(np.int32), tables, k, bits / 8)
+
+
+def _draw_values(bank: TableBank, tables: np.ndarray, words: np.random.Philox) -> np.ndarray:
+    """A value of each table by its frequencies; an escape is the value below the list."""
+    starts = coderpeers.starts(bank)
+    base = np.cumsum(bank.count + 1) - bank.count - 1
+    keys = starts + np.repeat(np.arange(base.size) * TOTAL, bank.count + 1)
+    k = np.empty(tables.size, np.int64)
+    for a in range(0, tables.size, TOTAL):
+        table = tables[a : a + TOTAL]
+        slot = (words.random_raw(table.size) >> np.uint64(48)).astype(np.int64)
+        found = np.searchsorted(keys, table * TOTAL + slot, side="right") - 1
+        k[a : a + TOTAL] = found - base[table] - 1 + bank.minimum[table]
+    return k
+
+
+def coder_of_package(part: IntegerPart, sample: Sample) -> coderpeers.Coder:
+    """This package's coder, from indices and values in raster order to bytes and back."""
+    large = sample.j.size >= LANES_FROM
+
+    def encode() -> bytes:
+        return encode_latent(
+            RangeEncoder(), part.gaussian, sample.index, sample.dither, sample.j, large=large
+        )
+
+    def decode(data: bytes) -> np.ndarray:
+        decoder = RangeDecoder(data[1:] if large else data)
+        return decode_latent(decoder, data, part.gaussian, sample.index, sample.dither, large=large)
+
+    return coderpeers.Coder("rcodec", encode, decode, sample.j, len)
+
+
+def _measure(coders: list[coderpeers.Coder], sample: Sample) -> Iterator[Row]:
+    for coder in coders:
+        data = coder.encode()  # also a warm-up: tables are made once per process
+        if not np.array_equal(coder.decode(data), coder.expected):
+            raise RcodecError(f"{coder.name}: the symbols do not come back")
+    times: dict[str, tuple[list[float], list[float]]] = {c.name: ([], []) for c in coders}
+    for _ in range(_ROUNDS):  # in turn, so that a busy moment meets all of them
+        for coder in coders:
+            data = coder.encode()
+            times[coder.name][0].append(_seconds(coder.encode))
+            times[coder.name][1].append(_seconds(lambda c=coder, d=data: c.decode(d)))
+    for coder in coders:
+        encode_s, decode_s = (statistics.median(column) for column in times[coder.name])
+        size = coder.size(coder.encode())
+        count = sample.j.size
+        yield Row(coder.name, count, size, sample.ideal_bytes, count / encode_s, count / decode_s)
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    """CPU seconds of one call, the mean of several if it is short."""
+    calls, begin = 0, time.process_time()
+    while True:
+        call()
+        calls += 1
+        spent = time.process_time() - begin
+        if spent >= _LEAST_TIME_S:
+            return spent / calls
