@@ -17,7 +17,8 @@ from rcodec_jax.entropy.layers import (
 from rcodec_jax.errors import BundleError
 
 MAX_LAYERS = 256
-_BAND_CELLS = 1 << 16  # latent cells computed at once, halo apart
+MAX_RADIUS = 64
+_BAND_VALUES = 1 << 23  # activations of the widest layer computed at once, halo apart
 
 
 class IntegerNetwork:
@@ -52,10 +53,13 @@ class IntegerNetwork:
         self.input_channels = first.input_channels
         self.output_channels = self._check_chain(first.input_channels)
         self.radius = self._find_radius()
+        if self.radius > MAX_RADIUS:
+            raise BundleError(f"network: radius is at most {MAX_RADIUS}, got {self.radius}")
 
     def _check_chain(self, channels: int) -> int:
         """Walks the chain; returns the channels at its end."""
         stride = self.upsampling
+        self._widest = channels  # activations per z cell
         for number, layer in enumerate(self.layers):
             wanted = channels  # layers without parameters take any number
             if isinstance(layer, Conv):
@@ -83,6 +87,8 @@ class IntegerNetwork:
                     f"network layer {number}: takes {wanted} channels but is given {channels}"
                 )
             channels = after
+            cells = (self.upsampling // stride) ** 2
+            self._widest = max(self._widest, channels * cells)
         return channels
 
     def _find_radius(self) -> int:
@@ -118,7 +124,7 @@ class IntegerNetwork:
         """
         height, width, _ = z.shape
         up = self.upsampling
-        rows = band_rows or max(1, _BAND_CELLS // (width * up * up))
+        rows = band_rows or max(1, _BAND_VALUES // (width * self._widest))
         out = np.empty((height * up, width * up, self.output_channels), np.int32)
         for top in range(0, height, rows):
             bottom = min(top + rows, height)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -178,8 +179,8 @@ def test_threads_and_kernels_do_not_matter() -> None:
     assert len(digests) == 1
 
 
-def small_conv(cin: int, cout: int) -> Conv:
-    return Conv(np.ones((1, 1, cin, cout), np.int16), np.zeros(cout, np.int64), 0)
+def small_conv(cin: int, cout: int, side: int = 1) -> Conv:
+    return Conv(np.ones((side, side, cin, cout), np.int16), np.zeros(cout, np.int64), 0)
 
 
 def rows(channels: int) -> np.ndarray:
@@ -224,3 +225,16 @@ def test_chains_that_do_not_fit_are_refused(layers: list) -> None:
 def test_improper_layers_are_refused(make) -> None:
     with pytest.raises(BundleError):
         make()
+
+
+def test_a_wide_network_runs_in_bounded_memory() -> None:
+    """Bands shrink with the widest layer, so a hostile model cannot ask for the machine."""
+    wide = IntegerNetwork([small_conv(1, 2048), small_conv(2048, 1)])
+    z = np.ones((150, 500, 1), np.int32)
+    tracemalloc.start()
+    wide.run(z, np.zeros(1, np.int32), np.zeros((150, 500), np.uint8))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 500e6  # all at once would be 1.2 GB
+    with pytest.raises(BundleError, match="radius is at most 64"):
+        IntegerNetwork([small_conv(1, 1, side=3)] * 65)
