@@ -7,8 +7,10 @@ import json
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 
+from rcodec_jax.codec.bundle import load_integers, shipped_bundle
 from rcodec_jax.entropy import dither_indices
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -57,3 +59,19 @@ def test_it_refuses_what_the_page_refuses(second, part) -> None:
 
 def test_its_dither_is_the_package_s(second) -> None:
     assert second.dither(7 * 9 * 5) == dither_indices(7, 9, 5).reshape(-1).tolist()
+
+
+def test_its_network_is_the_package_s(second) -> None:
+    """On the model that ships; the nano model's priors hardly depend on z."""
+    network = importlib.import_module("reference_network")
+    own = network.read_part((shipped_bundle() / "integer.safetensors").read_bytes())
+    part = load_integers(shipped_bundle())
+    s = part.hyper_stride
+    rng = np.random.default_rng(4)
+    z = rng.integers(-9, 10, (1, 2, part.hyper_channels))
+    nodes = np.array([10, 300, 301, 900], np.int32)
+    level_map = rng.integers(0, 4, (s, 2 * s)).astype(np.uint8)
+    prior = part.predict(z, nodes, level_map)
+    expected = np.concatenate([prior.mean, prior.log2_sigma], axis=-1)
+    assert np.unique(expected).size > 100
+    assert network.predict(own, z.tolist(), nodes[level_map].tolist()) == expected.tolist()
