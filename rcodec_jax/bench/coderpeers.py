@@ -1,9 +1,10 @@
 """Other entropy coders under the package's integer tables; each is optional.
 
-constriction takes one model per call, so its symbols are grouped by table beforehand, and models
-and groups are made outside the timing. Its probabilities are the tables' frequencies / 2^16, which
+constriction takes one model per call, so symbols must be put in the order of their tables: timed
+with that, from raster order and back as the package's own coder is, and without it, the coding
+calls alone. Its models are made outside the timing, of the tables' frequencies / 2^16, which
 float64 holds exactly; it keeps 24 bits of them itself. CompressAI's coder takes tables of total
-2^16 as they are, in Python lists, made outside the timing too.
+2^16 as they are, and Python lists, made outside the timing too.
 """
 
 from __future__ import annotations
@@ -79,55 +80,115 @@ def frequencies(bank: TableBank) -> np.ndarray:
     return np.insert(bank.listed, first, TOTAL - np.add.reduceat(bank.listed, first))
 
 
-def _constriction(module: Any, bank: TableBank, tables: np.ndarray, k: np.ndarray) -> list[Coder]:
-    order = np.argsort(tables, kind="stable")
-    grouped = tables[order]
-    offset = k[order] - bank.minimum[grouped]
-    outside = (offset < 0) | (offset >= bank.count[grouped])
-    symbols = np.where(outside, 0, offset + 1).astype(np.int32)
-    used, begins = np.unique(grouped, return_index=True)
-    begins = [*begins.tolist(), k.size]
-    base = np.cumsum(bank.count + 1) - bank.count - 1
-    freq = frequencies(bank) / TOTAL
-    groups = []
-    for place, table in enumerate(used.tolist()):
-        p = freq[base[table] : base[table] + bank.count[table] + 1]
-        model = module.stream.model.Categorical(p, perfect=False)
-        groups.append((model, symbols[begins[place] : begins[place + 1]]))
-    # what an escape stands for, as a number; the coders need not know how to read it
-    raw = np.abs(offset[outside]).astype(np.int32)
-    uniform = module.stream.model.Uniform(1 << _ESCAPE_BITS)
-    if raw.size:
-        groups.append((uniform, raw))
-    expected = np.concatenate([symbols for _, symbols in groups])
+class _Grouped:
+    """constriction codes one table at a time: symbols are put in the order of their tables first.
 
-    def encode_range() -> np.ndarray:
+    Args:
+      module: constriction.
+      bank: the tables; their models are made here, once.
+      tables, k: int64 [n], in raster order.
+    """
+
+    def __init__(self, module: Any, bank: TableBank, tables: np.ndarray, k: np.ndarray) -> None:
+        self.k = k.astype(np.int32)
+        self._module = module
+        self._bank, self._tables = bank, tables.astype(np.uint16)
+        self._base = bank.minimum.astype(np.int32) - 1
+        self._count = bank.count.astype(np.int32)
+        base = np.cumsum(bank.count + 1) - bank.count - 1
+        freq = frequencies(bank) / TOTAL
+        categorical = module.stream.model.Categorical
+        self._models = {
+            table: categorical(freq[base[table] :][: int(bank.count[table]) + 1], perfect=False)
+            for table in np.unique(tables).tolist()
+        }
+        self._raw = module.stream.model.Uniform(1 << _ESCAPE_BITS)
+        offset = k - bank.minimum[tables]
+        self.escapes = int(((offset < 0) | (offset >= bank.count[tables])).sum())
+
+    def order(self) -> tuple[np.ndarray, list[tuple[Any, int]]]:
+        """Places of the symbols by table, and each table's model and number of symbols."""
+        sizes = np.bincount(self._tables, minlength=self._count.size).tolist()
+        groups = [(model, sizes[table]) for table, model in self._models.items()]
+        return np.argsort(self._tables, kind="stable"), groups
+
+    def arrays(self) -> list[tuple[Any, np.ndarray]]:
+        """What to code: (model, symbols), the values of escapes last."""
+        order, groups = self.order()
+        tables, k = self._tables.take(order), self.k.take(order)
+        symbols = k - self._base.take(tables)
+        far = (symbols - 1).view(np.uint32) >= self._count.take(tables).view(np.uint32)
+        symbols[far] = 0
+        arrays, begin = [], 0
+        for model, size in groups:
+            arrays.append((model, symbols[begin : begin + size]))
+            begin += size
+        if self.escapes:
+            arrays.append((self._raw, k[far] + (1 << 15)))
+        return arrays
+
+    def ungroup(self, decode: Callable[[Any, int], np.ndarray]) -> np.ndarray:
+        """Values int32 [n] in raster order from a decoder of (model, size)."""
+        order, groups = self.order()
+        symbols = np.concatenate([decode(model, size) for model, size in groups])
+        k = symbols + self._base.take(self._tables.take(order))
+        if self.escapes:
+            k[symbols == 0] = decode(self._raw, self.escapes) - (1 << 15)
+        out = np.empty_like(k)
+        out[order] = k
+        return out
+
+
+def _constriction(module: Any, bank: TableBank, tables: np.ndarray, k: np.ndarray) -> list[Coder]:
+    grouped = _Grouped(module, bank, tables, k)
+    ready = grouped.arrays()
+    expected = np.concatenate([symbols for _, symbols in ready])
+
+    def encode_range(arrays: list[tuple[Any, np.ndarray]]) -> np.ndarray:
         encoder = module.stream.queue.RangeEncoder()
-        for model, group in groups:
-            encoder.encode(group, model)
+        for model, symbols in arrays:
+            encoder.encode(symbols, model)
         return encoder.get_compressed()
 
-    def decode_range(data: np.ndarray) -> np.ndarray:
-        decoder = module.stream.queue.RangeDecoder(data)
-        return np.concatenate([decoder.decode(model, group.size) for model, group in groups])
-
-    def encode_ans() -> np.ndarray:
+    def encode_ans(arrays: list[tuple[Any, np.ndarray]]) -> np.ndarray:
         coder = module.stream.stack.AnsCoder()
-        for model, group in reversed(groups):
-            coder.encode_reverse(group, model)
+        for model, symbols in reversed(arrays):
+            coder.encode_reverse(symbols, model)
         return coder.get_compressed()
-
-    def decode_ans(data: np.ndarray) -> np.ndarray:
-        coder = module.stream.stack.AnsCoder(data)
-        return np.concatenate([coder.decode(model, group.size) for model, group in groups])
 
     def size(data: np.ndarray) -> int:
         return data.nbytes
 
-    return [
-        Coder("constriction range", encode_range, decode_range, expected, size),
-        Coder("constriction ANS", encode_ans, decode_ans, expected, size),
-    ]
+    coders = []
+    for name, encode, decoder in (
+        ("range", encode_range, module.stream.queue.RangeDecoder),
+        ("ANS", encode_ans, module.stream.stack.AnsCoder),
+    ):
+        coders.append(
+            Coder(
+                f"constriction {name}",
+                lambda encode=encode: encode(grouped.arrays()),
+                lambda data, decoder=decoder: grouped.ungroup(decoder(data).decode),
+                grouped.k,
+                size,
+            )
+        )
+        coders.append(
+            Coder(
+                f"constriction {name}, sorted before",
+                lambda encode=encode: encode(ready),
+                lambda data, decoder=decoder: _decode_ready(decoder(data).decode, ready),
+                expected,
+                size,
+            )
+        )
+    return coders
+
+
+def _decode_ready(
+    decode: Callable[[Any, int], np.ndarray], arrays: list[tuple[Any, np.ndarray]]
+) -> np.ndarray:
+    return np.concatenate([decode(model, symbols.size) for model, symbols in arrays])
 
 
 def _compressai(module: Any, bank: TableBank, tables: np.ndarray, k: np.ndarray) -> Coder:

@@ -75,6 +75,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         metavar="N",
         help="largest number of symbols, of 1k to 10M (default: %(default)s)",
     )
+    coder.add_argument(
+        "--node",
+        type=arguments.whole(0, 1023, "a whole number in 0..1023"),
+        default=600,
+        metavar="N",
+        help="node the symbols are quantised at, 0 finest (default: %(default)s, about .1 bpp)",
+    )
     arguments.add_model_option(coder)
     arguments.add_json_option(coder)
     arguments.add_run_options(coder, jax=False)
@@ -126,9 +133,12 @@ def run_coder(args: argparse.Namespace) -> int:
     missing = coderpeers.missing()
     output.notes(f"{name} is not installed, so it is left out" for name in missing)
     with output.Progress("bench") as progress:
-        rows = coder.run(part, max_symbols=args.max_symbols, progress=progress.update)
+        rows = coder.run(
+            part, max_symbols=args.max_symbols, node=args.node, progress=progress.update
+        )
     figures = {
         "model": part.digest.hex(),
+        "node": args.node,
         "missing": missing,
         "rows": [{**dataclasses.asdict(row), "over_bytes": row.over_bytes} for row in rows],
     }

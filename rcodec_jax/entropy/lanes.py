@@ -56,6 +56,8 @@ class LaneTables:
         self.cost = np.round((TOTAL_BITS - np.log2(freq)) * (1 << COST_BITS)).astype(np.int32)
         self._shifted = (self.base + 1 - bank.minimum).astype(np.int32)
         self._rest = TOTAL - self.freq
+        # start and rest side by side, as one 16-byte item, so that one look-up fetches both
+        self._pairs = np.stack([self.start, self._rest], 1).view(np.complex128).reshape(-1)
         # last slot before interval c + 1 of each table; no slot lies beyond 65535
         self._cuts = np.full((_MOST_CUTS, first.size), TOTAL - 1, np.uint16)
         place = np.arange(freq.size) - self.base[owner]
@@ -181,17 +183,19 @@ class LaneTables:
             cuts = [self._cuts[c].take(table) for c in range(longest)]
         else:
             bucket_base = table.astype(np.int64) << (TOTAL_BITS - _BUCKET_BITS)
-        start, rest = self.start, self._rest
+        pairs, pair = self._pairs, np.empty(lanes, np.complex128)
         slot, high = np.empty(lanes, np.uint16), np.empty(lanes, np.uint64)
-        deficit, low, small = np.empty_like(high), np.empty_like(high), np.empty(lanes, bool)
+        low, rest = pair.view(np.uint64).reshape(lanes, 2).T
+        small = np.empty(lanes, bool)
         passed, step = np.empty(lanes, bool), np.empty(lanes, np.uint8)
         steps = passed.view(np.uint8)
         for a in range(0, table.size, lanes):
             b = min(a + lanes, table.size)
             if b - a < lanes:  # the last, incomplete row
                 size = b - a
-                x, slot, high, deficit, low = (v[:size] for v in (x, slot, high, deficit, low))
-                small, passed, step, steps = (v[:size] for v in (small, passed, step, steps))
+                x, slot, high, pair = x[:size], slot[:size], high[:size], pair[:size]
+                low, rest, small = low[:size], rest[:size], small[:size]
+                passed, step, steps = passed[:size], step[:size], steps[:size]
             where = number[a:b]
             np.copyto(slot, x, casting="unsafe")  # modulo 2^16
             if by_cuts:
@@ -203,10 +207,9 @@ class LaneTables:
             else:
                 self._search(slot, bucket_base[a:b], where)
             # x = f (x >> 16) + x mod 2^16 - start
-            start.take(where, out=low, mode="clip")
-            rest.take(where, out=deficit, mode="clip")
+            pairs.take(where, out=pair, mode="clip")
             np.right_shift(x, _WORD, out=high)
-            np.multiply(high, deficit, out=high)
+            np.multiply(high, rest, out=high)
             np.add(high, low, out=high)
             np.subtract(x, high, out=x)
             np.less(x, _LEAST, out=small)

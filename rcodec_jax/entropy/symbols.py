@@ -7,7 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcodec_jax.entropy.dither import dither_indices
-from rcodec_jax.entropy.gaussian import SIGMA_LEVELS, GaussianTables
+from rcodec_jax.entropy.gaussian import (
+    DITHER_POINTS,
+    SIGMA_LEVELS,
+    STORED_DITHERS,
+    GaussianTables,
+)
 from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.part import IntegerPart, Prior
@@ -158,9 +163,9 @@ def encode_latent(
     flat = check_range(j).reshape(-1)
     if large and lanes != 0:
         order = _lane_order(index)
-        tables, mirrored = _tables(index[order], dither[order])
-        k = flat[order].astype(np.int32)
-        np.negative(k, out=k, where=mirrored)
+        tables, mirrored = _tables(index.take(order), dither.take(order))
+        k = flat.astype(np.int32).take(order)
+        _flip(k, mirrored)
         payload = encode_lanes(encoder, gaussian.bank, tables, k, lanes)
         if payload:
             return payload
@@ -193,9 +198,9 @@ def decode_latent(
     j = np.empty(index.size, np.int32)
     if large and payload[0]:
         order = _lane_order(index)
-        tables, mirrored = _tables(index[order], dither[order])
+        tables, mirrored = _tables(index.take(order), dither.take(order))
         k = decode_lanes(decoder, payload, gaussian.bank, tables)
-        np.negative(k, out=k, where=mirrored)
+        _flip(k, mirrored)
         j[order] = k
         return j
     for first in range(0, j.size, _BLOCK):
@@ -213,10 +218,16 @@ def _lane_order(index: np.ndarray) -> np.ndarray:
 
 
 def _tables(index: np.ndarray, dither: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Table int32 [n] of each symbol and whether it is mirrored, bool [n]."""
-    tables, mirrored = np.empty(index.size, np.int32), np.empty(index.size, bool)
-    for first in range(0, index.size, _BLOCK):
-        block = slice(first, first + _BLOCK)
-        tables[block], signs = GaussianTables.select(index[block], dither[block])
-        np.less(signs, 0, out=mirrored[block])
+    """What `GaussianTables.select` says, in fewer bytes: tables int32 [n], mirrored bool [n]."""
+    mirrored = dither >= STORED_DITHERS
+    stored = np.minimum(dither, np.uint8(DITHER_POINTS - 1) - dither)
+    tables = index * np.int32(STORED_DITHERS)
+    tables += stored
     return tables, mirrored
+
+
+def _flip(k: np.ndarray, mirrored: np.ndarray) -> None:
+    """Changes the sign of the mirrored values int32 [n] in place."""
+    mask = -mirrored.astype(np.int32)  # -v = (v ^ -1) - -1
+    k ^= mask
+    k -= mask
