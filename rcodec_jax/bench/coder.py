@@ -7,6 +7,7 @@ thread, so other work on the machine counts little; ratios within one run are wh
 from __future__ import annotations
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -170,7 +171,7 @@ def _measure(coders: list[coderpeers.Coder], sample: Sample) -> Iterator[Row]:
         for coder in coders:
             data = coder.encode()
             times[coder.name][0].append(_seconds(coder.encode))
-            times[coder.name][1].append(_seconds(lambda c=coder, d=data: c.decode(d)))
+            times[coder.name][1].append(_seconds(functools.partial(coder.decode, data)))
     for coder in coders:
         encode_s, decode_s = (statistics.median(column) for column in times[coder.name])
         size = coder.size(coder.encode())

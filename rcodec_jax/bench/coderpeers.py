@@ -22,6 +22,9 @@ from rcodec_jax.entropy.tables import TableBank
 MOST_IN_LISTS = 1_000_000
 """Symbols past which CompressAI's Python lists take too much memory."""
 
+MODULES = {"constriction": "constriction", "compressai": "compressai.ans"}
+"""What to import for each peer."""
+
 _ESCAPE_BITS = 18  # raw bits of an escaped value in constriction's streams
 
 
@@ -45,25 +48,22 @@ class Coder:
 
 def missing() -> list[str]:
     """Peers that are not installed."""
-    return [name for name, module in _MODULES.items() if _load(module) is None]
+    return [name for name in MODULES if _load(name) is None]
 
 
 def available(bank: TableBank, tables: np.ndarray, k: np.ndarray) -> list[Coder]:
     """The installed peers, ready for symbols k int64 [n] under tables int64 [n]."""
     coders: list[Coder] = []
-    if (module := _load(_MODULES["constriction"])) is not None:
+    if (module := _load("constriction")) is not None:
         coders += _constriction(module, bank, tables, k)
-    if (module := _load(_MODULES["compressai"])) is not None and k.size <= MOST_IN_LISTS:
+    if (module := _load("compressai")) is not None and k.size <= MOST_IN_LISTS:
         coders.append(_compressai(module, bank, tables, k))
     return coders
 
 
-_MODULES = {"constriction": "constriction", "compressai": "compressai.ans"}
-
-
-def _load(module: str) -> Any:
+def _load(name: str) -> Any:
     try:
-        return importlib.import_module(module)
+        return importlib.import_module(MODULES[name])
     except ImportError:
         return None
 
@@ -159,30 +159,28 @@ def _constriction(module: Any, bank: TableBank, tables: np.ndarray, k: np.ndarra
     def size(data: np.ndarray) -> int:
         return data.nbytes
 
-    coders = []
-    for name, encode, decoder in (
-        ("range", encode_range, module.stream.queue.RangeDecoder),
-        ("ANS", encode_ans, module.stream.stack.AnsCoder),
-    ):
-        coders.append(
+    def coders(name: str, encode: Callable[..., np.ndarray], decoder: Any) -> list[Coder]:
+        return [
             Coder(
                 f"constriction {name}",
-                lambda encode=encode: encode(grouped.arrays()),
-                lambda data, decoder=decoder: grouped.ungroup(decoder(data).decode),
+                lambda: encode(grouped.arrays()),
+                lambda data: grouped.ungroup(decoder(data).decode),
                 grouped.k,
                 size,
-            )
-        )
-        coders.append(
+            ),
             Coder(
                 f"constriction {name}, sorted before",
-                lambda encode=encode: encode(ready),
-                lambda data, decoder=decoder: _decode_ready(decoder(data).decode, ready),
+                lambda: encode(ready),
+                lambda data: _decode_ready(decoder(data).decode, ready),
                 expected,
                 size,
-            )
-        )
-    return coders
+            ),
+        ]
+
+    return [
+        *coders("range", encode_range, module.stream.queue.RangeDecoder),
+        *coders("ANS", encode_ans, module.stream.stack.AnsCoder),
+    ]
 
 
 def _decode_ready(

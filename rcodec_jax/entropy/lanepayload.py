@@ -24,7 +24,7 @@ from rcodec_jax.errors import CorruptPayloadError
 LANE_UNIT = 16
 """The number of lanes is a multiple of this."""
 
-MAX_LANES = 2048
+MAX_LANES = 1024
 """Most lanes the encoder takes, past which nothing gets faster; the format goes to 4080."""
 
 _MIN_LANES = 32  # fewer are no faster than the scalar coder
@@ -142,16 +142,15 @@ def decode_lanes(
 
 
 def _write_states(encoder: RangeEncoder, states: np.ndarray) -> None:
-    starts, freqs = [], []
-    for state in states.tolist():
-        extra = state.bit_length() - 1 - STATE_BITS
-        rest = state - (1 << (STATE_BITS + extra))
-        starts += [extra << 12, rest & 0xFFFF, (rest >> 16 & 0xFF) << 8]
-        freqs += [1 << 12, 1, 1 << 8]
-        if extra:
-            starts.append(rest >> STATE_BITS << (16 - extra))
-            freqs.append(1 << (16 - extra))
-    encoder.encode(starts, freqs)
+    x = states.astype(np.int64)
+    extra = np.frexp(x.astype(np.float64))[1].astype(np.int64) - 1 - STATE_BITS  # exact below 2^53
+    rest = x - (1 << (STATE_BITS + extra))
+    starts = [extra << 12, rest & 0xFFFF, (rest >> 16 & 0xFF) << 8]
+    starts.append(rest >> STATE_BITS << (TOTAL_BITS - extra))
+    one = np.ones_like(x)
+    freqs = np.stack([one << 12, one, one << 8, one << (TOTAL_BITS - extra)], 1)
+    written = np.stack([one, one, one, extra], 1) > 0  # no fourth number if extra is 0
+    encoder.encode(np.stack(starts, 1)[written].tolist(), freqs[written].tolist())
 
 
 def _read_states(decoder: RangeDecoder, lanes: int) -> np.ndarray:

@@ -29,8 +29,8 @@ COST_BITS = 8
 _WORD_BITS = 16
 _LEAST = np.uint64(1 << STATE_BITS)
 _WORD = np.uint64(_WORD_BITS)
-_BLOCK = 1 << 15  # symbols prepared at a time: their arrays stay in the cache
-_MOST_CUTS = 8  # tables with more intervals are searched through buckets
+_BLOCK = 1 << 13  # symbols prepared at a time: their arrays stay in the cache
+_MOST_CUTS = 24  # tables with more intervals are searched through buckets
 _BUCKET_BITS = 8
 
 
@@ -55,9 +55,8 @@ class LaneTables:
         self.start, self.freq = start.astype(np.uint64), freq.astype(np.uint64)
         self.cost = np.round((TOTAL_BITS - np.log2(freq)) * (1 << COST_BITS)).astype(np.int32)
         self._shifted = (self.base + 1 - bank.minimum).astype(np.int32)
-        self._rest = TOTAL - self.freq
-        # start and rest side by side, as one 16-byte item, so that one look-up fetches both
-        self._pairs = np.stack([self.start, self._rest], 1).view(np.complex128).reshape(-1)
+        # start and 2^16 - freq side by side, as one 16-byte item: one look-up fetches both
+        self._pairs = np.stack([self.start, TOTAL - self.freq], 1).view(np.complex128).reshape(-1)
         # last slot before interval c + 1 of each table; no slot lies beyond 65535
         self._cuts = np.full((_MOST_CUTS, first.size), TOTAL - 1, np.uint16)
         place = np.arange(freq.size) - self.base[owner]
@@ -83,7 +82,7 @@ class LaneTables:
         escapes = []
         for first in range(0, k.size, _BLOCK):
             part = slice(first, first + _BLOCK)
-            table, value = tables[part], k[part]
+            table, value = tables[part].astype(np.intp), k[part]
             np.add(self._shifted.take(table), value, out=number[part])
             above = (value - self.minimum.take(table)).view(np.uint32)
             outside = np.flatnonzero(above >= self.count.take(table).view(np.uint32))
@@ -114,8 +113,9 @@ class LaneTables:
         block = lanes * max(1, _BLOCK // lanes)
         for first in range((max(intervals.size, 1) - 1) // block * block, -1, -block):
             number = intervals[first : first + block]
-            freq, start = self.freq.take(number), self.start.take(number)
-            limit, rest = freq << np.uint64(STATE_BITS), self._rest.take(number)
+            start, rest = self._pairs.take(number).view(np.uint64).reshape(-1, 2).T.copy()
+            freq = np.uint64(TOTAL) - rest
+            limit = freq << np.uint64(STATE_BITS)
             for a in range((max(number.size, 1) - 1) // lanes * lanes, -1, -lanes):
                 b = min(a + lanes, number.size)
                 if b - a < lanes:  # the last, incomplete row
@@ -160,7 +160,7 @@ class LaneTables:
         escapes = []
         block = lanes * max(1, _BLOCK // lanes)
         for first in range(0, tables.size, block):
-            table = tables[first : first + block]
+            table = tables[first : first + block].astype(np.intp)
             number = np.empty(table.size, np.int64)
             taken = self._decode_block(table, number, x, words, taken)
             place = (number - self.base.take(table)).astype(np.int32)
@@ -182,7 +182,7 @@ class LaneTables:
         if by_cuts:
             cuts = [self._cuts[c].take(table) for c in range(longest)]
         else:
-            bucket_base = table.astype(np.int64) << (TOTAL_BITS - _BUCKET_BITS)
+            bucket_base = table << (TOTAL_BITS - _BUCKET_BITS)
         pairs, pair = self._pairs, np.empty(lanes, np.complex128)
         slot, high = np.empty(lanes, np.uint16), np.empty(lanes, np.uint64)
         low, rest = pair.view(np.uint64).reshape(lanes, 2).T

@@ -163,7 +163,7 @@ def encode_latent(
     flat = check_range(j).reshape(-1)
     if large and lanes != 0:
         order = _lane_order(index)
-        tables, mirrored = _tables(index.take(order), dither.take(order))
+        tables, mirrored = _tables(index, dither, order)
         k = flat.astype(np.int32).take(order)
         _flip(k, mirrored)
         payload = encode_lanes(encoder, gaussian.bank, tables, k, lanes)
@@ -198,7 +198,7 @@ def decode_latent(
     j = np.empty(index.size, np.int32)
     if large and payload[0]:
         order = _lane_order(index)
-        tables, mirrored = _tables(index.take(order), dither.take(order))
+        tables, mirrored = _tables(index, dither, order)
         k = decode_lanes(decoder, payload, gaussian.bank, tables)
         _flip(k, mirrored)
         j[order] = k
@@ -217,13 +217,23 @@ def _lane_order(index: np.ndarray) -> np.ndarray:
     return np.argsort(np.uint8(SIGMA_LEVELS - 1) - index, kind="stable")
 
 
-def _tables(index: np.ndarray, dither: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What `GaussianTables.select` says, in fewer bytes: tables int32 [n], mirrored bool [n]."""
-    mirrored = dither >= STORED_DITHERS
-    stored = np.minimum(dither, np.uint8(DITHER_POINTS - 1) - dither)
-    tables = index * np.int32(STORED_DITHERS)
-    tables += stored
-    return tables, mirrored
+def _tables(
+    index: np.ndarray, dither: np.ndarray, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """What `GaussianTables.select` says, in lane order: tables int32 [n], mirrored bool [n]."""
+    both = index * np.uint16(DITHER_POINTS)
+    both |= dither
+    both = both.take(order)
+    return _STORED.take(both), (both & np.uint16(STORED_DITHERS)).astype(bool)
+
+
+def _stored_tables() -> np.ndarray:
+    level, dither = np.divmod(np.arange(SIGMA_LEVELS * DITHER_POINTS), DITHER_POINTS)
+    tables, _ = GaussianTables.select(level.astype(np.uint8), dither.astype(np.uint8))
+    return tables.astype(np.int32)
+
+
+_STORED = _stored_tables()
 
 
 def _flip(k: np.ndarray, mirrored: np.ndarray) -> None:

@@ -9,6 +9,8 @@ import pytest
 from rcodec_jax.bench import coder, coderpeers
 from rcodec_jax.cli.main import main
 
+NO_PEERS = {"constriction": "rcodec_no_such_module", "compressai": "rcodec_no_such_module"}
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
@@ -18,7 +20,7 @@ def _quick(monkeypatch):
 
 
 def test_rows_and_json(monkeypatch, capsys):
-    monkeypatch.setattr(coderpeers, "_MODULES", {"constriction": "no_such", "compressai": "nor_x"})
+    monkeypatch.setattr(coderpeers, "MODULES", NO_PEERS)
     assert main(["bench", "coder", "--max-symbols", "1000", "--json"]) == 0
     captured = capsys.readouterr()
     figures = json.loads(captured.out)
@@ -33,7 +35,7 @@ def test_rows_and_json(monkeypatch, capsys):
 
 def test_lanes_are_measured_too(monkeypatch, capsys):
     monkeypatch.setattr(coder, "LANES_FROM", 5000)
-    monkeypatch.setattr(coderpeers, "_MODULES", {})
+    monkeypatch.setattr(coderpeers, "MODULES", NO_PEERS)
     assert main(["bench", "coder", "--max-symbols", "5000"]) == 0
     assert "5,000" in capsys.readouterr().out
 
