@@ -66,8 +66,11 @@ def rate_loss(
     programs = programs or Programs(bundle)
 
     @jax.jit
-    def predict(z: jax.Array, level_map: jax.Array, nodes: jax.Array) -> tuple[jax.Array, ...]:
-        return networks.hyper_decode(params, z, LevelInputs.of(level_map, nodes))[:2]
+    def predict(
+        z: jax.Array, level_map: jax.Array, nodes: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        mean, log2_sigma, _ = networks.hyper_decode(params, z, LevelInputs.of(level_map, nodes))
+        return mean[0], log2_sigma[0]
 
     totals = {node: np.zeros(2) for node in nodes}
     for y in map(programs.latent, pictures):
@@ -78,10 +81,13 @@ def rate_loss(
                 jnp.asarray(z[None], jnp.float32), levels.level_map[None], levels.nodes[None]
             )
             prior = bundle.integers.predict(z, levels.nodes, levels.level_map)
-            frozen = (prior.mean / 2.0**PRIOR_BITS, prior.log2_sigma / 2.0**PRIOR_BITS)
+            frozen = [
+                jnp.asarray(a / 2.0**PRIOR_BITS, jnp.float32)
+                for a in (prior.mean, prior.log2_sigma)
+            ]
             totals[node] += [
-                _bits(y, *(a[0] for a in trained), levels),
-                _bits(y, *(jnp.asarray(a, jnp.float32) for a in frozen), levels),
+                _bits(y, trained[0], trained[1], levels),
+                _bits(y, frozen[0], frozen[1], levels),
             ]
     return {node: RateLoss(*map(float, total)) for node, total in totals.items()}
 
