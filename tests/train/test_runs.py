@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.checkpoint import Checkpoints
+from rcodec_jax.codec.freezing import freeze
 from rcodec_jax.codec.networks import PARTS, Networks
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
@@ -107,6 +108,29 @@ def test_lines_of_lost_steps_are_dropped(stages, pictures, tools) -> None:
     log.write_text(before + json.dumps({"step": 7, "loss": 1.0}) + "\n")
     assert run(config, data=pictures, workdir=workdir) == 6  # nothing left to do
     assert log.read_text() == before
+
+
+def test_a_run_or_its_bundle_can_be_trained_on(stages, pictures, tools, tmp_path) -> None:
+    """`train.init_from`: what an autoencoder stage leaves alone is what the source held."""
+    config, workdir, states = stages
+    freeze(workdir, tmp_path / "bundle")
+    for source, tolerance in ((workdir, 0.0), (tmp_path / "bundle", 1e-3)):
+        train = dataclasses.replace(config.train, init_from=str(source), steps=1)
+        goes_on = tmp_path / f"from_{source.name}"
+        assert run(dataclasses.replace(config, train=train), data=pictures, workdir=goes_on) == 1
+        found = tools.state(config, goes_on)
+        for name, value in states[3].items():
+            part, _, rest = name.removeprefix(".ema['").partition("']")
+            if part in set(PARTS) - set(AUTOENCODER) and name.startswith(".ema"):
+                moved = np.abs(found[f".params['{part}']{rest}"] - value)
+                assert moved.max() <= tolerance * np.abs(value).max(), name
+    other = dataclasses.replace(config.model, latent_channels=5)
+    with pytest.raises(UsageError, match="init_from: expected a model of the same shape"):
+        run(
+            dataclasses.replace(config, model=other, train=train),
+            data=pictures,
+            workdir=tmp_path / "other",
+        )
 
 
 def test_another_model_in_the_workdir_is_refused(stages, pictures, tmp_path) -> None:
