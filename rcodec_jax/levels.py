@@ -13,6 +13,9 @@ NODE_COUNT = 1024
 MAX_LEVELS = 16
 """Most levels that one file can carry."""
 
+CELL_PX = 8
+"""Side of a latent cell in pixels."""
+
 
 def level_nodes(n_lo: int, n_hi: int, count: int) -> np.ndarray:
     """Nodes of the levels of a file, in integer arithmetic.

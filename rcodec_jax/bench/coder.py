@@ -133,15 +133,13 @@ def draw(part: IntegerPart, indices: np.ndarray, size: int, *, seed: int) -> Sam
 
 def _draw_values(bank: TableBank, tables: np.ndarray, words: np.random.Philox) -> np.ndarray:
     """A value of each table by its frequencies; an escape is the value below the list."""
-    starts = coderpeers.starts(bank)
-    base = np.cumsum(bank.count + 1) - bank.count - 1
-    keys = starts + np.repeat(np.arange(base.size) * TOTAL, bank.count + 1)
+    keys = bank.start + np.repeat(np.arange(bank.count.size) * TOTAL, bank.count + 1)
     k = np.empty(tables.size, np.int64)
     for a in range(0, tables.size, TOTAL):
         table = tables[a : a + TOTAL]
         slot = (words.random_raw(table.size) >> np.uint64(48)).astype(np.int64)
         found = np.searchsorted(keys, table * TOTAL + slot, side="right") - 1
-        k[a : a + TOTAL] = found - base[table] - 1 + bank.minimum[table]
+        k[a : a + TOTAL] = found - bank.base[table] - 1 + bank.minimum[table]
     return k
 
 

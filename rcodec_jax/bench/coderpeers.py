@@ -68,18 +68,6 @@ def _load(name: str) -> Any:
         return None
 
 
-def starts(bank: TableBank) -> np.ndarray:
-    """Starts of all intervals, table after table, each table's escape first: int64."""
-    freqs = frequencies(bank)
-    return np.cumsum(freqs) - freqs - np.repeat(np.arange(bank.count.size) * TOTAL, bank.count + 1)
-
-
-def frequencies(bank: TableBank) -> np.ndarray:
-    """Frequencies of all intervals in the same order: int64."""
-    first = np.cumsum(bank.count) - bank.count
-    return np.insert(bank.listed, first, TOTAL - np.add.reduceat(bank.listed, first))
-
-
 class _Grouped:
     """constriction codes one table at a time: symbols are put in the order of their tables first.
 
@@ -95,11 +83,11 @@ class _Grouped:
         self._bank, self._tables = bank, tables.astype(np.uint16)
         self._base = bank.minimum.astype(np.int32) - 1
         self._count = bank.count.astype(np.int32)
-        base = np.cumsum(bank.count + 1) - bank.count - 1
-        freq = frequencies(bank) / TOTAL
+        freq = bank.freq / TOTAL
         categorical = module.stream.model.Categorical
+        ends = bank.base + bank.count + 1
         self._models = {
-            table: categorical(freq[base[table] :][: int(bank.count[table]) + 1], perfect=False)
+            table: categorical(freq[bank.base[table] : ends[table]], perfect=False)
             for table in np.unique(tables).tolist()
         }
         self._raw = module.stream.model.Uniform(1 << _ESCAPE_BITS)

@@ -17,11 +17,10 @@ from rcodec_jax.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
-from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, level_nodes
+from rcodec_jax.levels import CELL_PX, MAX_LEVELS, NODE_COUNT, level_nodes
 
 MAGIC = b"rdc"
 FORMAT_VERSION = 0
-CELL_PX = 8
 INTEGER_DIGEST_BYTES = 8
 FLOAT_DIGEST_BYTES = 4
 CRC_BYTES = 4

@@ -47,15 +47,12 @@ def run(args: argparse.Namespace) -> int:
     data = files.read_input(args.input, expected="an rcodec file")
 
     import rcodec_jax
+    from rcodec_jax.entropy import Limits
 
-    options = {}
-    if args.max_pixels is not None:
-        from rcodec_jax.entropy import Limits
-
-        options["limits"] = Limits(max_pixels=args.max_pixels)
+    limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)
     codec = rcodec_jax.load(args.model)
     start = time.perf_counter()
-    pixels = codec.decode(data, steps=args.steps, trajectory=args.trajectory, **options)
+    pixels = codec.decode(data, steps=args.steps, trajectory=args.trajectory, limits=limits)
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
     write_image(buffer, pixels, format=picture_format)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rcodec_jax.regions.levelmap import CELL_PX
+from rcodec_jax.levels import CELL_PX
 
 # Dark to bright with steadily rising lightness, so that it also reads in grey: (position, R, G, B).
 _ANCHORS = np.array(

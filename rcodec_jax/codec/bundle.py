@@ -208,7 +208,7 @@ def find_stored_integers(
     Raises:
       BundleError: there is a file of that name, but it is damaged or another part.
     """
-    path = (integer_store() if store is None else Path(store)) / f"{digest.hex()}.safetensors"
+    path = stored_integers(digest, store)
     if path.is_file():
         part = load_integer_file(path)
         if part.digest != digest:
@@ -230,6 +230,11 @@ def assets() -> Path:
 def integer_store() -> Path:
     """The folder of integer parts of all released models, by digest."""
     return assets() / "integer"
+
+
+def stored_integers(digest: bytes, store: str | os.PathLike[str] | None = None) -> Path:
+    """Where a store keeps the integer part of a digest, whether it is there or not."""
+    return (integer_store() if store is None else Path(store)) / f"{digest.hex()}.safetensors"
 
 
 def shipped_bundle() -> Path:

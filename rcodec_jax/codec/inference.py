@@ -18,10 +18,8 @@ from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
 from rcodec_jax.diffusion.sampler import Denoise, ddim
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
-from rcodec_jax.levels import MAX_LEVELS
+from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.regions.levelmap import LevelMap
-
-CELL_PX = 8
 
 
 class Programs:

@@ -12,8 +12,8 @@ import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.levels import MAX_LEVELS
-from rcodec_jax.nn.autoencoder import CELL_PX, Decoder, Encoder
+from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.nn.autoencoder import Decoder, Encoder
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, HyperAnalysis, HyperPrior, HyperSynthesis
 from rcodec_jax.nn.unet import UNet
 from rcodec_jax.ops.patches import truncation

@@ -70,10 +70,11 @@ def quantise(
     mean = prior.mean / 2.0**PRIOR_BITS
     v = scale * (y[:height, :width] - mean)
     j = np.floor(v + dither_values(dither) + 0.5).astype(np.int64)
-    bits_z, bits_y = part.bits(z, j, levels.nodes, levels.level_map, prior)
+    index = part.sigma_index(prior, levels.nodes, levels.level_map)
+    bits_z = part.hyper_tables.bits(part.cell_classes(levels.nodes, levels.level_map), z)
+    bits_y = part.gaussian.bits(index, dither, j)
     if np.isfinite(trade):
         sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
-        index = part.sigma_index(prior, levels.nodes, levels.level_map)
         j, bits_y = trim(j, v, sigma, bits_y, part.gaussian, index, dither, trade=trade)
     level_bytes = encode_level_map(levels.level_map, levels.level_count)
     return Symbols(levels, z, j, prior, bits_z, bits_y, level_bytes)

@@ -86,16 +86,21 @@ def rate_loss(
                 for a in (prior.mean, prior.log2_sigma)
             ]
             totals[node] += [
-                _bits(y, trained[0], trained[1], levels),
-                _bits(y, frozen[0], frozen[1], levels),
+                prior_bits(y, trained[0], trained[1], levels),
+                prior_bits(y, frozen[0], frozen[1], levels),
             ]
     return {node: RateLoss(*map(float, total)) for node, total in totals.items()}
 
 
-def _bits(
+def prior_bits(
     y: np.ndarray, mean: jax.Array, log2_sigma: jax.Array, levels: LevelMap, points: int = 64
 ) -> float:
-    """Bits of y [h, w, C] averaged over uniform noise, by the midpoint rule."""
+    """Bits of y under a prior, averaged over uniform noise by the midpoint rule.
+
+    Args:
+      y, mean, log2_sigma: [h, w, C]; levels: [h, w].
+      points: of the rule.
+    """
     log2_s = jnp.asarray(node_table().log2_scale[levels.node_map][..., None], jnp.float32)
     scale = jnp.exp2(jnp.clip(log2_sigma + log2_s, np.log2(SCALE_MIN), np.log2(SCALE_MAX)))
     e = ((jnp.arange(points) + 0.5) / points - 0.5).reshape(-1, 1, 1, 1)

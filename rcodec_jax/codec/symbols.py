@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 
 from rcodec_jax.bitstream import Container, Header, read_container
-from rcodec_jax.codec.bundle import find_stored_integers, integer_store, load_integers
+from rcodec_jax.codec.bundle import find_stored_integers, load_integers, stored_integers
 from rcodec_jax.entropy import IntegerPart, Limits, Symbols, decode_level_map, decode_symbols
 from rcodec_jax.errors import BitstreamError, DigestError
 from rcodec_jax.regions.levelmap import LevelMap
@@ -113,7 +113,7 @@ def _require_model(header: Header, digest: bytes) -> None:
     try:
         header.require_model(digest)
     except DigestError as error:
-        if not (integer_store() / f"{header.integer_digest.hex()}.safetensors").is_file():
+        if not stored_integers(header.integer_digest).is_file():
             raise
         raise DigestError(
             f"{error}; its integer part is kept, so 'rcodec info' reads its symbols, but a picture "

@@ -15,9 +15,7 @@ import numpy as np
 
 from rcodec_jax.data.transforms import random_crop
 from rcodec_jax.errors import UsageError
-
-CELL_PX = 8
-"""Side of a latent cell in pixels."""
+from rcodec_jax.levels import CELL_PX
 
 SampleMaps = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
 """(rng, height_cells, width_cells) -> (level_map uint8 [h, w], nodes int32 [16])."""

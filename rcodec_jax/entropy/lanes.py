@@ -45,11 +45,9 @@ class LaneTables:
     """
 
     def __init__(self, bank: TableBank) -> None:
-        first = np.cumsum(bank.count) - bank.count
-        freq = np.insert(bank.listed, first, TOTAL - np.add.reduceat(bank.listed, first))
-        owner = np.repeat(np.arange(bank.count.size), bank.count + 1)
-        start = np.cumsum(freq) - freq - owner * TOTAL
-        self.base = first + np.arange(first.size)
+        start, freq, size = bank.start, bank.freq, bank.count.size
+        owner = np.repeat(np.arange(size), bank.count + 1)
+        self.base = bank.base
         self.minimum = bank.minimum.astype(np.int32)
         self.count = bank.count.astype(np.int32)
         self.start, self.freq = start.astype(np.uint64), freq.astype(np.uint64)
@@ -58,15 +56,15 @@ class LaneTables:
         # start and 2^16 - freq side by side, as one 16-byte item: one look-up fetches both
         self._pairs = np.stack([self.start, TOTAL - self.freq], 1).view(np.complex128).reshape(-1)
         # last slot before interval c + 1 of each table; no slot lies beyond 65535
-        self._cuts = np.full((_MOST_CUTS, first.size), TOTAL - 1, np.uint16)
+        self._cuts = np.full((_MOST_CUTS, size), TOTAL - 1, np.uint16)
         place = np.arange(freq.size) - self.base[owner]
         near = (place >= 1) & (place <= _MOST_CUTS)
         self._cuts[place[near] - 1, owner[near]] = start[near] - 1
         # the interval that the first slot of each bucket belongs to
         buckets = 1 << (TOTAL_BITS - _BUCKET_BITS)
         row = -(-start >> _BUCKET_BITS) + owner * (buckets + 1)
-        begun = np.bincount(row, minlength=first.size * (buckets + 1))
-        begun = np.cumsum(begun.reshape(first.size, buckets + 1), 1)[:, :buckets]
+        begun = np.bincount(row, minlength=size * (buckets + 1))
+        begun = np.cumsum(begun.reshape(size, buckets + 1), 1)[:, :buckets]
         self._bucket = (begun - 1 + self.base[:, None]).astype(np.int32).reshape(-1)
 
     def intervals(self, tables: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

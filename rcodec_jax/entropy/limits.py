@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rcodec_jax.errors import LimitError
-
-CELL_PX = 8
-"""Side in pixels of one latent cell."""
+from rcodec_jax.levels import CELL_PX
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,11 @@ class TableBank:
       freq: int [sum(count)], frequencies of the listed values, table after table, at least 1;
         what is missing to 2^16 belongs to the escape, at least 1.
 
+    Attributes:
+      minimum, count: int64 [T], as given; listed: int64 [sum(count)], the given frequencies.
+      base: int64 [T], number of each table's escape when all intervals are counted through.
+      start, freq: int64 [T + sum(count)], every interval, each table's escape first.
+
     Raises:
       BundleError: a range or a sum is wrong.
     """
@@ -82,18 +87,18 @@ class TableBank:
         if escape.min() < 1:
             raise BundleError(f"tables: frequencies leave nothing of {TOTAL} for the escape")
         self.listed = listed
-        self._base = first + np.arange(tables)  # place of each escape among all intervals
-        self._freq = np.insert(listed, first, escape)
+        self.base = first + np.arange(tables)
+        self.freq = np.insert(listed, first, escape)
         owner = np.repeat(np.arange(tables), self.count + 1)
-        self._start = np.cumsum(self._freq) - self._freq - owner * TOTAL
-        self._bits = TOTAL_BITS - np.log2(self._freq.astype(np.float64))
+        self.start = np.cumsum(self.freq) - self.freq - owner * TOTAL
+        self._bits = TOTAL_BITS - np.log2(self.freq.astype(np.float64))
 
     @cached_property
     def cumulative(self) -> list[list[int]]:
         """Per table the starts of its intervals and 2^16, as the range decoder wants them."""
-        flat = self._start.tolist()
-        ends = (self._base + self.count + 1).tolist()
-        starts = self._base.tolist()
+        flat = self.start.tolist()
+        ends = (self.base + self.count + 1).tolist()
+        starts = self.base.tolist()
         return [[*flat[a:b], TOTAL] for a, b in zip(starts, ends, strict=True)]
 
     def _locate(self, tables: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +106,7 @@ class TableBank:
         offset = k - self.minimum[tables]
         count = self.count[tables]
         outside = (offset < 0) | (offset >= count)
-        interval = self._base[tables] + np.where(outside, 0, offset + 1)
+        interval = self.base[tables] + np.where(outside, 0, offset + 1)
         far, size = offset[outside], count[outside]
         # signed Exp-Golomb: distances above the list are even, below it odd
         value = np.where(far < 0, -2 * far - 1, 2 * (far - size))
@@ -121,9 +126,9 @@ class TableBank:
         """
         k = check_range(k)
         interval, value = self._locate(tables, k)
-        starts, freqs = self._start[interval], self._freq[interval]
+        starts, freqs = self.start[interval], self.freq[interval]
         if value.size:
-            where = np.flatnonzero(interval == self._base[tables])
+            where = np.flatnonzero(interval == self.base[tables])
             bits, lengths = raw_bits(value)
             place = np.repeat(where + 1, lengths)
             starts = np.insert(starts, place, bits)
@@ -136,7 +141,7 @@ class TableBank:
         interval, value = self._locate(tables, k)
         bits = self._bits[interval]
         if value.size:
-            bits[interval == self._base[tables]] += raw_bits(value)[1]
+            bits[interval == self.base[tables]] += raw_bits(value)[1]
         return bits
 
     def values(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.blocks import (
     Attention,
     Conv,
@@ -26,9 +27,6 @@ from rcodec_jax.nn.blocks import (
     Upsample,
 )
 from rcodec_jax.ops.patches import from_patches, to_patches, truncation
-
-CELL_PX = 8
-"""Side of a latent cell in pixels."""
 
 
 class _Middle(nn.Module):

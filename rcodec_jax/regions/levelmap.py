@@ -7,10 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, level_nodes
-
-CELL_PX = 8
-"""Side of a latent cell in pixels."""
+from rcodec_jax.levels import CELL_PX, MAX_LEVELS, NODE_COUNT, level_nodes
 
 
 @dataclass(frozen=True)

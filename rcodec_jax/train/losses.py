@@ -12,13 +12,13 @@ import jax.numpy as jnp
 
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
 from rcodec_jax.config.train import LossConfig
+from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.train import latents
 from rcodec_jax.train.forward import code
 from rcodec_jax.train.state import Stats
 
-CELL_PX = 8
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
+from rcodec_jax.levels import CELL_PX
 from rcodec_jax.train import latents
 from rcodec_jax.train.forward import code
-from rcodec_jax.train.losses import CELL_PX, to_signed
+from rcodec_jax.train.losses import to_signed
 from rcodec_jax.train.state import Stats, TrainState
 
 COUNT = 4

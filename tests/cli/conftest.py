@@ -43,7 +43,7 @@ class FakeCodec:
     def encode(self, image, importance=None, **options) -> bytes:
         return self.encode_detailed(image, importance, **options).data
 
-    def decode(self, data, steps=None, trajectory="proportional") -> np.ndarray:
+    def decode(self, data, steps=None, trajectory="proportional", limits=None) -> np.ndarray:
         self.calls.append({"steps": steps, "trajectory": trajectory})
         if not data.startswith(MAGIC):
             raise UnsupportedVersionError("expected an rcodec file,\ngot another", offset=0)

@@ -6,12 +6,13 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-import jax  # noqa: F401  its import draws unseeded numbers, which tests may not
+import jax  # its import draws unseeded numbers, which tests may not
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from skimage import data
 
-from rcodec_jax.codec.bundle import Bundle, load_bundle
+from rcodec_jax.codec.bundle import Bundle, load_bundle, unflatten
 from rcodec_jax.codec.codec import Codec
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -36,6 +37,15 @@ def bundle() -> Bundle:
 def codec(bundle: Bundle) -> Codec:
     """One codec for all tests: its compiled programs are most of their time."""
     return Codec(bundle)
+
+
+@pytest.fixture(scope="session")
+def floats(golden) -> dict:
+    """hyper_synthesis, hyper_prior and ranges of the nano run."""
+    with np.load(golden.HERE / "nano_entropy_floats.npz") as arrays:
+        tree = unflatten({name: arrays[name] for name in arrays.files})
+    ranges = {name: float(value) for name, value in tree.pop("ranges").items()}
+    return jax.tree.map(jnp.asarray, tree) | {"ranges": ranges}
 
 
 @pytest.fixture(scope="session")

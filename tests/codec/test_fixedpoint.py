@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import functools
 import math
 
 import jax
@@ -15,27 +16,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import unflatten
 from rcodec_jax.codec.fixedpoint import integer_part
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.quantise import quantise
+from rcodec_jax.codec.rateloss import prior_bits
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_values, sigma_of_level
 from rcodec_jax.errors import BundleError
-from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
 from rcodec_jax.regions.levelmap import LevelMap, quantise_nodes, uniform_level_map
 from rcodec_jax.train.forward import code
 
 NODES = [120, 250, 400, 600, 800]
-
-
-@pytest.fixture(scope="module")
-def floats(golden) -> dict:
-    """hyper_synthesis, hyper_prior and ranges of the nano run."""
-    with np.load(golden.HERE / "nano_entropy_floats.npz") as arrays:
-        tree = unflatten({name: arrays[name] for name in arrays.files})
-    ranges = {name: float(value) for name, value in tree.pop("ranges").items()}
-    return jax.tree.map(jnp.asarray, tree) | {"ranges": ranges}
 
 
 @pytest.fixture(scope="module")
@@ -62,13 +53,7 @@ def sixteen(levels: LevelMap) -> np.ndarray:
     return np.pad(levels.nodes, (0, 16 - levels.nodes.size), mode="edge")
 
 
-def float_bits(y, mean, log2_sigma, levels: LevelMap, points: int = 256) -> float:
-    """Bits of y averaged over uniform noise, by the midpoint rule."""
-    log2_s = jnp.asarray(node_table().log2_scale[levels.node_map][..., None], jnp.float32)
-    scale = jnp.exp2(jnp.clip(log2_sigma + log2_s, math.log2(SCALE_MIN), math.log2(SCALE_MAX)))
-    e = ((jnp.arange(points) + 0.5) / points - 0.5).reshape(-1, 1, 1, 1)
-    v = (jnp.exp2(log2_s) * (y - mean))[None] + e
-    return float(jnp.sum(gaussian_bits(v, scale[None]))) / points
+float_bits = functools.partial(prior_bits, points=256)
 
 
 def test_freezing_again_gives_the_same_part(bundle, floats) -> None:

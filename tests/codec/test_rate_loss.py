@@ -4,23 +4,11 @@ from __future__ import annotations
 
 import copy
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import unflatten
 from rcodec_jax.codec.rateloss import RateLoss, rate_loss
 from rcodec_jax.errors import BundleError
-
-
-@pytest.fixture(scope="module")
-def floats(golden) -> dict:
-    """hyper_synthesis, hyper_prior and ranges of the nano run."""
-    with np.load(golden.HERE / "nano_entropy_floats.npz") as arrays:
-        tree = unflatten({name: arrays[name] for name in arrays.files})
-    ranges = {name: float(value) for name, value in tree.pop("ranges").items()}
-    return jax.tree.map(jnp.asarray, tree) | {"ranges": ranges}
 
 
 @pytest.fixture(scope="module")

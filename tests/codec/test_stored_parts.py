@@ -75,7 +75,6 @@ def test_info_reads_symbols_and_decoding_says_what_it_needs(
     bundle, golden, file, store, monkeypatch, capsys
 ) -> None:
     monkeypatch.setattr(bundles, "integer_store", lambda: store)
-    monkeypatch.setattr("rcodec_jax.codec.symbols.integer_store", lambda: store)
     name = str(golden.HERE / "odd_box.rdc")
     assert main(["info", name, "--model", str(bundles.shipped_bundle()), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bits"]["latent"] > 0

@@ -11,7 +11,6 @@ are drawn from the tables themselves, with a few outliers, so the files have a r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sys
 from bisect import bisect_right
@@ -23,7 +22,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rcodec_jax.bitstream import FORMAT_VERSION, Header, write_container
-from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.codec.verify import symbol_hashes
 from rcodec_jax.entropy import IntegerPart, dither_indices, encode_level_map, encode_symbols
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, quantise_nodes, uniform_level_map
 
@@ -127,24 +126,8 @@ def load_part() -> tuple[IntegerPart, bytes]:
 
 def hashes(part: IntegerPart) -> dict[str, dict[str, object]]:
     """What each file decodes to, by SHA-256 of little-endian int32."""
-
-    def digest(array: np.ndarray) -> str:
-        return hashlib.sha256(np.ascontiguousarray(array, "<i4").tobytes()).hexdigest()
-
-    found: dict[str, dict[str, object]] = {}
-    for path in sorted(HERE.glob("*.rdc")):
-        data = path.read_bytes()
-        container, levels, symbols = read_symbols(data, part)
-        found[path.name] = {
-            "file": hashlib.sha256(data).hexdigest(),
-            "size": [container.header.height_px, container.header.width_px],
-            "levels": digest(levels.node_map),
-            "z": digest(symbols.z),
-            "j": digest(symbols.j),
-            "mean": digest(symbols.prior.mean),
-            "log2_sigma": digest(symbols.prior.log2_sigma),
-        }
-    return found
+    files = sorted(HERE.glob("*.rdc"))
+    return {path.name: symbol_hashes(path.read_bytes(), part) for path in files}
 
 
 def make_photo() -> None:
