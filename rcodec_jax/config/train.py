@@ -28,6 +28,7 @@ class LossConfig:
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
       power, balance: see above.
       lpips_power: the power for LPIPS, whose worth falls more slowly.
+      min_snr: gamma of min-SNR weighting of `latent` by cell (Hang et al., ICCV 2023); 0 for none.
     """
 
     rate: float = 1.0
@@ -39,6 +40,7 @@ class LossConfig:
     power: float = 1.0
     lpips_power: float = 0.5
     balance: float = 0.4
+    min_snr: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +57,10 @@ class StageConfig:
       learning_rate: peak.
       final_learning_rate: at the end of the cosine.
       warmup: steps of linear warm-up.
+      accumulate: micro-batches a step is divided into; the gradient is their mean.
+      freeze: regular expressions of parameter paths, such as "^unet/down", that stay as they are,
+        besides what `kind` leaves alone.
+      latents: batches hold cached latents instead of pictures (kind "codec" only).
     """
 
     kind: Literal["autoencoder", "codec", "joint"] = "joint"
@@ -65,7 +71,25 @@ class StageConfig:
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
     warmup: int = 200
+    accumulate: int = 1
+    freeze: tuple[str, ...] = ()
+    latents: bool = False
     loss: LossConfig = LossConfig()
+
+
+@dataclasses.dataclass(frozen=True)
+class SourceConfig:
+    """One source of training data.
+
+    Attributes:
+      path: folder of pictures, folder or name of a TFDS data set, or a glob of ArrayRecord files.
+      weight: share of the rows that come from it, relative to the other sources.
+      split: of a TFDS data set.
+    """
+
+    path: str
+    weight: float = 1.0
+    split: str = "train"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,21 +97,31 @@ class DataConfig:
     """Where crops come from.
 
     Attributes:
-      exclude: sub-folders to leave out.
+      sources: what is mixed; empty for the one source that the command line names.
+      exclude: sub-folders of picture folders to leave out.
       cache_mb: decoded pictures kept in memory, in MB.
+      workers: worker processes that read and crop; 0 reads with threads.
     """
 
+    sources: tuple[SourceConfig, ...] = ()
     exclude: tuple[str, ...] = ()
     cache_mb: int = 0
+    workers: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
-    """Devices along each axis of the mesh; -1 takes what is left."""
+    """Devices along each axis of the mesh; -1 takes what is left.
+
+    Attributes:
+      data, fsdp, tensor: copies of the model, shards of its parameters, shards of operations.
+      slices: accelerator slices joined by the data-centre network; they split the axis `data`.
+    """
 
     data: int = -1
     fsdp: int = 1
     tensor: int = 1
+    slices: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +132,20 @@ class TrainConfig:
       stages: in order; parameters, averages and optimiser state go on from one to the next.
       steps: stop after so many steps in all; None runs every stage to its end.
       seed: of everything: initial parameters, order, crops, maps, noise.
-      ema_decay: of the averaged parameters, which are what gets frozen.
+      ema_decay: of the averaged parameters, which are what gets frozen; None keeps no average.
+      optimizer: "adam", or "adafactor", whose state is small.
       b2: of Adam.
+      weight_decay: decoupled, on kernels only.
       clip: bound on the gradient's norm.
+      dtype: of the networks' computation; parameters, averages and moments stay float32.
+      remat: what of the activations is kept for the backward pass: everything ("none"), results
+        of matrix products ("dots") or the entries of blocks ("full").
       log_every, save_every, sample_every: in steps.
-      init_from: folder of a run or bundle to take parameters from at step 0.
+      keep_latest, keep_best: checkpoints kept; best by loss.
+      profile: first step and number of steps to record for the profiler; none if it is None.
+      tensorboard: write TensorBoard event files beside the JSON lines.
+      peak_flops: of one device, in FLOP/s, to report utilisation against; None does not.
+      init_from: folder of a run, weights or bundle to take parameters from at step 0.
       lpips_dir: folder with lpips_alex.npz or lpips_squeeze.npz, for stages that use LPIPS.
       lpips_nets: which of them the loss averages.
     """
@@ -110,12 +153,21 @@ class TrainConfig:
     stages: tuple[StageConfig, ...] = (StageConfig(),)
     steps: int | None = None
     seed: int = 0
-    ema_decay: float = 0.999
+    ema_decay: float | None = 0.999
+    optimizer: Literal["adam", "adafactor"] = "adam"
     b2: float = 0.99
+    weight_decay: float = 0.0
     clip: float = 1.0
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    remat: Literal["none", "dots", "full"] = "none"
     log_every: int = 50
     save_every: int = 1000
     sample_every: int = 1000
+    keep_latest: int = 2
+    keep_best: int = 1
+    profile: tuple[int, int] | None = None
+    tensorboard: bool = False
+    peak_flops: float | None = None
     init_from: str | None = None
     lpips_dir: str | None = None
     lpips_nets: tuple[Literal["alex", "squeeze"], ...] = ("squeeze",)

@@ -54,7 +54,9 @@ def run(config: Config, *, data: str | os.PathLike[str], workdir: str | os.PathL
         cache_bytes=config.train.data.cache_mb * 10**6,
         exclude=config.train.data.exclude,
     )
-    mesh = scale.make_mesh(**vars(config.train.mesh))
+    mesh = scale.make_mesh(
+        config.train.mesh.data, config.train.mesh.fsdp, config.train.mesh.tensor
+    )
     networks = Networks(config.model)
     optimizer = make_optimizer(config.train)
 

@@ -76,7 +76,7 @@ def make_step(
             for part, value in state.params.items()
         }
         count = state.step.astype(jnp.float32)
-        decay = jnp.minimum(config.ema_decay, (1.0 + count) / (10.0 + count))
+        decay = jnp.minimum(config.ema_decay or 0.0, (1.0 + count) / (10.0 + count))
         ema = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.ema, params)
         metrics = metrics | {
             "loss": loss,
