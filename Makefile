@@ -10,7 +10,7 @@ FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit fuzz fuzz-atheris wheel clean
+.PHONY: help setup demo test lint types unit slow fuzz fuzz-atheris wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ types: $(INSTALLED) ## mypy
 
 unit: $(INSTALLED) ## pytest
 	$(BIN)/python -m pytest -q
+
+slow: $(INSTALLED) ## the tests that take minutes or gigabytes
+	$(BIN)/python -m pytest -q -m slow
 
 fuzz: $(INSTALLED) ## 100,000 damaged files and 20,000 damaged models, then long property tests
 	$(BIN)/python tests/fuzz/fuzz_decoder.py --damages 100000 --processes $(FUZZ_PROCESSES)
