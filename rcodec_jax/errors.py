@@ -15,6 +15,10 @@ class BundleError(RcodecError):
     """A model bundle that is missing, damaged or unusable."""
 
 
+class WeightsError(RcodecError):
+    """A folder of weights that is missing, damaged or unusable."""
+
+
 class BitstreamError(RcodecError):
     """A file that cannot be decoded.
 

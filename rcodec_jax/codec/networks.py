@@ -25,6 +25,10 @@ PARTS = ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyp
 """Keys of a model's parameters."""
 
 
+RANGES = (*(f"{kind}_{i}_out" for i in range(3) for kind in ("conv", "film")), "conv_3_out")
+"""Activations of the hyper-synthesis whose largest magnitudes freezing needs."""
+
+
 @dataclasses.dataclass(frozen=True)
 class LevelInputs:
     """A level map as the networks want it.
@@ -66,8 +70,8 @@ class LevelInputs:
         return nodes, shares
 
 
-_NOT_LAYERS = ("prediction", "prior")
-"""Fields of `UNetConfig` that say how the network is used, not what it is made of."""
+_NOT_LAYERS = ("prediction", "prior", "linear_projection")
+"""Fields of `UNetConfig` that say how the network is used or stored, not what it is made of."""
 
 
 class Networks:
@@ -99,9 +103,12 @@ class Networks:
         self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent, start)
         self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes)
 
-    @functools.partial(jax.jit, static_argnums=0)
-    def init(self, key: jax.Array) -> Params:
-        """Random initial parameters; under `jax.eval_shape` it only gives their shapes."""
+    @functools.partial(jax.jit, static_argnums=(0, 2))
+    def init(self, key: jax.Array, parts: tuple[str, ...] = PARTS) -> Params:
+        """Random initial parameters of some parts, each the same whatever the others are.
+
+        Under `jax.eval_shape` it only gives their shapes.
+        """
         keys = dict(zip(PARTS, jax.random.split(key, len(PARTS)), strict=True))
         latent, hyper = self.config.latent_channels, self.config.hyper.hyper_channels
         y = jnp.zeros((1, 8, 8, latent))
@@ -110,22 +117,17 @@ class Networks:
             jnp.zeros((1, 8, 8), jnp.int32), jnp.zeros((1, MAX_LEVELS), jnp.int32)
         )
         prior = jnp.zeros((1, 8, 8, 2 * latent)) if self.config.unet.prior else None
-        t = jnp.zeros((1, MAX_LEVELS))
-        variables = {
-            "encoder": self.encoder.init(keys["encoder"], jnp.zeros((1, 64, 64, 3))),
-            "decoder": self.decoder.init(keys["decoder"], y),
-            "unet": self.unet.init(keys["unet"], y, t, levels.level_map, prior),
-            "hyper_analysis": self.hyper_analysis.init(
-                keys["hyper_analysis"], y, levels.nodes, levels.level_map, levels.occupancy
-            ),
-            "hyper_synthesis": self.hyper_synthesis.init(
-                keys["hyper_synthesis"], z, levels.nodes, levels.occupancy
-            ),
-            "hyper_prior": self.hyper_prior.init(
-                keys["hyper_prior"], z, jnp.zeros((1, 2, 2), jnp.int32)
-            ),
+        inputs: dict[str, tuple[Any, ...]] = {
+            "encoder": (jnp.zeros((1, 64, 64, 3)),),
+            "decoder": (y,),
+            "unet": (y, jnp.zeros((1, MAX_LEVELS)), levels.level_map, prior),
+            "hyper_analysis": (y, levels.nodes, levels.level_map, levels.occupancy),
+            "hyper_synthesis": (z, levels.nodes, levels.occupancy),
+            "hyper_prior": (z, jnp.zeros((1, 2, 2), jnp.int32)),
         }
-        return {part: variables[part]["params"] for part in PARTS}
+        return {
+            part: getattr(self, part).init(keys[part], *inputs[part])["params"] for part in parts
+        }
 
     def encode(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         """image [B, H, W, 3] in -1..1 -> posterior mean and log-variance [B, H/8, W/8, C]."""
@@ -183,6 +185,14 @@ class Networks:
 def node_values() -> dict[str, jax.Array]:
     """The node table as float32 arrays [1024]: t, alpha_bar, delta, log2_scale."""
     return {k: jnp.asarray(v, jnp.float32) for k, v in node_table()._asdict().items()}
+
+
+@functools.cache
+def parameter_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Shape of every parameter of a model by its path ("unet/conv_in/conv/kernel")."""
+    shapes = jax.eval_shape(Networks(config).init, jax.random.key(0))
+    leaves = jax.tree_util.tree_flatten_with_path(shapes)[0]
+    return {"/".join(key.key for key in path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def count_parameters(shapes: Params) -> dict[str, int]:
