@@ -44,6 +44,9 @@ class UNetConfig:
       channels: width at each resolution, the finest (an eighth of the picture's) first.
       layers: residual blocks at each resolution on the way down (one more on the way up).
       heads: attention heads at each resolution, 0 for none; empty for no attention at all.
+      middle_heads: attention heads in the middle, 0 for none.
+      linear_projection: how Stable Diffusion stores the projections in and out of transformers, as
+        matrices (SD 2) or as 1x1 convolutions (SD 1); they compute the same.
       context_features, context_tokens: constant context of the cross-attention.
       time_features: width of the timestep rows.
       norm, groups: as in the autoencoder.
@@ -56,6 +59,8 @@ class UNetConfig:
     channels: tuple[int, ...] = (112, 144)
     layers: int = 1
     heads: tuple[int, ...] = ()
+    middle_heads: int = 0
+    linear_projection: bool = True
     context_features: int = 0
     context_tokens: int = 77
     time_features: int = 128
@@ -68,6 +73,10 @@ class UNetConfig:
     def __post_init__(self) -> None:
         if self.prediction == "residual" and not self.prior:
             raise ValueError("prediction residual: expected prior True, got False")
+        if self.heads and len(self.heads) != len(self.channels):
+            raise ValueError(
+                f"expected heads for each of {len(self.channels)} widths, got {len(self.heads)}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -29,12 +29,10 @@ class Transformer(nn.Module):
     Attributes:
       heads: attention heads; a head has C / heads channels.
       groups: of the group normalisation at the entry.
-      linear_projection: projections in and out are dense (SD 2) or 1x1 convolutions (SD 1).
     """
 
     heads: int
     groups: int = 32
-    linear_projection: bool = True
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
@@ -71,7 +69,8 @@ class UNet(nn.Module):
       out_channels: channels of the latent.
       channels: width at each resolution, the finest first.
       layers: residual blocks on the way down at each resolution (one more on the way up).
-      heads: attention heads at each resolution, 0 for none.
+      heads: attention heads at each resolution, 0 for none; empty for none at all.
+      middle_heads: attention heads in the middle, 0 for none.
       context_features: channels of the (learned, constant) context; needed with attention.
       context_tokens: its length.
       time_features: channels of the timestep rows.
@@ -83,6 +82,7 @@ class UNet(nn.Module):
     channels: tuple[int, ...]
     layers: int
     heads: tuple[int, ...] = ()
+    middle_heads: int = 0
     context_features: int = 0
     context_tokens: int = 77
     time_features: int = 1280
@@ -166,22 +166,19 @@ class UNet(nn.Module):
         context: jax.Array | None,
     ) -> jax.Array:
         x = self._resnet(f"{prefix}_resnets_{index}", features)(x, cond, depth)
-        heads = self._heads(depth, middle=prefix == "mid_block")
+        heads = self.middle_heads
+        if prefix != "mid_block":
+            heads = self.heads[depth] if self.heads else 0
         if heads and context is not None:
             name = f"{prefix}_attentions_{index}"
             x = Transformer(heads, self.groups, dtype=self.dtype, name=name)(x, context)
         return x
 
-    def _heads(self, depth: int, *, middle: bool) -> int:
-        """Heads at a resolution; the middle attends whenever any resolution does (SD)."""
-        if not self.heads or not any(self.heads):
-            return 0
-        if middle:
-            return self.heads[depth] or self.channels[depth] // (self.channels[0] // self.heads[0])
-        return self.heads[depth]
+    def _attends(self) -> bool:
+        return any((*self.heads, self.middle_heads))
 
     def _context(self, batch: int) -> jax.Array | None:
-        if not self.heads or not any(self.heads):
+        if not self._attends():
             return None
         shape = (self.context_tokens, self.context_features)
         context = self.param("context", nn.initializers.normal(0.02), shape)

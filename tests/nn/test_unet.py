@@ -32,6 +32,7 @@ def sd() -> UNet:
         channels=(8, 16, 16),
         layers=2,
         heads=(1, 2, 0),
+        middle_heads=2,
         context_features=12,
         context_tokens=7,
         time_features=32,
