@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import json
 
 import jax
 import numpy as np
 import pytest
 
-from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.codec.freezing import freeze
 from rcodec_jax.codec.networks import PARTS, Networks
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train import loop, run
+from rcodec_jax.train import run
 from rcodec_jax.train.state import init_state, make_optimizer
 
 KINDS = ("autoencoder", "codec", "joint")
@@ -25,14 +23,12 @@ AUTOENCODER = ("encoder", "decoder")
 @pytest.fixture(scope="module")
 def stages(pictures, tools, tmp_path_factory):
     """(config, workdir, states at step 0 and after each stage) of one run of all three kinds."""
-    config = tools.config(*KINDS, sample_every=6)
+    config = tools.config(*KINDS, sample_every=6, keep_latest=9)
     workdir = tmp_path_factory.mktemp("stages")
     start = init_state(Networks(config.model), make_optimizer(config.train), config.train.seed)
     leaves = jax.tree_util.tree_flatten_with_path(start)[0]
     states = [{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "Checkpoints", functools.partial(Checkpoints, keep_latest=9))
-        assert loop.run(config, data=pictures, workdir=workdir) == 6
+    assert run(config, data=pictures, workdir=workdir) == 6
     states += [tools.state(config, workdir, step) for step in (2, 4, 6)]
     return config, workdir, states
 
