@@ -1,0 +1,1 @@
+"""Doors in and out: other layouts of weights, programs for serving."""
