@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 
+from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_header
 from rcodec_jax.config import from_dict, to_dict
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import IntegerPart
-from rcodec_jax.errors import BundleError
+from rcodec_jax.errors import BundleError, RcodecError
 
 MANIFEST = "bundle.json"
 INTEGER = "integer.safetensors"
@@ -45,7 +45,7 @@ class Bundle:
     Attributes:
       config: the model's shape.
       integers: its integer part.
-      params: float parameters by part, nested dictionaries of float32.
+      params: float parameters by part, nested dictionaries, as they are stored: float16.
       shift, scale: float32 [C]; y = (encoder output - shift) * scale.
       float_digest: 4 bytes, names the float part and the configuration.
       card: name, recipe and figures, as stored.
@@ -75,7 +75,7 @@ def save_bundle(
     Args:
       folder: made if it is missing.
       config, integers, params, shift, scale, card: the attributes of `Bundle`; `params` in any
-        float precision.
+        float precision, its leaves turned into arrays one at a time.
       training: float arrays that `thawing` needs and decoding does not.
 
     Raises:
@@ -83,28 +83,24 @@ def save_bundle(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    arrays: dict[str, np.ndarray] = {
-        "latent/shift": np.asarray(shift, np.float32),
-        "latent/scale": np.asarray(scale, np.float32),
-    }
-    for name, value in flatten({part: params[part] for part in FLOAT_PARTS}).items():
-        with np.errstate(over="ignore"):  # the check below says it better
-            half = np.asarray(value, np.float32).astype(np.float16)
-        if not np.isfinite(half).all():
-            raise BundleError(f"{name}: not finite in half precision")
-        arrays[name] = half
-    blob = safetensors.numpy.save(arrays)
+    part = folder / f"{FLOAT}.part"
+    try:
+        digest = _write_floats(part, params, {"shift": shift, "scale": scale})
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
     integer_blob = integers.to_bytes()
     model = to_dict(config)
     manifest = {
         "bundle_version": BUNDLE_VERSION,
         "integer_digest": integers.digest.hex(),
-        "float_digest": _float_digest(blob, model).hex(),
+        "float_digest": _float_digest(digest, model).hex(),
         "model": model,
         "card": card,
     }
+    (folder / MANIFEST).unlink(missing_ok=True)
     (folder / INTEGER).write_bytes(integer_blob)
-    (folder / FLOAT).write_bytes(blob)
+    os.replace(part, folder / FLOAT)
     if training is not None:
         (folder / TRAINING).write_bytes(safetensors.numpy.save(training))
     # Last, so that a folder with a manifest is a whole bundle.
@@ -136,21 +132,16 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
         raise BundleError(
             f"{path / INTEGER}: expected digest {integer_digest.hex()}, got {integers.digest.hex()}"
         )
-    blob = _read(path / FLOAT)
-    found = _float_digest(blob, manifest["model"])
+    arrays, found = _read_floats(path / FLOAT, manifest["model"])
     if found != float_digest:
         raise BundleError(
             f"{path / FLOAT} and the model in {MANIFEST}: expected digest {float_digest.hex()}, "
             f"got {found.hex()}"
         )
     try:
-        arrays = {
-            name: np.asarray(value, np.float32)
-            for name, value in safetensors.numpy.load(blob).items()
-        }
-        shift, scale = arrays.pop("latent/shift"), arrays.pop("latent/scale")
-    except (safetensors.SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{path / FLOAT}: {error}") from error
+        shift, scale = (np.asarray(arrays.pop(f"latent/{name}")) for name in ("shift", "scale"))
+    except KeyError as error:
+        raise BundleError(f"{path / FLOAT}: no tensor {error}") from error
     if shift.shape != (config.latent_channels,) or scale.shape != shift.shape:
         raise BundleError(f"{path / FLOAT}: latent shift and scale do not fit the model")
     channels = (integers.latent_channels, integers.hyper_channels)
@@ -288,7 +279,64 @@ def _read(path: Path) -> bytes:
         raise BundleError(f"{path}: cannot be read: {reason}") from error
 
 
-def _float_digest(blob: bytes, model: Any) -> bytes:
-    """Names the float networks: their arrays and, as stored, the configuration that joins them."""
+def _write_floats(path: Path, params: dict[str, Any], latent: dict[str, np.ndarray]) -> Any:
+    """Writes the float part one tensor at a time and returns the SHA-256 of the file so far."""
+    halves = flatten({part: params[part] for part in FLOAT_PARTS})
+    arrays: dict[str, Any] = {}  # in the order of the safetensors library: widest first, by name
+    for name in sorted(latent):
+        arrays[f"latent/{name}"] = np.asarray(latent[name], np.float32)
+    for name in sorted(halves):
+        arrays[name] = halves[name]
+    half = np.dtype(np.float16)
+    tensors = {
+        name: (half if name in halves else array.dtype, tuple(array.shape))
+        for name, array in arrays.items()
+    }
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        header = write_header(tensors)
+        file.write(header)
+        digest.update(header)
+        for name, (dtype, _) in tensors.items():
+            data = _rounded_bytes(name, arrays[name], dtype)
+            file.write(data)
+            digest.update(data)
+    return digest
+
+
+def _rounded_bytes(name: str, value: Any, dtype: np.dtype) -> memoryview:
+    with np.errstate(over="ignore"):  # the check below says it better
+        array = np.asarray(value, np.float32).astype(dtype)
+    if not np.isfinite(array).all():
+        raise BundleError(f"{name}: not finite in half precision")
+    return as_bytes(array)
+
+
+def _read_floats(path: Path, model: Any) -> tuple[dict[str, Any], bytes]:
+    """Tensors of the float part by name, as they are stored, and its digest, in one pass."""
+    digest = hashlib.sha256()
+    arrays: dict[str, Any] = {}
+    try:
+        with path.open("rb") as file:
+            header, entries = read_header(file, path.stat().st_size)
+            digest.update(header)
+            for name, entry in entries.items():
+                arrays[name] = read_tensor(file, entry)
+                digest.update(as_bytes(arrays[name]))
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except RcodecError as error:
+        raise BundleError(f"{path}: {error}") from error
+    return arrays, _float_digest(digest, model)
+
+
+def _float_digest(tensors: Any, model: Any) -> bytes:
+    """Names the float networks: their arrays and, as stored, the configuration that joins them.
+
+    Args:
+      tensors: SHA-256 of the file that holds the arrays, to go on from.
+      model: the configuration as in the manifest.
+    """
     shape = json.dumps(model, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(blob + shape.encode()).digest()[:4]
+    tensors.update(shape.encode())
+    return bytes(tensors.digest()[:4])

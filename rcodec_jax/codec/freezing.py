@@ -8,11 +8,15 @@ import os
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from rcodec_jax.codec import thawing
 from rcodec_jax.codec.bundle import MANIFEST, load_bundle, save_bundle
 from rcodec_jax.codec.fixedpoint import integer_part
+from rcodec_jax.codec.ranges import measured_ranges
+from rcodec_jax.codec.weights import MANIFEST as WEIGHTS
+from rcodec_jax.codec.weights import is_weights, open_weights
 from rcodec_jax.config import from_json
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import Config
@@ -29,7 +33,8 @@ class Trained:
 
     Attributes:
       config: the model's shape.
-      params: averaged parameters of all parts, nested dictionaries of arrays.
+      params: averaged parameters of all parts, nested dictionaries of arrays, or of what
+        `np.asarray` makes arrays: those of large models stay on disk until they are needed.
       shift: mean of the encoder's output by channel [C].
       power: its mean variance.
       ranges: largest magnitude of each activation of the hyper-synthesis.
@@ -54,16 +59,23 @@ def freeze(
     """Makes a bundle.
 
     Args:
-      source: the workdir of a run.
+      source: the workdir of a run, or a folder of weights.
       out: folder of the bundle; made if it is missing.
-      step: checkpoint to take; None for the latest.
+      step: checkpoint of a run to take; None for the latest.
       card: more entries for the bundle's card.
 
     Raises:
-      UsageError: the source is not a run, or has no checkpoint.
+      UsageError: the source is neither, or a run without a checkpoint, or a step of weights.
+      WeightsError: damaged weights.
       BundleError: the model cannot be made exact.
     """
-    freeze_trained(load_run(source, step=step), out, card=card)
+    if not is_weights(source):
+        trained = load_run(source, step=step)
+    elif step is None:
+        trained = load_weights(source)
+    else:
+        raise UsageError(f"{source}: a step is of a run, these are weights")
+    freeze_trained(trained, out, card=card)
 
 
 def freeze_trained(
@@ -84,13 +96,16 @@ def freeze_trained(
 
 
 def load_trained(source: str | os.PathLike[str]) -> Trained:
-    """What a run or a bundle holds, to train on from it.
+    """What a run, a folder of weights or a bundle holds, to train on from it.
 
     Raises:
-      UsageError: neither a run nor a bundle.
+      UsageError: none of the three.
+      WeightsError: damaged weights.
       BundleError: a bundle that is damaged, or without what training needs.
     """
     source = Path(source)
+    if is_weights(source):
+        return load_weights(source)
     if not (source / MANIFEST).is_file():
         return load_run(source)
     bundle = load_bundle(source)
@@ -105,6 +120,21 @@ def load_trained(source: str | os.PathLike[str]) -> Trained:
     )
 
 
+def load_weights(folder: str | os.PathLike[str]) -> Trained:
+    """A folder of weights, its float networks still on disk.
+
+    Raises:
+      WeightsError: no weights there, or damaged ones.
+    """
+    weights = open_weights(folder)
+    params = weights.stored()
+    for part in ("hyper_synthesis", "hyper_prior"):  # small, and wanted more than once
+        params[part] = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), params[part])
+    ranges = weights.ranges or measured_ranges(weights.config, params)
+    card = {"source": weights.source} | weights.card
+    return Trained(weights.config, params, weights.shift, weights.power, ranges, card)
+
+
 def load_run(workdir: str | os.PathLike[str], *, step: int | None = None) -> Trained:
     """Reads the averaged parameters and statistics of a run.
 
@@ -114,7 +144,10 @@ def load_run(workdir: str | os.PathLike[str], *, step: int | None = None) -> Tra
     workdir = Path(workdir)
     path = workdir / RUN_CONFIG
     if not path.is_file():
-        raise UsageError(f"{workdir}: expected the folder of a run with a {RUN_CONFIG}, got none")
+        raise UsageError(
+            f"{workdir}: expected the folder of a run with a {RUN_CONFIG}, or of weights with a "
+            f"{WEIGHTS}, got neither"
+        )
     config = from_json(Config, path.read_text(encoding="utf-8"))
 
     from rcodec_jax.checkpoint import Checkpoints  # orbax takes seconds to import

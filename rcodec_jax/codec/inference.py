@@ -27,16 +27,30 @@ class Programs:
 
     Args:
       bundle: the model.
+      dtype: of parameters and computation, float32 or bfloat16. Pictures differ a little with it,
+        the symbols of a file never.
       tile, halo: pictures with a side beyond `tile` cells go through in tiles; see `tiling`.
     """
 
-    def __init__(self, bundle: Bundle, *, tile: int = TILE, halo: int = HALO) -> None:
+    def __init__(
+        self, bundle: Bundle, *, dtype: str = "float32", tile: int = TILE, halo: int = HALO
+    ) -> None:
         self._config = bundle.config
-        self._networks = Networks(bundle.config)
-        self._params = jax.tree.map(jnp.asarray, bundle.params)
+        self._networks = Networks(bundle.config, jnp.dtype(dtype))
+        self._host = bundle.params
+        self._device: dict[str, Any] = {}
+        self._dtype = jnp.dtype(dtype)
         self._shift = bundle.shift.reshape(1, 1, -1)
         self._scale = bundle.scale.reshape(1, 1, -1)
         self._tile, self._halo = tile, halo
+
+    def _params(self, part: str) -> dict[str, Any]:
+        """Parameters of one network on the device: encoding never needs the denoiser's."""
+        if part not in self._device:
+            self._device[part] = jax.tree.map(
+                lambda array: jnp.asarray(array, self._dtype), self._host[part]
+            )
+        return {part: self._device[part]}
 
     def latent(self, pixels: np.ndarray) -> np.ndarray:
         """Picture uint8 [H, W, 3] -> scaled latent y float32 [h, w, C] of its bucket.
@@ -47,7 +61,7 @@ class Programs:
         pixels = extend(pixels, height * CELL_PX, width * CELL_PX)
 
         def run(window: np.ndarray) -> np.ndarray:
-            return np.asarray(self._encode(self._params, window[None])[0])
+            return np.asarray(self._encode(self._params("encoder"), window[None])[0])
 
         raw = map_tiles(run, [pixels], (height, width), self._tile, self._halo)
         return (raw - self._shift) * self._scale
@@ -56,7 +70,9 @@ class Programs:
         """Scaled latent of a bucket [h', w', C] and the picture's levels -> z int32 [hz, wz, Z]."""
         height, width = levels.level_map.shape
         level_map = extend(levels.level_map, *y.shape[:2])
-        z = self._hyper(self._params, y[None], _row(levels.nodes), level_map[None])
+        z = self._hyper(
+            self._params("hyper_analysis"), y[None], _row(levels.nodes), level_map[None]
+        )
         return np.asarray(z[0, : -(-height // 4), : -(-width // 4)])
 
     def pixels(
@@ -98,7 +114,7 @@ class Programs:
         raw = np.asarray(clean[0]) / self._scale + self._shift
 
         def run(window: np.ndarray) -> np.ndarray:
-            return np.asarray(self._decode(self._params, window[None])[0])
+            return np.asarray(self._decode(self._params("decoder"), window[None])[0])
 
         pixels = map_tiles(run, [raw], cells, self._tile, self._halo)
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
@@ -107,10 +123,10 @@ class Programs:
         self, prior: np.ndarray, level_map: np.ndarray, cells: tuple[int, int]
     ) -> Denoise:
         def denoise(x: jax.Array, levels_t: np.ndarray) -> jax.Array:
-            t = np.asarray(levels_t, np.float32)
+            t, params = np.asarray(levels_t, np.float32), self._params("unet")
 
             def run(x: np.ndarray, prior: np.ndarray, levels: np.ndarray) -> np.ndarray:
-                out = self._denoise(self._params, x[None], prior[None], levels[None], t)
+                out = self._denoise(params, x[None], prior[None], levels[None], t)
                 return np.asarray(out[0])
 
             arrays = [np.asarray(x[0]), prior, level_map]

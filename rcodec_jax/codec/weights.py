@@ -10,6 +10,7 @@ none, and that is written last.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
@@ -250,6 +251,32 @@ class Weights:
     def params(self) -> dict[str, Any]:
         """All tensors as they are stored, nested by part: what the networks take."""
         return unflatten({name: self.read(name) for name in self._names})
+
+    def stored(self) -> dict[str, Any]:
+        """The same tree, its leaves still on disk: `np.asarray` of a leaf reads it."""
+        return unflatten({name: Stored(self, name) for name in self._names})
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """A tensor on disk that is read when it is made an array, each time anew."""
+
+    weights: Weights
+    name: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the tensor."""
+        return self.weights.shape(self.name)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Dtype it is stored in."""
+        return self.weights.dtype(self.name)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        array = self.weights.read(self.name)
+        return array if dtype is None else array.astype(dtype, copy=False)
 
 
 def open_weights(folder: str | os.PathLike[str]) -> Weights:
