@@ -17,6 +17,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
+from rcodec_jax.checkpoint import faults
 from rcodec_jax.errors import RcodecError, UsageError
 
 DataState: TypeAlias = "bytes | dict[str, Any]"
@@ -43,6 +44,7 @@ class Checkpoints:
 
     Raises:
       UsageError: settings out of range, or a read-only directory that does not exist.
+      RcodecError: the directory cannot be made or written.
     """
 
     def __init__(
@@ -78,6 +80,11 @@ class Checkpoints:
                 get_metric_fn=merit, n=keep_best, keep_checkpoints_without_metrics=False
             )
             keep.append(best)
+        faults.silence_repeated_tracebacks()
+        if not read_only:
+            with self._storage_faults("opening checkpoints"):
+                self._directory.mkdir(parents=True, exist_ok=True)
+                faults.check_writable(self._directory)
         # Orbax's own read-only mode does no more than this and warns at every turn.
         self._manager = ocp.CheckpointManager(
             self._directory,
@@ -103,6 +110,7 @@ class Checkpoints:
         data_state: DataState,
         metrics: Mapping[str, float] | None = None,
         *,
+        about: Mapping[str, Any] | None = None,
         wait: bool = False,
     ) -> bool:
         """Saves a step; returns as soon as the arrays are copied, so they may be donated after.
@@ -114,13 +122,15 @@ class Checkpoints:
           state: any pytree of arrays.
           data_state: what the data iterator needs to go on, see `DataState`.
           metrics: figures of this step; `best_metric` among them makes it a candidate for best.
+          about: JSON values that say where the step comes from, kept with it; see `about`.
           wait: return only when the step is on disk.
 
         Returns:
           Whether anything was written: False if this step is there already.
 
         Raises:
-          RcodecError: the checkpoints were opened read-only.
+          RcodecError: the checkpoints were opened read-only, or the disk is full or unwritable, now
+            or during the save before this one. What was saved before stays whole.
         """
         if self._read_only:
             raise RcodecError(
@@ -128,15 +138,18 @@ class Checkpoints:
             )
         written = step not in self.all_steps()
         if written:
-            self._manager.save(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardSave(state),
-                    data=ocp.args.JsonSave(_pack(data_state)),
-                ),
-                metrics={key: float(value) for key, value in (metrics or {}).items()},
-                force=True,
-            )
+            with self._storage_faults(f"saving step {step}"):
+                faults.check_writable(self._directory)
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state),
+                        data=ocp.args.JsonSave(_pack(data_state)),
+                    ),
+                    metrics={key: float(value) for key, value in (metrics or {}).items()},
+                    custom_metadata=dict(about or {}),
+                    force=True,
+                )
         if wait:
             self.wait()
         return written
@@ -152,6 +165,14 @@ class Checkpoints:
     def all_steps(self) -> tuple[int, ...]:
         """The steps that are there, ascending."""
         return tuple(sorted(self._manager.all_steps()))
+
+    def about(self, step: int | None = None) -> dict[str, Any]:
+        """What `save` was told of a step (the latest if None); empty if nothing.
+
+        Raises:
+          UsageError: no such step.
+        """
+        return dict(self._manager.metadata(self._existing(step)).custom_metadata or {})
 
     def restore(self, step: int | None, abstract_state: Any) -> tuple[Any, DataState]:
         """Restores a step, bit by bit, onto the shardings asked for (any mesh, any topology).
@@ -214,13 +235,19 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Blocks until everything saved so far is on disk; raises what went wrong there."""
-        self._manager.wait_until_finished()
-        self._manager.check_for_errors()
+        """Blocks until everything saved so far is on disk.
+
+        Raises:
+          RcodecError: the disk is full or unwritable.
+        """
+        with self._storage_faults("saving"):
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
 
     def close(self) -> None:
-        """Waits for saves in flight and frees the background threads."""
-        self._manager.close()
+        """Waits for saves in flight and frees the background threads; raises as `wait` does."""
+        with self._storage_faults("saving"):
+            self._manager.close()
 
     def __enter__(self) -> Checkpoints:
         return self
@@ -231,7 +258,14 @@ class Checkpoints:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        with contextlib.suppress(Exception):  # what went wrong first is what to tell of
+            self.close()
+
+    def _storage_faults(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        return faults.told_in_one_line(doing, self._directory)
 
     def _existing(self, step: int | None) -> int:
         steps = self.all_steps()
