@@ -30,6 +30,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="refuse files that declare a larger picture (default: 2^28)",
     )
     arguments.add_model_option(parser)
+    arguments.add_dtype_option(parser)
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.entropy import Limits
 
     limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)
-    codec = rcodec_jax.load(args.model)
+    codec = rcodec_jax.load(args.model, dtype=args.dtype)
     start = time.perf_counter()
     pixels = codec.decode(data, steps=args.steps, trajectory=args.trajectory, limits=limits)
     seconds = time.perf_counter() - start

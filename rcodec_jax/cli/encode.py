@@ -26,6 +26,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_rate_options(parser)
     arguments.add_region_options(parser)
     arguments.add_model_option(parser)
+    arguments.add_dtype_option(parser)
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     import rcodec_jax
 
-    codec = rcodec_jax.load(args.model)
+    codec = rcodec_jax.load(args.model, dtype=args.dtype)
     start = time.perf_counter()
     result = codec.encode_detailed(
         picture.pixels,

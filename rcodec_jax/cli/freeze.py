@@ -1,4 +1,4 @@
-"""`rcodec freeze`: a training run becomes a bundle."""
+"""`rcodec freeze`: a training run, or a folder of weights, becomes a bundle."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "freeze",
-        help="make a bundle of a training run",
-        description="Freezes a checkpoint into a bundle that encode and decode load.",
+        help="make a bundle of a training run or of weights",
+        description="Freezes a checkpoint, or weights, into a bundle that encode and decode load.",
     )
-    parser.add_argument("source", metavar="RUN", help="folder of a training run")
+    parser.add_argument("source", metavar="SOURCE", help="folder of a training run, or of weights")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
     parser.add_argument(
         "--step",
         type=arguments.whole(0, None, "a whole number of at least 0"),
         metavar="N",
-        help="checkpoint to take (default: the latest)",
+        help="checkpoint of a run to take (default: the latest)",
     )
     parser.add_argument(
         "--card", metavar="JSON", help="file with more entries for the bundle's card, an object"
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     if not Path(args.source).is_dir():
         raise UsageError(
-            f"{args.source}: expected the folder of a run, "
+            f"{args.source}: expected the folder of a run or of weights, "
             f"got {'a file' if Path(args.source).exists() else 'nothing there'}"
         )
     folder = files.check_folder(args.out, force=args.force)

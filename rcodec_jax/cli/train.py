@@ -35,7 +35,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="change a value of the recipe, such as train.steps=200 (repeatable)",
     )
     parser.add_argument(
-        "--init-from", metavar="FOLDER", help="run or bundle whose parameters to start from"
+        "--init-from",
+        metavar="FOLDER",
+        help="run, weights or bundle whose parameters to start from",
     )
     parser.add_argument(
         "--describe",

@@ -145,9 +145,7 @@ class Programs:
     @functools.cached_property
     def _hyper(self) -> Callable[..., jax.Array]:
         @jax.jit
-        def hyper(
-            params: Any, y: jax.Array, nodes: jax.Array, level_map: jax.Array
-        ) -> jax.Array:
+        def hyper(params: Any, y: jax.Array, nodes: jax.Array, level_map: jax.Array) -> jax.Array:
             z = self._networks.hyper_encode(params, y, LevelInputs.of(level_map, nodes))
             return jnp.floor(z + 0.5).astype(jnp.int32)
 

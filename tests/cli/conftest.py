@@ -55,7 +55,7 @@ def codec(monkeypatch, tmp_path) -> FakeCodec:
     """The codec that the command will load; caches go to a temporary folder."""
     fake = FakeCodec()
 
-    def load(model=None) -> FakeCodec:
+    def load(model=None, *, dtype="float32") -> FakeCodec:
         fake.model = model
         return fake
 
