@@ -2,16 +2,24 @@
 
 from rcodec_jax.data.files import atomic_write
 from rcodec_jax.data.images import Picture, read_image, read_mask, write_image
+from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.loader import image_batches, make_dataset
+from rcodec_jax.data.mixture import Mixture, Source, select
+from rcodec_jax.data.opening import open_source
 from rcodec_jax.data.sources import ImageFolder
 
 __all__ = [
     "ImageFolder",
+    "LatentSet",
+    "Mixture",
     "Picture",
+    "Source",
     "atomic_write",
     "image_batches",
     "make_dataset",
+    "open_source",
     "read_image",
     "read_mask",
+    "select",
     "write_image",
 ]

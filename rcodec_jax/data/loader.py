@@ -7,13 +7,15 @@ same for any number of processes (shard i holds the i-th run of its rows).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
-from rcodec_jax.data.transforms import random_crop
+from rcodec_jax.data.latents import LatentSet
+from rcodec_jax.data.mixture import Mixture
+from rcodec_jax.data.transforms import random_crop, random_window
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import CELL_PX
 
@@ -21,8 +23,8 @@ SampleMaps = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndar
 """(rng, height_cells, width_cells) -> (level_map uint8 [h, w], nodes int32 [16])."""
 
 
-class ImageSource(Protocol):
-    """What the loader reads from: pixels uint8 [H, W, 3] by index."""
+class RandomAccess(Protocol):
+    """What the loader reads from: pixels uint8 [H, W, 3] or latents float16 [h, w, C] by index."""
 
     def __len__(self) -> int: ...
 
@@ -30,7 +32,7 @@ class ImageSource(Protocol):
 
 
 def make_dataset(
-    source: ImageSource,
+    source: RandomAccess | Mixture,
     *,
     crop_px: int,
     batch_size: int,
@@ -45,8 +47,9 @@ def make_dataset(
     """An endless grain iterator over batches.
 
     Args:
-      source: random-access source of uint8 [H, W, 3].
-      crop_px: side of the square crops, a multiple of 8; smaller pictures are padded by mirroring.
+      source: random-access source of uint8 [H, W, 3], or of latents (`LatentSet`), or a mixture.
+      crop_px: side of the square crops in pixels, a multiple of 8; smaller pictures are padded by
+        mirroring, smaller latents are refused.
       batch_size: rows of the *global* batch, a multiple of `shard_count`.
       seed: decides order, crops, flips and maps; 0..2^32 - 1.
       sample_maps: draws the level map of each row; None leaves maps out.
@@ -62,18 +65,30 @@ def make_dataset(
     Returns:
       An iterator of dict(image uint8 [b, crop_px, crop_px, 3], and with maps level_map uint8
       [b, crop_px/8, crop_px/8], nodes int32 [b, 16]), with `get_state()`, `set_state(state)` and
-      `close()`. Without workers the state is {"next_index": batches handed out}.
+      `close()`. For latents, latent float16 [b, crop_px/8, crop_px/8, C] stands for image; crops
+      are of whole cells and not mirrored, since an encoder's latent of a mirrored picture is not
+      the mirrored latent. Without workers the state is {"next_index": batches handed out}.
 
     Raises:
       UsageError: an argument outside its range, or an empty source.
     """
-    _check(source, crop_px, batch_size, seed, shard_index, shard_count)
+    mixture = source if isinstance(source, Mixture) else None
+    sources: Sequence[Any] = mixture.sources if mixture else [source]
+    for one in sources:
+        _check(one, crop_px, batch_size, seed, shard_index, shard_count)
     import grain  # heavy, and absent where only the codec is installed
 
-    transform = _CropAndMap(crop_px, sample_maps)
     rows = batch_size // shard_count
+    # Shuffled by epoch. A source alone has the run's seed, whatever its weight.
+    shuffled = [
+        grain.MapDataset.source(one).seed(_source_seed(seed, index)).shuffle().repeat()
+        for index, one in enumerate(sources)
+    ]
+    dataset = shuffled[0]
+    if mixture and len(sources) > 1:
+        dataset = grain.MapDataset.mix(shuffled, weights=mixture.weights).seed(seed)
     # The random map comes before the rows are dealt out: its randomness follows the global index.
-    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat().random_map(transform)
+    dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps))
     local = _shard_rows(dataset, batch_size, rows, shard_index).batch(rows)
     read = grain.ReadOptions(
         num_threads=thread_count, prefetch_buffer_size=max(prefetch_batches, thread_count)
@@ -89,7 +104,7 @@ def make_dataset(
 
 
 def image_batches(
-    source: ImageSource, *, crop_px: int, batch_size: int, seed: int, **options: Any
+    source: RandomAccess | Mixture, *, crop_px: int, batch_size: int, seed: int, **options: Any
 ) -> Any:
     """`make_dataset` without maps: batches of dict(image), for the autoencoder stage."""
     return make_dataset(
@@ -104,12 +119,22 @@ class _CropAndMap:
     crop_px: int
     sample_maps: SampleMaps | None
 
-    def __call__(self, pixels: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        row = {"image": random_crop(pixels, self.crop_px, rng=rng)}
+    def __call__(self, entry: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        cells = self.crop_px // CELL_PX
+        if entry.dtype == np.uint8:
+            row = {"image": random_crop(entry, self.crop_px, rng=rng)}
+        else:
+            row = {"latent": random_window(entry, cells, rng=rng)}
         if self.sample_maps is not None:
-            cells = self.crop_px // CELL_PX
             row["level_map"], row["nodes"] = self.sample_maps(rng, cells, cells)
         return row
+
+
+def _source_seed(seed: int, index: int) -> int:
+    """The order of each source of a mixture is its own, or alike sources would go in step."""
+    if index == 0:
+        return seed
+    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
 
 
 def _shard_rows(dataset: Any, batch_size: int, rows: int, shard_index: int) -> Any:
@@ -134,7 +159,7 @@ def _shard_rows(dataset: Any, batch_size: int, rows: int, shard_index: int) -> A
 
 
 def _check(
-    source: ImageSource,
+    source: RandomAccess,
     crop_px: int,
     batch_size: int,
     seed: int,
@@ -153,3 +178,9 @@ def _check(
         )
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed must be 0..2^32 - 1, got {seed}")
+    if isinstance(source, LatentSet) and min(source.shape[:2]) * CELL_PX < crop_px:
+        height, width, _ = source.shape
+        raise UsageError(
+            f"{source.folder}: expected latents of at least {crop_px} px for crops of that size, "
+            f"got {width * CELL_PX}x{height * CELL_PX} px"
+        )

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import abc
 import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 
@@ -16,15 +18,95 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_ENTRIES = 2**22
 
 
-class ImageFolder:
-    """The pictures of a folder and the folders below it, as a random-access source.
+class PictureSource(abc.ABC):
+    """Pictures by index, uint8 [H, W, 3]; thread-safe, and picklable for worker processes.
 
-    Large pictures are listed several times, in proportion to their area, so that a random crop
-    of a random entry finds every pixel of the folder about equally likely. The order is by path
-    and the same on every machine. Thread-safe.
+    Where sizes are known, large pictures are listed several times, in proportion to their area, so
+    that a random crop of a random entry finds every pixel about equally likely.
 
     The cache holds decoded pixels up to `cache_bytes` and never evicts: access is uniformly
     random, so whatever came first is as good as anything else. Each process has its own.
+
+    Attributes:
+      kind: what an entry is; the other kind is "latents".
+      picture_count: pictures, each counted once.
+      pixel_count: their pixels in all; None if sizes are not known.
+    """
+
+    kind: Literal["images", "latents"] = "images"
+    picture_count: int
+    pixel_count: int | None
+
+    def __init__(
+        self, count: int, sizes_px: np.ndarray | None = None, *, cache_bytes: int = 0
+    ) -> None:
+        """Lists the entries.
+
+        Args:
+          count: pictures.
+          sizes_px: height and width of each [count, 2]; None lists each picture once.
+          cache_bytes: upper bound of the decoded pixels kept in memory; 0 keeps none.
+        """
+        self.picture_count = count
+        self.pixel_count = None
+        self._entries = np.arange(count, dtype=np.int64)
+        if sizes_px is not None:
+            areas = np.prod(np.asarray(sizes_px, np.float64), axis=1)
+            self.pixel_count = int(areas.sum())
+            self._entries = _entries_by_area(areas)
+        self._cache_bytes = cache_bytes
+        self._cache: dict[int, np.ndarray] = {}
+        self._cached_bytes = 0
+        self._lock = threading.Lock()
+
+    @abc.abstractmethod
+    def read(self, picture: int) -> np.ndarray:
+        """Decodes a picture, 0..picture_count - 1.
+
+        Raises:
+          UsageError: it became unreadable or is damaged.
+        """
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Pixels of an entry, uint8 [H, W, 3], read-only.
+
+        Raises:
+          UsageError: the file became unreadable or is damaged.
+        """
+        picture = int(self._entries[index])
+        cached = self._cache.get(picture)
+        if cached is not None:
+            return cached
+        pixels = self.read(picture)
+        pixels.flags.writeable = False
+        with self._lock:
+            fits = self._cached_bytes + pixels.nbytes <= self._cache_bytes
+            if fits and picture not in self._cache:
+                self._cache[picture] = pixels
+                self._cached_bytes += pixels.nbytes
+        return pixels
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For worker processes: neither the lock nor the cached pixels travel.
+        state = self.__dict__.copy()
+        del state["_lock"]
+        return {**state, "_cache": {}, "_cached_bytes": 0}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    @property
+    def cached_bytes(self) -> int:
+        """Decoded pixels held in memory, in bytes."""
+        return self._cached_bytes
+
+
+class ImageFolder(PictureSource):
+    """The pictures of a folder and the folders below it, by path: the same order everywhere.
 
     Attributes:
       paths: the pictures, sorted.
@@ -63,55 +145,17 @@ class ImageFolder:
                 f"{self.root}: expected images ({' '.join(SUFFIXES)}) with sides of at least "
                 f"{min_side} px, found none ({len(self.skipped)} left out)"
             )
-        self._entries = _entries_by_area(self.sizes_px)
-        self._cache_bytes = cache_bytes
-        self._cache: dict[int, np.ndarray] = {}
-        self._cached_bytes = 0
-        self._lock = threading.Lock()
+        super().__init__(len(self.paths), np.array(self.sizes_px), cache_bytes=cache_bytes)
 
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Pixels of an entry, uint8 [H, W, 3], read-only.
-
-        Raises:
-          UsageError: the file became unreadable or is damaged.
-        """
-        image = int(self._entries[index])
-        cached = self._cache.get(image)
-        if cached is not None:
-            return cached
-        pixels = read_image(self.paths[image]).pixels
-        pixels.flags.writeable = False
-        with self._lock:
-            fits = self._cached_bytes + pixels.nbytes <= self._cache_bytes
-            if fits and image not in self._cache:
-                self._cache[image] = pixels
-                self._cached_bytes += pixels.nbytes
-        return pixels
+    def read(self, picture: int) -> np.ndarray:
+        return read_image(self.paths[picture]).pixels
 
     def __repr__(self) -> str:
         # grain logs its source; a short and stable text.
         return f"ImageFolder({str(self.root)!r}, {len(self.paths)} images)"
 
-    def __getstate__(self) -> dict[str, object]:
-        # For worker processes: neither the lock nor the cached pixels travel.
-        state = self.__dict__.copy()
-        del state["_lock"]
-        return {**state, "_cache": {}, "_cached_bytes": 0}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
-
-    @property
-    def cached_bytes(self) -> int:
-        """Decoded pixels held in memory, in bytes."""
-        return self._cached_bytes
-
     def _scan(self, min_side: int, exclude: frozenset[str]) -> None:
-        for path in _image_paths(self.root, exclude):
+        for path in image_paths(self.root, exclude):
             try:
                 image, _ = open_image(path)
             except UsageError as error:
@@ -126,7 +170,8 @@ class ImageFolder:
             self.sizes_px.append((height, width))
 
 
-def _image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
+def image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
+    """JPEG, PNG and WebP files below a folder by suffix, hidden ones left out, sorted by path."""
     found = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if name not in exclude and name[0] != "."]
@@ -138,9 +183,8 @@ def _image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
-def _entries_by_area(sizes_px: list[tuple[int, int]]) -> np.ndarray:
+def _entries_by_area(areas: np.ndarray) -> np.ndarray:
     """Index of the picture of each entry, int32; pictures repeated in proportion to their area."""
-    areas = np.array([height * width for height, width in sizes_px], np.float64)
     # A quarter of the smallest as the unit keeps the rounding of each share below 1/8.
     unit = max(areas.min() / 4, areas.sum() / _MAX_ENTRIES)
     repeats = np.maximum(1, np.rint(areas / unit)).astype(np.int64)

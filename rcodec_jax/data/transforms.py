@@ -27,3 +27,21 @@ def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -
     left = int(draws[1] * (width - crop_px + 1))
     crop = pixels[top : top + crop_px, left : left + crop_px]
     return np.ascontiguousarray(crop[:, ::-1] if draws[2] < 0.5 else crop)
+
+
+def random_window(latent: np.ndarray, cells: int, *, rng: np.random.Generator) -> np.ndarray:
+    """A random square of whole cells, not mirrored.
+
+    Args:
+      latent: [h, w, C] with sides of at least `cells`.
+      cells: side of the window.
+      rng: source of randomness; two numbers are drawn whatever the size.
+
+    Returns:
+      [cells, cells, C], contiguous, of the latent's dtype.
+    """
+    height, width = latent.shape[:2]
+    draws = rng.random(2)
+    top = int(draws[0] * (height - cells + 1))
+    left = int(draws[1] * (width - cells + 1))
+    return np.ascontiguousarray(latent[top : top + cells, left : left + cells])
