@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import keyword
 import os
 import sys
 import warnings
@@ -20,7 +21,19 @@ from rcodec_jax.cli.arguments import Parser
 from rcodec_jax.cli.files import describe
 from rcodec_jax.errors import RcodecError
 
-COMMANDS = ("encode", "decode", "info", "verify", "train", "freeze", "eval", "bench", "demo")
+COMMANDS = (
+    "encode",
+    "decode",
+    "info",
+    "verify",
+    "train",
+    "freeze",
+    "import",
+    "export",
+    "eval",
+    "bench",
+    "demo",
+)
 
 BAD_INPUT = 2
 INTERRUPTED = 130
@@ -54,7 +67,8 @@ def build_parser() -> argparse.ArgumentParser:
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
     )
     for name in COMMANDS:
-        importlib.import_module(f"rcodec_jax.cli.{name}").add_parser(subparsers)
+        module = f"{name}_" if keyword.iskeyword(name) else name
+        importlib.import_module(f"rcodec_jax.cli.{module}").add_parser(subparsers)
     return parser
 
 

@@ -49,6 +49,10 @@ PAPER_HYPER = HyperConfig(hyper_channels=48, analysis=256, synthesis=(256, 160, 
 """Entropy model of the paper's size, 4.1 M parameters."""
 
 
+DECODE_STEPS = 4
+"""Denoiser evaluations of a decode by default: a choice of cost, not a measured optimum."""
+
+
 def stable_diffusion(unet: UNetConfig) -> ModelConfig:
     """A codec around Stable Diffusion's autoencoder and a UNet: 953.7 M with `SD21_UNET`."""
     return ModelConfig(
@@ -56,7 +60,7 @@ def stable_diffusion(unet: UNetConfig) -> ModelConfig:
         autoencoder=SD_AUTOENCODER,
         unet=unet,
         hyper=PAPER_HYPER,
-        steps=4,
+        steps=DECODE_STEPS,
     )
 
 

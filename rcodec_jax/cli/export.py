@@ -1,0 +1,103 @@
+"""`rcodec export`: a model in the layout of another program."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.errors import UsageError
+
+OnTensor = Callable[[int, int, str], None]
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "export",
+        help="write a model in the layout of another program",
+        description="Writes a model for others: 'diffusers' for its from_pretrained (models with "
+        "Stable Diffusion's networks only, without the entropy model), 'safetensors' as a folder "
+        "of weights.",
+    )
+    parser.add_argument("source", metavar="MODEL", help="folder of weights, of a run or a bundle")
+    parser.add_argument(
+        "--format", required=True, choices=sorted(FORMATS), dest="layout", help="what to write"
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
+    parser.add_argument(
+        "--step",
+        type=arguments.whole(0, None, "a whole number of at least 0"),
+        metavar="N",
+        help="checkpoint of a run to take (default: the latest)",
+    )
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser)
+    parser.set_defaults(run=run, uses_jax=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    folder = files.check_folder(args.out, force=args.force)
+    if folder.exists() and folder.resolve() == Path(args.source).resolve():
+        raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
+    start = time.perf_counter()
+    with output.Progress("export") as progress:
+        notes = FORMATS[args.layout](args, progress.update)
+    sizes = {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+    figures = {
+        "source": args.source,
+        "format": args.layout,
+        "out": args.out,
+        "files": sizes,
+        "bytes": sum(sizes.values()),
+        "notes": notes,
+        "seconds": time.perf_counter() - start,
+    }
+    if not args.json:
+        output.notes(notes)
+    output.report(
+        figures,
+        f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {len(sizes)} files, "
+        f"{figures['seconds']:.1f} s",
+        as_json=args.json,
+        stream=sys.stdout,
+    )
+    return 0
+
+
+def _diffusers(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+    from rcodec_jax.export.exporting import export_diffusers
+    from rcodec_jax.export.source import open_model
+
+    model = open_model(args.source, step=args.step, entropy=False)
+    export_diffusers(model, args.out, on_tensor=on_tensor)
+    notes = ["the UNet's constant context is in context.npy: hand it on as encoder_hidden_states"]
+    if model.shift.any():
+        notes.append(
+            "the latent is shifted: latents_mean of vae/config.json, which not every program heeds"
+        )
+    return notes
+
+
+def _safetensors(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+    from rcodec_jax.export.exporting import export_weights
+    from rcodec_jax.export.source import open_model
+
+    export_weights(open_model(args.source, step=args.step), args.out, on_tensor=on_tensor)
+    return []
+
+
+FORMATS: dict[str, Callable[[argparse.Namespace, OnTensor], list[str]]] = {
+    "diffusers": _diffusers,
+    "safetensors": _safetensors,
+}
+"""Writes `args.out` and returns what the user should know."""

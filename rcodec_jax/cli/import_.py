@@ -1,0 +1,79 @@
+"""`rcodec import`: Stable Diffusion's weights become a folder of ours."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.errors import UsageError
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "import",
+        help="take over the weights of Stable Diffusion",
+        description="Makes a folder of weights of a model in diffusers' layout: its autoencoder "
+        "and UNet as they are, an entropy model from the seed. Train on from it with "
+        "'rcodec train configs/paper.py --init-from FOLDER'.",
+    )
+    parser.add_argument(
+        "source", metavar="MODEL", help="folder with unet/, vae/, scheduler/, or id on the hub"
+    )
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of weights to write")
+    parser.add_argument(
+        "--context",
+        metavar="WHAT",
+        help="constant context of the UNet: a .npy file, 'text' for the text encoder's of an empty "
+        "prompt, 'learned' for a random start (default: the text encoder's where it can be run)",
+    )
+    parser.add_argument(
+        "--seed",
+        type=arguments.whole(0, 2**32 - 1, "a whole number in 0..2^32-1"),
+        default=0,
+        metavar="N",
+        help="of what starts at random (default: 0)",
+    )
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser)
+    parser.set_defaults(run=run, uses_jax=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    folder = files.check_folder(args.out, force=args.force)
+    if folder.exists() and folder.resolve() == Path(args.source).resolve():
+        raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
+
+    from rcodec_jax.export.importing import import_diffusers
+
+    start = time.perf_counter()
+    with output.Progress("import") as progress:
+        done = import_diffusers(
+            args.source,
+            args.out,
+            context=args.context,
+            seed=args.seed,
+            on_tensor=progress.update,
+        )
+    unet = done.config.unet
+    figures = {
+        "source": args.source,
+        "weights": args.out,
+        "parameters": {**done.parameters, "all": sum(done.parameters.values())},
+        "prediction": unet.prediction,
+        "context": done.context,
+        "seconds": time.perf_counter() - start,
+    }
+    rows = [(part, f"{count / 1e6:.2f} M") for part, count in figures["parameters"].items()]
+    text = (
+        f"{output.table(('part', 'parameters'), rows)}\n"
+        f"{args.out}: predicts {unet.prediction}, context {done.context}, "
+        f"{figures['seconds']:.1f} s"
+    )
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)
+    return 0

@@ -1,0 +1,114 @@
+"""Models as others read them: diffusers' layout, and plain weights in safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rcodec_jax.codec.tensorstream import as_bytes, write_header
+from rcodec_jax.codec.weights import WeightsWriter
+from rcodec_jax.export import architecture
+from rcodec_jax.export.context import FILE as CONTEXT_FILE
+from rcodec_jax.export.importing import OnTensor
+from rcodec_jax.export.naming import CONTEXT, Entry, table
+from rcodec_jax.export.source import Model
+
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+CONFIG = "config.json"
+
+
+def export_diffusers(
+    model: Model, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
+) -> None:
+    """Writes unet/, vae/ and scheduler/ so that diffusers' `from_pretrained` loads them.
+
+    The constant context goes beside them, to context.npy: diffusers hands it to the UNet as
+    `encoder_hidden_states`. The entropy model has no counterpart there and is left out. A shift of
+    the latent is written as `latents_mean`: y = (raw - latents_mean) * scaling_factor.
+
+    Args:
+      model: what to write.
+      out: folder, made if it is missing.
+      on_tensor: told of the progress.
+
+    Raises:
+      UsageError: a model that diffusers cannot express; then nothing is written.
+    """
+    config = model.config
+    architecture.refuse(config)
+    out = Path(out)
+    latent = architecture.Latent(model.shift, model.power)
+    entries = table(config)
+    configs = {
+        f"unet/{CONFIG}": architecture.write_unet(config),
+        f"vae/{CONFIG}": architecture.write_autoencoder(config, latent),
+        "scheduler/scheduler_config.json": architecture.write_schedule(config.unet.prediction),
+    }
+    done = 0
+    for folder in ("unet", "vae"):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+        done = _write_tensors(
+            out / folder / WEIGHTS,
+            [entry for entry in entries if entry.folder == folder],
+            model.tensors,
+            on_tensor,
+            (done, len(entries)),
+        )
+    np.save(out / CONTEXT_FILE, np.asarray(model.tensors[CONTEXT], np.float32))
+    for name, data in configs.items():
+        (out / name).parent.mkdir(exist_ok=True)
+        text = json.dumps(data, indent=2, sort_keys=True) + "\n"
+        (out / name).write_text(text, encoding="utf-8")
+
+
+def export_weights(
+    model: Model, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
+) -> None:
+    """Writes a folder of weights: every parameter in safetensors, by its path here.
+
+    Args:
+      model: what to write, with its entropy model.
+      out: folder, made if it is missing.
+      on_tensor: told of the progress.
+    """
+    writer = WeightsWriter(
+        out,
+        model.config,
+        shift=model.shift,
+        power=model.power,
+        ranges=model.ranges,
+        source=model.source,
+        card=model.card,
+    )
+    with writer:
+        for i, (name, value) in enumerate(model.tensors.items()):
+            writer.add(name, np.asarray(value))
+            if on_tensor is not None:
+                on_tensor(i + 1, len(model.tensors), name)
+
+
+def _write_tensors(
+    path: Path,
+    entries: Sequence[Entry],
+    tensors: dict[str, Any],
+    on_tensor: OnTensor | None,
+    progress: tuple[int, int],
+) -> int:
+    """One file, a tensor at a time; returns how many tensors are done in all."""
+    done, total = progress
+    described = {e.key: (np.dtype(tensors[e.name].dtype), e.stored_shape) for e in entries}
+    part = path.with_name(f"{path.name}.part")
+    with part.open("wb") as file:
+        file.write(write_header(described))
+        for entry in entries:
+            file.write(as_bytes(entry.to_stored(np.asarray(tensors[entry.name]))))
+            done += 1
+            if on_tensor is not None:
+                on_tensor(done, total, entry.name)
+    os.replace(part, path)
+    return done

@@ -1,0 +1,165 @@
+"""Stable Diffusion's weights become a folder of ours: trainable floats, one tensor at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from rcodec_jax.codec.bundle import flatten
+from rcodec_jax.codec.networks import PARTS, Networks
+from rcodec_jax.codec.weights import WeightsWriter
+from rcodec_jax.config.model import HyperConfig, ModelConfig
+from rcodec_jax.config.presets import DECODE_STEPS, PAPER_HYPER
+from rcodec_jax.errors import UsageError
+from rcodec_jax.export import architecture
+from rcodec_jax.export.context import find_context
+from rcodec_jax.export.naming import CONTEXT, Entry, table
+from rcodec_jax.export.repository import Repository, Tensors
+
+MAX_NAMED = 8
+"""Tensors that an error names before it only counts."""
+
+OnTensor = Callable[[int, int, str], None]
+"""Called after each tensor: done, of how many, its name."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Imported:
+    """What was written.
+
+    Attributes:
+      config: the model's shape.
+      parameters: number of each part's parameters.
+      context: where the constant context comes from, in words.
+    """
+
+    config: ModelConfig
+    parameters: dict[str, int]
+    context: str
+
+
+def import_diffusers(
+    source: str,
+    out: str | os.PathLike[str],
+    *,
+    context: str | None = None,
+    hyper: HyperConfig = PAPER_HYPER,
+    seed: int = 0,
+    on_tensor: OnTensor | None = None,
+) -> Imported:
+    """Writes a folder of weights from a model in diffusers' layout.
+
+    Autoencoder and UNet are taken over bit by bit; the entropy model starts from the seed.
+
+    Args:
+      source: folder with unet/, vae/ and scheduler/, or the id of such a repository of the hub.
+      out: folder to write; what is there before stays until everything is.
+      context: see `find_context`.
+      hyper: shape of the entropy model.
+      seed: of its first parameters, and of a random context.
+      on_tensor: told of the progress.
+
+    Raises:
+      UsageError: another architecture or schedule than ours, tensors that are missing, unknown
+        or of another shape; then nothing is written.
+    """
+    repository = Repository(source)
+    prediction = architecture.read_schedule(
+        repository.json("scheduler/scheduler_config.json"), "scheduler/scheduler_config.json"
+    )
+    autoencoder, channels, latent = architecture.read_autoencoder(
+        repository.json("vae/config.json"), "vae/config.json"
+    )
+    unet_json = repository.json("unet/config.json")
+    features = unet_json.get("cross_attention_dim") or 0
+    if not isinstance(features, int) or features < 1:
+        raise UsageError(f"unet/config.json: expected a cross_attention_dim, got {features!r}")
+    array, origin = find_context(repository, features, context, seed=seed)
+    unet = architecture.read_unet(
+        unet_json,
+        latent_channels=channels,
+        context_tokens=len(array),
+        prediction=prediction,
+        where="unet/config.json",
+    )
+    config = ModelConfig(channels, autoencoder, unet, hyper, steps=DECODE_STEPS)
+    entries = table(config)
+    tensors = {folder: repository.tensors(folder) for folder in ("unet", "vae")}
+    keys = match(entries, tensors)
+
+    name = Path(source).name or source
+    counts = dict.fromkeys(PARTS, 0)
+    writer = WeightsWriter(
+        out,
+        config,
+        shift=latent.shift,
+        power=latent.power,
+        source={"diffusers": name, "context": origin, "seed": seed},
+        card={"name": name},
+    )
+    with writer:
+
+        def add(name: str, value: np.ndarray) -> None:
+            writer.add(name, value)
+            counts[name.partition("/")[0]] += value.size
+
+        for i, entry in enumerate(entries):
+            add(entry.name, entry.from_stored(tensors[entry.folder].read(keys[entry.name])))
+            if on_tensor is not None:
+                on_tensor(i + 1, len(entries), entry.name)
+        add(CONTEXT, array)
+        for name, value in entropy_model(config, seed).items():
+            add(name, value)
+    return Imported(config, counts, origin)
+
+
+def entropy_model(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
+    """First parameters of the parts that no other codec has, by path; as a new run has them."""
+    parts = tuple(part for part in PARTS if part.startswith("hyper_"))
+    params = Networks(config).init(jax.random.key(seed), parts)
+    return {name: np.asarray(value) for name, value in flatten(params).items()}
+
+
+def match(entries: tuple[Entry, ...], tensors: dict[str, Tensors]) -> dict[str, str]:
+    """Finds every tensor of the model in the files.
+
+    Returns:
+      The name in its file of each of our parameters.
+
+    Raises:
+      UsageError: tensors that are missing, unknown or of another shape, by name.
+    """
+    left = {folder: dict(found.shapes) for folder, found in tensors.items()}
+    keys: dict[str, str] = {}
+    missing, wrong = [], []
+    for entry in entries:
+        key = entry.key
+        if key not in left[entry.folder] and entry.old_key is not None:
+            key = entry.old_key
+        shape = left[entry.folder].pop(key, None)
+        if shape is None:
+            missing.append(f"{entry.folder}/{entry.key}")
+        elif not entry.fits(shape):
+            expected = list(entry.stored_shape)
+            wrong.append(f"{entry.folder}/{key} (expected {expected}, got {list(shape)})")
+        else:
+            keys[entry.name] = key
+    unknown = [f"{folder}/{key}" for folder, found in left.items() for key in sorted(found)]
+    faults = [
+        f"{len(names)} {what}: {_some(names)}"
+        for what, names in (("missing", missing), ("unknown", unknown), ("of another shape", wrong))
+        if names
+    ]
+    if faults:
+        raise UsageError(f"tensors do not fit the configuration: {'; '.join(faults)}")
+    return keys
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MAX_NAMED
+    return ", ".join(names[:MAX_NAMED]) + (f" and {more} more" if more > 0 else "")
