@@ -24,7 +24,12 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         description="Trains a model. The same command run again goes on where it was stopped.",
     )
     parser.add_argument("config", metavar="CONFIG", help="recipe, such as configs/tiny.py")
-    parser.add_argument("--data", metavar="FOLDER", help="folder of training pictures")
+    parser.add_argument(
+        "--data",
+        metavar="SOURCE",
+        help="pictures to train on: a folder, what 'rcodec data' made, a glob of ArrayRecord files "
+        "or the name of a TFDS data set (default: train.data.sources of the recipe)",
+    )
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--set",
@@ -66,11 +71,10 @@ def run(args: argparse.Namespace) -> int:
     if args.describe:
         print(output.to_json(_describe(config)))
         return 0
-    for option, value in (("--data", args.data), ("--workdir", args.workdir)):
-        if not value:
-            raise UsageError(f"{option}: expected a folder, got none (see 'rcodec train --help')")
-    if not Path(args.data).is_dir():
-        raise UsageError(f"--data: expected a folder of pictures, got {args.data!r}")
+    if not args.workdir:
+        raise UsageError("--workdir: expected a folder, got none (see 'rcodec train --help')")
+    if not args.data and not config.train.data.sources:
+        raise UsageError("--data: expected pictures to train on, got none (see --help)")
     if Path(args.workdir).exists() and not Path(args.workdir).is_dir():
         raise UsageError(f"--workdir: expected a folder, got the file {args.workdir!r}")
 

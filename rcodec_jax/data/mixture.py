@@ -46,6 +46,11 @@ class Mixture:
         return self.sources[0].kind
 
     @property
+    def weighted(self) -> list[tuple[Source, float]]:
+        """Each source with its weight."""
+        return list(zip(self.sources, self.weights, strict=True))
+
+    @property
     def latent_sets(self) -> list[LatentSet]:
         """The sources that hold cached latents."""
         return [source for source in self.sources if isinstance(source, LatentSet)]

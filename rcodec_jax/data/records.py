@@ -122,6 +122,7 @@ class ArrayRecordImages(PictureSource):
           UsageError: no ArrayRecord, or without pictures.
         """
         self.pattern = pattern
+        self.files = [Path(file) for file in files]
         self._records = ArrayRecords(pattern, files)
         if not len(self._records):
             raise UsageError(f"{pattern}: expected records with pictures, found none")

@@ -7,34 +7,66 @@ from typing import Any
 
 import jax
 
-from rcodec_jax.config.train import Config
-from rcodec_jax.data import ImageFolder, make_dataset
+from rcodec_jax.config.train import Config, SourceConfig, StageConfig
+from rcodec_jax.data import Mixture, Source, make_dataset, select
+from rcodec_jax.data import open_source as open_path
+from rcodec_jax.errors import UsageError
 from rcodec_jax.regions import MapSampler
 
+MIN_SIDE_PX = 16
+"""Pictures with a shorter side are left out."""
 
-def open_source(config: Config, data: str | os.PathLike[str]) -> ImageFolder:
-    """The pictures of a run.
+
+def open_sources(
+    config: Config, data: str | os.PathLike[str] | None = None
+) -> list[tuple[Source, float]]:
+    """The sources of a run and their weights.
+
+    Args:
+      config: the run; it may name sources.
+      data: the only source instead, a path or name as in `SourceConfig`.
 
     Raises:
-      UsageError: there are none.
+      UsageError: none is given, or one of them holds nothing usable.
     """
-    return ImageFolder(
-        data,
-        min_side=16,
-        cache_bytes=config.train.data.cache_mb * 10**6,
-        exclude=config.train.data.exclude,
-    )
+    settings = config.train.data
+    sources = settings.sources if data is None else (SourceConfig(os.fspath(data)),)
+    if not sources:
+        raise UsageError("expected --data or train.data.sources, got neither")
+    return [
+        (
+            open_path(
+                source.path,
+                split=source.split,
+                min_side=MIN_SIDE_PX,
+                cache_bytes=settings.cache_mb * 10**6 // len(sources),
+                exclude=settings.exclude,
+            ),
+            source.weight,
+        )
+        for source in sources
+    ]
 
 
-def stage_batches(config: Config, index: int, source: ImageFolder) -> Any:
+def stage_mixture(sources: list[tuple[Source, float]], stage: StageConfig) -> Mixture:
+    """The sources that a stage reads: cached latents or pictures, as it says.
+
+    Raises:
+      UsageError: there are none of that kind.
+    """
+    return select(sources, "latents" if stage.latents else "images")
+
+
+def stage_batches(config: Config, index: int, mixture: Mixture) -> Any:
     """This process's batches of a stage, an endless iterator with `get_state` and `set_state`."""
     stage = config.train.stages[index]
     return make_dataset(
-        source,
+        mixture,
         crop_px=stage.crop_px,
         batch_size=stage.batch_size,
         seed=config.train.seed + 1000 * index,
         sample_maps=MapSampler(stage.node_range or config.model.node_range),
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
+        worker_count=config.train.data.workers,
     )

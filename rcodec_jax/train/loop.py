@@ -14,9 +14,10 @@ from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard
 from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import ImageFolder
+from rcodec_jax.data import Source
 from rcodec_jax.errors import RcodecError
-from rcodec_jax.train.batches import open_source, stage_batches
+from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
+from rcodec_jax.train.latent_cache import check_latents
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.reporting import Reporter
 from rcodec_jax.train.samples import write_samples
@@ -26,12 +27,14 @@ from rcodec_jax.train.state import TrainState
 from rcodec_jax.train.workdir import CHECKPOINTS, keep_config
 
 
-def run(config: Config, *, data: str | os.PathLike[str], workdir: str | os.PathLike[str]) -> int:
+def run(
+    config: Config, *, data: str | os.PathLike[str] | None = None, workdir: str | os.PathLike[str]
+) -> int:
     """Trains, or goes on with the run in `workdir`.
 
     Args:
       config: the run.
-      data: folder of training pictures.
+      data: the only source (folder, glob or name); None for those of the configuration.
       workdir: folder of the run: config.json, metrics.jsonl, samples and checkpoints.
 
     Returns:
@@ -45,7 +48,7 @@ def run(config: Config, *, data: str | os.PathLike[str], workdir: str | os.PathL
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     keep_config(config, workdir)
-    source = open_source(config, data)
+    sources = open_sources(config, data)
     setup = Setup.of(config)
     train = config.train
     total = sum(stage.steps for stage in train.stages)
@@ -59,8 +62,9 @@ def run(config: Config, *, data: str | os.PathLike[str], workdir: str | os.PathL
     ):
         state, step, data_state = starting_state(setup, checkpoints)
         parameters = count_parameters(setup.shapes.params)
-        report.start(step, parameters, len(source.paths), setup.mesh.devices.size)
-        this = _Run(setup, source, checkpoints, report, guard)
+        pictures = sum(source.picture_count for source, _ in sources)
+        report.start(step, parameters, pictures, setup.mesh.devices.size)
+        this = _Run(setup, sources, checkpoints, report, guard)
         first = 0
         for index, stage in enumerate(train.stages):
             end = min(first + stage.steps, last_step)
@@ -79,7 +83,7 @@ class _Run:
     """What the stages of a run share."""
 
     setup: Setup
-    source: ImageFolder
+    sources: list[tuple[Source, float]]
     checkpoints: Checkpoints
     report: Reporter
     guard: SignalGuard
@@ -90,7 +94,9 @@ class _Run:
         """Trains stage `index`, whose first step is `first`, from `step` to `end` or a signal."""
         config, report = self.setup.config, self.report
         train, stage = config.train, config.train.stages[index]
-        batches = stage_batches(config, index, self.source)
+        mixture = stage_mixture(self.sources, stage)
+        check_latents(mixture, state.params)
+        batches = stage_batches(config, index, mixture)
         if step > first:
             if data_state is None or data_state["stage"] != index:
                 raise RcodecError(f"checkpoint of step {step} does not belong to stage {index}")
@@ -108,7 +114,8 @@ class _Run:
             if step % train.save_every == 0 or step == end or stop:
                 saved = {"stage": index, "iterator": batches.get_state()}
                 self.checkpoints.save(step, state, saved, report.latest, wait=stop)
-            if train.sample_every and step % train.sample_every == 0 and jax.process_index() == 0:
+            samples = train.sample_every and step % train.sample_every == 0 and "image" in batch
+            if samples and jax.process_index() == 0:
                 networks, image = self.setup.networks, np.asarray(batch["image"])
                 write_samples(report.workdir, step, networks, state, image)
             if stop:
