@@ -3,18 +3,21 @@
 Models know nothing of it: what is split over which devices is said by rules from outside.
 """
 
+from rcodec_jax.scale.defaults import RULES
 from rcodec_jax.scale.distributed import initialize_from_environment
 from rcodec_jax.scale.flops import Flops, count_flops
-from rcodec_jax.scale.mesh import BATCH_SPEC, make_mesh
+from rcodec_jax.scale.mesh import AXES, BATCH_SPEC, abstract_mesh, make_mesh
 from rcodec_jax.scale.placement import fetch, global_batch, place, replicate
-from rcodec_jax.scale.rules import FSDP_RULES, Largest, Rules, shardings_for
+from rcodec_jax.scale.rules import Largest, Rules, shardings_for
 
 __all__ = [
+    "AXES",
     "BATCH_SPEC",
-    "FSDP_RULES",
+    "RULES",
     "Flops",
     "Largest",
     "Rules",
+    "abstract_mesh",
     "count_flops",
     "fetch",
     "global_batch",

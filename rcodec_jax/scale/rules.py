@@ -9,81 +9,182 @@ from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 import jax
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 
 from rcodec_jax.errors import UsageError
+
+AnyMesh: TypeAlias = "Mesh | AbstractMesh"
 
 
 @dataclasses.dataclass(frozen=True)
 class Largest:
-    """Split the largest dimension that divides evenly over one mesh axis.
+    """Split the largest dimension that divides evenly over one mesh axis; none if none does.
 
     Attributes:
       axis: name of the mesh axis.
-      min_elements: smaller arrays are replicated, as gathering them would cost more than it saves.
+      beside: splits of other dimensions, which are never taken; they hold for any size.
+      min_elements: smaller arrays are not split, as gathering them would cost more than it saves.
     """
 
     axis: str
+    beside: PartitionSpec = PartitionSpec()
     min_elements: int = 1 << 14
-
-    def spec(self, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
-        """The split of an array of this shape; empty (replicated) where none is possible."""
-        size = mesh.shape[self.axis]
-        dividing = [index for index, extent in enumerate(shape) if extent % size == 0]
-        if size == 1 or not dividing or math.prod(shape) < self.min_elements:
-            return PartitionSpec()
-        # Of equals the last: output channels, which later rules for `tensor` would also take.
-        best = max(dividing, key=lambda index: (shape[index], index))
-        return PartitionSpec(*[None] * best, self.axis)
 
 
 Rules: TypeAlias = Sequence[tuple[str, "PartitionSpec | Largest"]]
 """(regular expression searched in the path, split); the first match counts, no match replicates.
 
-A path joins keys, field names and list positions: `params/encoder/conv_in/kernel`. Moments of the
-optimiser and averages end in the path of their parameter, so that one rule serves all.
+A path joins keys, field names and list positions: `unet/conv_in/conv/kernel`. A `PartitionSpec` is
+a demand, and an array that cannot meet it is an error; `Largest` takes what it can get.
 """
 
-FSDP_RULES: Rules = ((".*", Largest("fsdp")),)
-"""Parameters, moments and averages split over `fsdp`; nothing at all when that axis is 1."""
 
-
-def shardings_for(shapes: Any, mesh: Mesh, rules: Rules = FSDP_RULES) -> Any:
+def shardings_for(shapes: Any, mesh: AnyMesh, rules: Rules, *, parameters: Any = None) -> Any:
     """Says for every leaf of a pytree how it lies on a mesh.
-
-    A dimension that does not divide evenly over its mesh axes is replicated instead, and so is an
-    array with fewer dimensions than its rule names (a count beside moments, say).
 
     Args:
       shapes: pytree of anything with a shape: arrays, or what `jax.eval_shape` returns.
-      mesh: from `make_mesh`.
+      mesh: from `make_mesh` or `abstract_mesh`.
       rules: see `Rules`.
+      parameters: pytree of the model's parameters. If given, the rules are for its paths, and
+        whatever in `shapes` has a path that ends in that of a parameter lies as the parameter
+        does: moments of an optimiser, averages, and factored moments, which lack one of its
+        dimensions. The rest (counts, say) is replicated.
 
     Returns:
       A pytree of `NamedSharding` with the same structure.
 
     Raises:
-      UsageError: a rule names an axis that the mesh does not have, or is no regular expression.
+      UsageError: a rule names an axis that the mesh does not have, or is no regular expression; or
+        a rule cannot be kept for an array, which the message names: a mesh axis used twice, too
+        few dimensions, or a dimension that does not divide over its axes.
     """
-    compiled = [(_compiled(pattern), split) for pattern, split in rules]
-    for pattern, split in compiled:
-        for axis in _axes(split):
-            if axis not in mesh.shape:
-                raise UsageError(
-                    f"sharding rule {pattern.pattern!r}: expected axes of "
-                    f"{', '.join(map(str, mesh.shape))}, got {axis!r}"
-                )
+    split = _Splitter(mesh, rules)
+    if parameters is None:
+        specs = {path: split(path, leaf.shape) for path, leaf in _with_paths(shapes)}
+        return _by_path(shapes, lambda path, _: NamedSharding(mesh, specs[path]))
+    known = {
+        path: (tuple(leaf.shape), split(path, leaf.shape)) for path, leaf in _with_paths(parameters)
+    }
 
-    def sharding(path: Any, leaf: Any) -> NamedSharding:
-        name = jax.tree_util.keystr(path, simple=True, separator="/")
-        for pattern, split in compiled:
-            if pattern.search(name):
-                if isinstance(split, Largest):
-                    return NamedSharding(mesh, split.spec(leaf.shape, mesh))
-                return NamedSharding(mesh, _fitted(split, leaf.shape, mesh))
+    def following(path: str, leaf: Any) -> NamedSharding:
+        parts = path.split("/")
+        for start in range(len(parts)):
+            if (found := known.get("/".join(parts[start:]))) is not None:
+                return NamedSharding(mesh, _followed(tuple(leaf.shape), *found, parts[:start]))
         return NamedSharding(mesh, PartitionSpec())
 
-    return jax.tree_util.tree_map_with_path(sharding, shapes)
+    return _by_path(shapes, following)
+
+
+class _Splitter:
+    """Rules bound to a mesh: (path, shape) -> PartitionSpec."""
+
+    def __init__(self, mesh: AnyMesh, rules: Rules) -> None:
+        self._sizes = dict(mesh.shape)
+        self._rules = [(_compiled(pattern), split) for pattern, split in rules]
+        for pattern, split in self._rules:
+            for axis in _axes(split):
+                if axis not in self._sizes:
+                    raise UsageError(
+                        f"sharding rule {pattern.pattern!r}: expected axes of "
+                        f"{', '.join(self._sizes)}, got {axis!r}"
+                    )
+
+    def __call__(self, path: str, shape: Sequence[int]) -> PartitionSpec:
+        for pattern, split in self._rules:
+            if pattern.search(path):
+                where = f"{path}: sharding rule {pattern.pattern!r}"
+                explicit = split.beside if isinstance(split, Largest) else split
+                entries = self._explicit(explicit, shape, where)
+                if isinstance(split, Largest):
+                    self._add_largest(entries, split, shape, where)
+                return _spec(entries)
+        return PartitionSpec()
+
+    def _explicit(self, spec: PartitionSpec, shape: Sequence[int], where: str) -> list[Any]:
+        """The spec's entries, one for each dimension; axes of one device split nothing."""
+        if len(spec) > len(shape):
+            raise UsageError(
+                f"{where}: expected an array of at least {len(spec)} dimensions, got {list(shape)}"
+            )
+        entries: list[Any] = [None] * len(shape)
+        taken: dict[str, int] = {}
+        for index, entry in enumerate(spec):
+            axes = _entry_axes(entry)
+            for axis in axes:
+                self._take(axis, index, taken, where)
+            parts = math.prod(self._sizes[axis] for axis in axes)
+            if shape[index] % parts:
+                raise UsageError(
+                    f"{where}: expected dimension {index} to divide over "
+                    f"{' x '.join(f'{axis}={self._sizes[axis]}' for axis in axes)}, "
+                    f"got {shape[index]} of {list(shape)}"
+                )
+            entries[index] = entry if parts > 1 else None
+        return entries
+
+    def _add_largest(
+        self, entries: list[Any], split: Largest, shape: Sequence[int], where: str
+    ) -> None:
+        taken = {a: i for i, entry in enumerate(split.beside) for a in _entry_axes(entry)}
+        size = self._sizes[split.axis]
+        free = [
+            index
+            for index, extent in enumerate(shape)
+            if extent % size == 0 and (index >= len(split.beside) or split.beside[index] is None)
+        ]
+        if split.axis in taken:
+            self._take(split.axis, max(free, default=0), taken, where)
+        if size > 1 and free and math.prod(shape) >= split.min_elements:
+            # Of equals the last: output channels.
+            entries[max(free, key=lambda index: (shape[index], index))] = split.axis
+
+    @staticmethod
+    def _take(axis: str, index: int, taken: dict[str, int], where: str) -> None:
+        if axis in taken:
+            raise UsageError(
+                f"{where}: expected a mesh axis to split one dimension, got {axis!r} for "
+                f"dimensions {taken[axis]} and {index}"
+            )
+        taken[axis] = index
+
+
+def _followed(
+    shape: tuple[int, ...], of: tuple[int, ...], spec: PartitionSpec, owner: Sequence[str]
+) -> PartitionSpec:
+    """The split of what belongs to a parameter of shape `of`: all of it, or all but one dimension.
+
+    Where two dimensions are equal, optax names the factored moment without the last `v_row` and
+    that without the first `v_col`.
+    """
+    entries = [*spec, *[None] * (len(of) - len(spec))]
+    if shape == of:
+        return spec
+    dropped = [index for index in range(len(of)) if of[:index] + of[index + 1 :] == shape]
+    if not dropped:
+        return PartitionSpec()
+    index = dropped[0] if "v_col" in owner else dropped[-1]
+    return _spec(entries[:index] + entries[index + 1 :])
+
+
+def _spec(entries: list[Any]) -> PartitionSpec:
+    while entries and entries[-1] is None:
+        entries = entries[:-1]
+    return PartitionSpec(*entries)
+
+
+def _with_paths(tree: Any) -> list[tuple[str, Any]]:
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    return [(_name(path), leaf) for path, leaf in leaves]
+
+
+def _by_path(tree: Any, function: Any) -> Any:
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: function(_name(path), leaf), tree)
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _compiled(pattern: str) -> re.Pattern[str]:
@@ -96,25 +197,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _axes(split: PartitionSpec | Largest) -> list[str]:
-    if isinstance(split, Largest):
-        return [split.axis]
-    return [axis for entry in split for axis in _entry_axes(entry)]
+    spec = split.beside if isinstance(split, Largest) else split
+    axes = [axis for entry in spec for axis in _entry_axes(entry)]
+    return [*axes, split.axis] if isinstance(split, Largest) else axes
 
 
 def _entry_axes(entry: Any) -> tuple[str, ...]:
     if entry is None:
         return ()
     return entry if isinstance(entry, tuple) else (entry,)
-
-
-def _fitted(spec: PartitionSpec, shape: Sequence[int], mesh: Mesh) -> PartitionSpec:
-    """A spec without the splits that an array of this shape cannot take."""
-    if len(spec) > len(shape):
-        return PartitionSpec()
-    entries = []
-    for entry, extent in zip(spec, shape, strict=False):
-        parts = math.prod(mesh.shape[axis] for axis in _entry_axes(entry))
-        entries.append(entry if parts > 1 and extent % parts == 0 else None)
-    while entries and entries[-1] is None:
-        entries.pop()
-    return PartitionSpec(*entries)

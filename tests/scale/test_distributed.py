@@ -63,7 +63,7 @@ batch = scale.global_batch(np.full((4, 3), index, np.float32), mesh)
 assert batch.shape == (8, 3)
 assert float(jax.jit(lambda x: x.sum())(batch)) == 12.0
 values = {"w": np.arange(256.0 * 64).reshape(256, 64).astype(np.float32)}
-state = scale.place(values, scale.shardings_for(values, mesh))
+state = scale.place(values, scale.shardings_for(values, mesh, scale.RULES))
 assert np.array_equal(scale.fetch(scale.replicate(values, mesh))["w"], values["w"])
 with SignalGuard() as guard, Checkpoints(sys.argv[1]) as checkpoints:
     assert not guard.should_stop(1)
@@ -111,7 +111,7 @@ def test_two_processes_share_a_batch_and_one_restores_what_they_saved(tmp_path) 
     target = jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         shape,
-        scale.shardings_for(shape, mesh),
+        scale.shardings_for(shape, mesh, scale.RULES),
     )
     with Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
         state, data_state = checkpoints.restore(None, target)

@@ -156,8 +156,18 @@ def test_a_sharded_body_counts_for_all_devices() -> None:
 
 def test_a_small_unet_layer_by_layer() -> None:
     size, levels, wide, time = 8, 2, 16, 32
-    module = UNet(out_channels=4, channels=(8, wide), layers=1, heads=(0, 2), context_features=12,
-                  context_tokens=7, time_features=time, norm="group", groups=4)  # fmt: skip
+    module = UNet(
+        out_channels=4,
+        channels=(8, wide),
+        layers=1,
+        heads=(0, 2),
+        middle_heads=2,
+        context_features=12,
+        context_tokens=7,
+        time_features=time,
+        norm="group",
+        groups=4,
+    )
     inputs = (
         _array(1, size, size, 4),
         _array(1, levels),

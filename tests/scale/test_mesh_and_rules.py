@@ -62,22 +62,43 @@ def test_first_matching_rule_counts_and_serves_the_moments_too() -> None:
     assert shardings["opt"][1].spec == PartitionSpec()
 
 
+FSDP = ((".*", scale.Largest("fsdp")),)
+
+
 @pytest.mark.parametrize(
     ("shape", "spec", "expected"),
     [
-        ((6, 8), ("fsdp", "tensor"), (None, "tensor")),
-        ((8, 7), ("fsdp", "tensor"), ("fsdp",)),
-        ((6,), (("fsdp", "tensor"),), ()),
-        ((8,), ("data",), ()),  # an axis of one device splits nothing
-        ((8,), (None, "fsdp"), ()),
-        ((), ("fsdp",), ()),
-        ((8, 5), ("fsdp",), ("fsdp",)),
+        ((8, 7), ("fsdp",), ("fsdp",)),
+        ((8,), (("fsdp", "tensor"),), (("fsdp", "tensor"),)),
+        ((7,), ("data",), ()),  # an axis of one device splits nothing
+        ((8, 5), (None, "data"), ()),
     ],
 )
-def test_what_does_not_divide_is_replicated(shape, spec, expected) -> None:
-    mesh = scale.make_mesh(1, 4, 2)
+def test_a_spec_is_kept(shape, spec, expected) -> None:
     rules = [(".*", PartitionSpec(*spec))]
-    assert scale.shardings_for(np.zeros(shape), mesh, rules).spec == PartitionSpec(*expected)
+    sharding = scale.shardings_for(np.zeros(shape), scale.make_mesh(1, 4, 2), rules)
+    assert sharding.spec == PartitionSpec(*expected)
+
+
+@pytest.mark.parametrize(
+    ("shape", "split", "words"),
+    [
+        ((6, 8), PartitionSpec("fsdp"), "dimension 0 to divide over fsdp=4, got 6"),
+        ((8, 6), PartitionSpec(None, ("fsdp", "tensor")), "dimension 1 .* fsdp=4 x tensor=2"),
+        ((8, 7), scale.Largest("fsdp", PartitionSpec(None, "tensor")), "tensor=2, got 7"),
+        ((8,), PartitionSpec(None, "fsdp"), "at least 2 dimensions"),
+        ((8, 8), PartitionSpec("fsdp", "fsdp"), "'fsdp' for dimensions 0 and 1"),
+        ((8, 8), PartitionSpec(("fsdp", "fsdp")), "'fsdp' for dimensions 0 and 0"),
+        ((8, 8), PartitionSpec("data", "data"), "'data' for dimensions 0 and 1"),
+        ((8, 8), scale.Largest("fsdp", PartitionSpec("fsdp")), "'fsdp' for dimensions 0 and 1"),
+    ],
+)
+def test_a_spec_that_cannot_be_kept_is_an_error_that_names_the_parameter(
+    shape, split, words
+) -> None:
+    tree = {"unet": {"kernel": np.zeros(shape)}}
+    with pytest.raises(UsageError, match=f"^unet/kernel: sharding rule 'ker'.*{words}"):
+        scale.shardings_for(tree, scale.make_mesh(1, 4, 2), [("ker", split)])
 
 
 @pytest.mark.parametrize(
@@ -93,9 +114,25 @@ def test_what_does_not_divide_is_replicated(shape, spec, expected) -> None:
 )
 def test_fsdp_takes_the_largest_dimension_of_large_arrays(shape, expected) -> None:
     mesh = scale.make_mesh(fsdp=4)
-    assert scale.shardings_for(np.zeros(shape), mesh).spec == PartitionSpec(*expected)
-    whole = scale.shardings_for(np.zeros(shape), scale.make_mesh())
+    assert scale.shardings_for(np.zeros(shape), mesh, FSDP).spec == PartitionSpec(*expected)
+    whole = scale.shardings_for(np.zeros(shape), scale.make_mesh(), FSDP)
     assert whole.is_fully_replicated
+
+
+@pytest.mark.parametrize(
+    ("sizes", "shape", "expected"),
+    [
+        ((1, 4, 2), (64, 512), ("fsdp", "tensor")),  # the largest is taken
+        ((8, 1, 1), (64, 512), ()),
+        ((4, 1, 2), (64, 512), (None, "tensor")),
+        ((2, 4, 1), (64, 512), ("fsdp",)),
+        ((1, 4, 2), (4, 8), (None, "tensor")),  # small, but the tensor split is a demand
+    ],
+)
+def test_fsdp_beside_tensor_parallelism(sizes, shape, expected) -> None:
+    rules = [(".*", scale.Largest("fsdp", beside=PartitionSpec(None, "tensor")))]
+    sharding = scale.shardings_for(np.zeros(shape), scale.make_mesh(*sizes), rules)
+    assert sharding.spec == PartitionSpec(*expected)
 
 
 @pytest.mark.parametrize("split", [PartitionSpec("model"), scale.Largest("model")])
@@ -129,7 +166,7 @@ def test_batches_must_divide(shape: tuple[int, ...]) -> None:
 def test_placed_values_come_back_as_they_were() -> None:
     mesh = scale.make_mesh(fsdp=4)
     values = {"w": np.arange(128.0 * 256, dtype=np.float32).reshape(128, 256), "n": np.int32(3)}
-    placed = scale.place(values, scale.shardings_for(values, mesh))
+    placed = scale.place(values, scale.shardings_for(values, mesh, FSDP))
     assert placed["w"].sharding.spec == PartitionSpec(None, "fsdp")
     assert placed["n"].is_fully_replicated
     assert np.array_equal(scale.fetch(placed)["w"], values["w"])
@@ -146,7 +183,7 @@ def test_a_sharded_step_computes_what_a_single_device_does() -> None:
 
     results = []
     for mesh in (scale.make_mesh(1), scale.make_mesh(2, 4), scale.make_mesh(2, 2, 2)):
-        shardings = scale.shardings_for(weights, mesh)
+        shardings = scale.shardings_for(weights, mesh, FSDP)
         step = jax.jit(gradient, out_shardings=shardings)
         placed = step(scale.place(weights, shardings), scale.global_batch(batch, mesh))
         results.append(scale.fetch(placed)["w"])
