@@ -12,8 +12,8 @@ from rcodec_jax.errors import UsageError
 if TYPE_CHECKING:
     from rcodec_jax.config.train import Config
 
-INTERRUPTED = 130
-"""Exit code of a run that was stopped and saved."""
+SAVED = 75
+"""Exit code after SIGTERM: saved, run me again (EX_TEMPFAIL). What is in `launch/` does."""
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -43,6 +43,15 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--init-from",
         metavar="FOLDER",
         help="run, weights or bundle whose parameters to start from",
+    )
+    parser.add_argument(
+        "--allow-change",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        dest="allowed_changes",
+        help="go on with the run in --workdir although this field of the recipe has changed: a "
+        "name such as train.clip, a group such as train.stages, or 'data' (repeatable)",
     )
     parser.add_argument(
         "--describe",
@@ -80,8 +89,8 @@ def run(args: argparse.Namespace) -> int:
 
     from rcodec_jax.train import run as train
 
-    done = train(config, data=args.data, workdir=args.workdir)
-    return INTERRUPTED if done < total_steps(config) else 0
+    done = train(config, data=args.data, workdir=args.workdir, allow_changes=args.allowed_changes)
+    return SAVED if done < total_steps(config) else 0
 
 
 def total_steps(config: Config) -> int:

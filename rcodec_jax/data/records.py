@@ -108,6 +108,9 @@ class ArrayRecordImages(PictureSource):
 
     A record is an encoded picture or a `tf.train.Example` with one under "image" or
     "image/encoded". Sizes are not known, so each picture is listed once.
+
+    Attributes:
+      files: as they were given.
     """
 
     def __init__(self, pattern: str, files: Sequence[str], *, cache_bytes: int = 0) -> None:

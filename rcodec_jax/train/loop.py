@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,41 +15,55 @@ from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard
 from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import Source
+from rcodec_jax.data import Source, listing_digest
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
 from rcodec_jax.train.latent_cache import check_latents
+from rcodec_jax.train.manifest import append_start, describe_start
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.reporting import Reporter
 from rcodec_jax.train.samples import write_samples
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.start import starting_state
 from rcodec_jax.train.state import TrainState
-from rcodec_jax.train.workdir import CHECKPOINTS, keep_config
+from rcodec_jax.train.workdir import (
+    CHECKPOINTS,
+    find_changes,
+    find_data_change,
+    write_config,
+)
 
 
 def run(
-    config: Config, *, data: str | os.PathLike[str] | None = None, workdir: str | os.PathLike[str]
+    config: Config,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    workdir: str | os.PathLike[str],
+    allow_changes: Sequence[str] = (),
 ) -> int:
     """Trains, or goes on with the run in `workdir`.
 
     Args:
       config: the run.
       data: the only source (folder, glob or name); None for those of the configuration.
-      workdir: folder of the run: config.json, metrics.jsonl, samples and checkpoints.
+      workdir: folder of the run: config.json, manifest.jsonl, metrics.jsonl, samples, checkpoints.
+      allow_changes: fields that may differ from those of the run in `workdir`, see `find_changes`.
 
     Returns:
-      Finished steps: fewer than asked for after SIGTERM or SIGINT; the same call then goes on.
+      Finished steps: fewer than asked for after SIGTERM; the same call then goes on.
 
     Raises:
-      UsageError: unusable data or settings, or a workdir that holds another model.
-      RcodecError: a loss that is not finite.
+      UsageError: unusable data or settings, or a workdir that holds another run.
+      RcodecError: a loss that is not finite, or a disk that is full.
+      KeyboardInterrupt: SIGINT, once the step is saved.
     """
     scale.initialize_from_environment()
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
-    keep_config(config, workdir)
+    changes = find_changes(config, workdir, allow_changes)
     sources = open_sources(config, data)
+    listing = listing_digest(source for source, _ in sources)
+    changes += find_data_change(listing, workdir, allow_changes)
     setup = Setup.of(config)
     train = config.train
     total = sum(stage.steps for stage in train.stages)
@@ -61,10 +76,14 @@ def run(
         SignalGuard() as guard,
     ):
         state, step, data_state = starting_state(setup, checkpoints)
-        parameters = count_parameters(setup.shapes.params)
         pictures = sum(source.picture_count for source, _ in sources)
+        listed = {"digest": listing, "pictures": pictures}
+        start = describe_start(config, setup.mesh, listed, step, changes)
+        write_config(config, workdir)
+        append_start(workdir, start)
+        parameters = count_parameters(setup.shapes.params)
         report.start(step, parameters, pictures, setup.mesh.devices.size)
-        this = _Run(setup, sources, checkpoints, report, guard)
+        this = _Run(setup, sources, checkpoints, report, guard, start)
         first = 0
         for index, stage in enumerate(train.stages):
             end = min(first + stage.steps, last_step)
@@ -75,6 +94,8 @@ def run(
                 break
             first += stage.steps
         checkpoints.wait()
+    if guard.received == "SIGINT":
+        raise KeyboardInterrupt
     return step
 
 
@@ -87,6 +108,7 @@ class _Run:
     checkpoints: Checkpoints
     report: Reporter
     guard: SignalGuard
+    start: dict[str, Any]
 
     def train_stage(
         self, index: int, first: int, end: int, state: TrainState, step: int, data_state: Any
@@ -113,13 +135,16 @@ class _Run:
                 report.log(step)
             if step % train.save_every == 0 or step == end or stop:
                 saved = {"stage": index, "iterator": batches.get_state()}
-                self.checkpoints.save(step, state, saved, report.latest, wait=stop)
+                self.checkpoints.save(
+                    step, state, saved, report.latest, about=self.start, wait=stop
+                )
             samples = train.sample_every and step % train.sample_every == 0 and "image" in batch
             if samples and jax.process_index() == 0:
                 networks, image = self.setup.networks, np.asarray(batch["image"])
                 write_samples(report.workdir, step, networks, state, image)
             if stop:
-                report.say(f"stopped by {self.guard.received} at step {step}; run again to go on")
+                signal = self.guard.received or "SIGTERM"  # perhaps another process's
+                report.say(f"stopped by {signal} at step {step}; run again to go on")
                 break
         if hasattr(batches, "close"):
             batches.close()

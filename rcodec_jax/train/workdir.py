@@ -4,35 +4,83 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 
-from rcodec_jax.config import from_json, to_json
+from rcodec_jax.checkpoint import whole_steps
+from rcodec_jax.config import (
+    Change,
+    changed_fields,
+    check_fields,
+    from_json,
+    refused_changes,
+    to_json,
+)
 from rcodec_jax.config.train import Config
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.train.manifest import read_starts
 
 CHECKPOINTS = "checkpoints"
 CONFIG = "config.json"
+DATA = "data"
+"""Stands among the fields that may change for what the run reads from."""
 
 
-def keep_config(config: Config, workdir: Path) -> None:
-    """Writes the configuration beside the run.
+def find_changes(config: Config, workdir: Path, allowed: Sequence[str] = ()) -> list[Change]:
+    """What differs from the run in the folder; stops where more does than may.
+
+    A folder without a checkpoint holds nothing to go on with, so that there anything may change.
+
+    Args:
+      config: the run.
+      workdir: its folder.
+      allowed: fields, or groups of them, that may differ besides the harmless ones
+        (`config.resuming.HARMLESS`), or `DATA` for what the run reads from.
 
     Raises:
-      UsageError: the folder holds a run of another model or seed.
+      UsageError: more differs than may, or `allowed` names no field.
     """
     path = workdir / CONFIG
-    if path.exists():
+    before = config
+    if path.exists() and whole_steps(workdir / CHECKPOINTS):
         try:
             before = from_json(Config, path.read_text(encoding="utf-8"))
         except (RcodecError, json.JSONDecodeError) as error:
             raise UsageError(f"{path}: not the configuration of a run: {error}") from error
-        if before.model != config.model or before.train.seed != config.train.seed:
-            raise UsageError(
-                f"{workdir} holds a run of another model or seed; use an empty --workdir"
-            )
+    found = changed_fields(before, config)
+    check_fields([field for field in allowed if field != DATA], before, config)
+    _refuse(refused_changes(found, allowed), workdir)
+    return found
+
+
+def find_data_change(digest: str, workdir: Path, allowed: Sequence[str] = ()) -> list[Change]:
+    """The same for the data: its digest against that of the run's last start.
+
+    Raises:
+      UsageError: they differ, and `allowed` does not say `DATA`.
+    """
+    starts = read_starts(workdir) if whole_steps(workdir / CHECKPOINTS) else []
+    before = starts[-1]["data"]["digest"] if starts else digest
+    found = [] if before == digest else [Change(DATA, before[:16], digest[:16])]
+    _refuse([] if DATA in allowed else found, workdir)
+    return found
+
+
+def write_config(config: Config, workdir: Path) -> None:
+    """Writes the configuration beside the run; from the first process only."""
     if jax.process_index() == 0:
+        path = workdir / CONFIG
         part = path.with_suffix(".part")
-        part.write_text(to_json(config) + "\n", encoding="utf-8")
+        part.write_text(to_json(config), encoding="utf-8")
         os.replace(part, path)
+
+
+def _refuse(refused: Sequence[Change], workdir: Path) -> None:
+    if refused:
+        listed = "; ".join(map(str, refused))
+        raise UsageError(
+            f"{workdir} holds a run with other settings: {listed}. Use an empty --workdir, or say "
+            f"what may change, as in --allow-change {refused[0].path}"
+        )

@@ -1,0 +1,122 @@
+"""What a run was made with: a line of JSON in the workdir for each start of it."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+import rcodec_jax
+from rcodec_jax.config import Change, to_dict
+from rcodec_jax.config.train import Config
+
+MANIFEST = "manifest.jsonl"
+
+_PACKAGES = (
+    "rcodec-jax",
+    "jax",
+    "jaxlib",
+    "libtpu",
+    "jax-cuda12-plugin",
+    "jax-cuda13-plugin",
+    "flax",
+    "optax",
+    "orbax-checkpoint",
+    "grain",
+    "tensorflow-datasets",
+    "array-record",
+    "numpy",
+    "pillow",
+)
+_VARIABLES = ("XLA_FLAGS", "LIBTPU_INIT_ARGS")
+
+
+def describe_start(
+    config: Config, mesh: Mesh, data: dict[str, Any], step: int, changes: Sequence[Change] = ()
+) -> dict[str, Any]:
+    """One entry of a run's manifest.
+
+    Args:
+      config: the run.
+      mesh: its devices.
+      data: what it reads from; "digest" is compared by the next start.
+      step: finished steps at the start.
+      changes: what differs from the configuration of the start before.
+
+    Returns:
+      JSON values: time and command, versions, digest of the code, devices, seeds, data, and the
+      whole configuration.
+    """
+    devices = mesh.devices.flat
+    return {
+        "step": step,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "command": sys.argv,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": package_versions(),
+        "code": code_digest(),
+        "devices": {
+            "kind": devices[0].device_kind,
+            "platform": devices[0].platform,
+            "count": mesh.devices.size,
+            "processes": jax.process_count(),
+            "mesh": dict(mesh.shape),
+        },
+        "flags": {name: os.environ[name] for name in _VARIABLES if os.environ.get(name)},
+        "seed": config.train.seed,
+        "data": data,
+        "changes": [str(change) for change in changes],
+        "config": to_dict(config),
+    }
+
+
+def append_start(workdir: Path, entry: dict[str, Any]) -> None:
+    """Adds an entry to the manifest of a run; from the first process only."""
+    if jax.process_index() == 0:
+        with (workdir / MANIFEST).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def read_starts(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The entries of a run's manifest, in order; none where there is no manifest."""
+    path = Path(workdir) / MANIFEST
+    if not path.is_file():
+        return []
+    starts = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # cut off by a crash
+            starts.append(json.loads(line))
+    return starts
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of the packages that a result may depend on, those that are installed."""
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def code_digest() -> str:
+    """SHA-256 over the package's Python files, names and contents."""
+    root = Path(rcodec_jax.__file__).parent
+    digest = hashlib.sha256()
+    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(root).as_posix()} {content}\n".encode())
+    return digest.hexdigest()
