@@ -71,7 +71,7 @@ def write_header(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], room: 
 
 def header_size(name: str) -> int:
     """Bytes of a header that one tensor of up to 8 dimensions takes at most."""
-    return len(json.dumps(name, ensure_ascii=False).encode()) + 300
+    return len(json.dumps(name, ensure_ascii=False).encode()) + 250
 
 
 def dtype_name(dtype: np.dtype, tensor: str) -> str:

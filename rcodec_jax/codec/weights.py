@@ -42,7 +42,7 @@ WEIGHTS_VERSION = 0
 FLOATS = ("float32", "float16", "bfloat16")
 SHARD_BYTES = 2**31
 _SHARD = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_HEADER_ROOM = 2**18
+_HEADER_ROOM = 2**19
 """Bytes left free for a shard's header, which is known only when its last tensor is."""
 
 _MAX_JSON_BYTES = 2**24

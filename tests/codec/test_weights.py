@@ -44,7 +44,7 @@ def write(bundle, arrays, tmp_path):
     return write
 
 
-@pytest.mark.parametrize("shard_bytes", [2**31, 300_000])
+@pytest.mark.parametrize("shard_bytes", [2**31, 700_000])
 def test_written_is_read_bit_by_bit(bundle, arrays, write, shard_bytes: int) -> None:
     ranges = {name: float(i) for i, name in enumerate(RANGES)}
     about = {"ranges": ranges, "source": {"repo": "x"}, "card": {"name": "n"}}
@@ -88,7 +88,7 @@ def test_an_error_leaves_what_was_there(bundle, arrays, write) -> None:
     ):
         writer.add(name, array)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
-    write(shard_bytes=300_000)  # replaces, with more files
+    write(shard_bytes=700_000)  # replaces, with more files
     write()
     assert len(list(folder.iterdir())) == len(before)
 
