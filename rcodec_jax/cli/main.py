@@ -27,6 +27,7 @@ COMMANDS = (
     "info",
     "verify",
     "train",
+    "data",
     "freeze",
     "import",
     "export",

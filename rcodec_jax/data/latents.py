@@ -101,6 +101,11 @@ class LatentSet:
         self.pixel_count = self.picture_count * height * width * CELL_PX**2
         self._records = packed_records(self.folder, self.manifest)
 
+    @property
+    def digest(self) -> str:
+        """Of all its files."""
+        return self.manifest.digest
+
     def __len__(self) -> int:
         return self.picture_count
 

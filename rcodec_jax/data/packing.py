@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import concurrent.futures
-import hashlib
 import multiprocessing
 import os
 import threading
@@ -19,7 +18,7 @@ from rcodec_jax.data.examples import encode_example
 from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest
 from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.shards import Packing
-from rcodec_jax.data.sources import image_paths
+from rcodec_jax.data.sources import files_digest, image_paths
 from rcodec_jax.data.tfdsfolder import IMAGE, INTEGER, TEXT
 from rcodec_jax.errors import RcodecError, UsageError
 
@@ -100,8 +99,7 @@ class _Job:
         sizes = [path.stat().st_size for path in paths]
         few = min(MIN_SHARDS, -(-len(paths) // MIN_PICTURES))
         count = min(len(paths), shards or max(few, -(-sum(sizes) // SHARD_BYTES)))
-        listing = "".join(f"{s} {n}\n" for s, n in zip(sizes, names, strict=True))
-        digest = hashlib.sha256(listing.encode(errors="surrogateescape")).hexdigest()
+        digest = files_digest(zip(names, paths, strict=True))
         plan: dict[str, Any] = {"pictures": len(paths), "listing": digest}
         plan |= {"max_side": max_side, "shards": count}
         return cls(Packing(out, "images", plan, count), root, names, max_side)

@@ -12,7 +12,7 @@ import numpy as np
 from rcodec_jax.data.examples import decode_example
 from rcodec_jax.data.images import read_image
 from rcodec_jax.data.manifest import Manifest, read_manifest, read_sizes
-from rcodec_jax.data.sources import PictureSource
+from rcodec_jax.data.sources import PictureSource, files_digest
 from rcodec_jax.errors import UsageError
 
 _IMAGE_KEYS = ("image", "image/encoded")
@@ -95,6 +95,10 @@ class PackedImages(PictureSource):
         self._records = packed_records(self.folder, self.manifest)
         super().__init__(len(self._kept), sizes[self._kept], cache_bytes=cache_bytes)
 
+    @property
+    def digest(self) -> str:
+        return self.manifest.digest
+
     def read(self, picture: int) -> np.ndarray:
         record = int(self._kept[picture])
         return _decode(self._records[record], f"{self.folder}: record {record}")
@@ -124,13 +128,17 @@ class ArrayRecordImages(PictureSource):
         Raises:
           UsageError: no ArrayRecord, or without pictures.
         """
-        self.pattern = pattern
+        self.pattern, self._files = pattern, list(files)
         self.files = [Path(file) for file in files]
         self._records = ArrayRecords(pattern, files)
         if not len(self._records):
             raise UsageError(f"{pattern}: expected records with pictures, found none")
         super().__init__(len(self._records), cache_bytes=cache_bytes)
         self.read(0)
+
+    @property
+    def digest(self) -> str:
+        return files_digest((Path(file).name, file) for file in self._files)
 
     def read(self, picture: int) -> np.ndarray:
         return _decode(self._records[picture], f"{self.pattern}: record {picture}")
@@ -192,6 +200,11 @@ class TfdsImages(PictureSource):
         if not len(self._source):
             raise UsageError(f"{folder}: split {split!r} is empty")
         super().__init__(len(self._source), cache_bytes=cache_bytes)
+
+    @property
+    def digest(self) -> str:
+        files = sorted(path for path in self.folder.iterdir() if path.is_file())
+        return files_digest([*((path.name, path) for path in files), (self.split, os.devnull)])
 
     def read(self, picture: int) -> np.ndarray:
         name = f"{self.folder}: {self.split!r}, record {picture}"

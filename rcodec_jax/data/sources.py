@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import abc
+import hashlib
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +59,11 @@ class PictureSource(abc.ABC):
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
         self._lock = threading.Lock()
+
+    @property
+    @abc.abstractmethod
+    def digest(self) -> str:
+        """What tells this data from other data, hexadecimal; not a checksum of every byte."""
 
     @abc.abstractmethod
     def read(self, picture: int) -> np.ndarray:
@@ -147,6 +153,11 @@ class ImageFolder(PictureSource):
             )
         super().__init__(len(self.paths), np.array(self.sizes_px), cache_bytes=cache_bytes)
 
+    @property
+    def digest(self) -> str:
+        names = [path.relative_to(self.root).as_posix() for path in self.paths]
+        return files_digest(zip(names, self.paths, strict=True))
+
     def read(self, picture: int) -> np.ndarray:
         return read_image(self.paths[picture]).pixels
 
@@ -181,6 +192,15 @@ def image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
             if name.lower().endswith(SUFFIXES) and name not in exclude and name[0] != "."
         ]
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def files_digest(files: Iterable[tuple[str, str | os.PathLike[str]]]) -> str:
+    """SHA-256 over the names and sizes of files, given as (name, path)."""
+    digest = hashlib.sha256()
+    for name, path in files:
+        size = os.stat(path).st_size
+        digest.update(f"{size} {name}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _entries_by_area(areas: np.ndarray) -> np.ndarray:

@@ -1,0 +1,256 @@
+"""`rcodec data`: packs pictures for training, caches latents, checks what was packed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rcodec_jax.cli import arguments, output
+from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcodec_jax.data.manifest import Manifest
+
+SHOWN_SKIPPED = 10
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "data",
+        help="prepare training data",
+        description="Prepares training data. What 'pack' and 'latents' write is a folder of "
+        "ArrayRecord files that is a TFDS data set as well; 'rcodec train --data' reads it.",
+    )
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=arguments.Parser
+    )
+    _add_pack(commands)
+    _add_latents(commands)
+    for name, run, text in (
+        ("check", run_check, "compare every file of a packed set with its checksum"),
+        ("info", run_info, "say what a source of training data is"),
+    ):
+        command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
+        command.add_argument("source", metavar="SOURCE", help="packed set, or any source for info")
+        if name == "info":
+            command.add_argument("--split", default="train", help="of a TFDS data set")
+        arguments.add_json_option(command)
+        command.set_defaults(run=run, threads=None)
+
+
+def _add_pack(commands: arguments.Subparsers) -> None:
+    pack = commands.add_parser(
+        "pack",
+        help="pack a folder of pictures into ArrayRecord files",
+        description="Packs the JPEG, PNG and WebP pictures of a folder into ArrayRecord files. "
+        "Their bytes are kept, except where a plain decoder would see other pixels than rcodec "
+        "(orientation, colour profile, CMYK, 16 bits, alpha): these are encoded anew, as JPEG of "
+        "quality 95 with full chroma if they were JPEG, else as PNG. Unreadable pictures are "
+        "left out and listed in skipped.txt. The same command goes on where it was stopped.",
+    )
+    pack.add_argument("folder", metavar="FOLDER", help="folder of pictures, with sub-folders")
+    pack.add_argument("out", metavar="OUT", help="folder to write")
+    pack.add_argument(
+        "--max-side",
+        type=arguments.whole(8, 2**16, "a whole number of at least 8"),
+        metavar="PX",
+        help="scale pictures down whose longer side is above this",
+    )
+    pack.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="name of files or sub-folders to leave out (repeatable)",
+    )
+    pack.add_argument(
+        "--shards",
+        type=arguments.whole(1, 99999, "a whole number in 1..99999"),
+        metavar="N",
+        help="files to write (default: one for every 256 MiB, up to 16 for less)",
+    )
+    pack.add_argument(
+        "--workers",
+        type=arguments.whole(1, 4096, "a whole number of at least 1"),
+        metavar="N",
+        help="processes (default: one for each core)",
+    )
+    arguments.add_force_option(pack)
+    arguments.add_json_option(pack)
+    pack.set_defaults(run=run_pack, threads=None)
+
+
+def _add_latents(commands: arguments.Subparsers) -> None:
+    latents = commands.add_parser(
+        "latents",
+        help="cache what the autoencoder makes of pictures",
+        description="Encodes random crops, flipped half the time, and stores the latents (mean of "
+        "the posterior, float16) for stages with latents=True, which then need no encoder.",
+    )
+    latents.add_argument("source", metavar="SOURCE", help="pictures, as for 'train --data'")
+    latents.add_argument("out", metavar="OUT", help="folder to write")
+    latents.add_argument(
+        "--model", required=True, metavar="FOLDER", help="weights, run or bundle that encodes"
+    )
+    latents.add_argument("--split", default="train", help="of a TFDS data set")
+    latents.add_argument(
+        "--crop-px",
+        type=arguments.whole(64, 8192, "a whole number of at least 64"),
+        default=256,
+        metavar="PX",
+        help="side of the crops; training may cut smaller ones out of them (default: %(default)s)",
+    )
+    amount = latents.add_mutually_exclusive_group()
+    amount.add_argument(
+        "--passes",
+        type=arguments.above_zero("a number above 0"),
+        default=1.0,
+        metavar="N",
+        help="how often the crops cover the pictures' pixels (default: 1, at least a crop each)",
+    )
+    amount.add_argument(
+        "--records",
+        type=arguments.whole(1, None, "a whole number of at least 1"),
+        metavar="N",
+        help="number of crops instead",
+    )
+    latents.add_argument(
+        "--batch",
+        type=arguments.whole(1, 65536, "a whole number of at least 1"),
+        default=16,
+        metavar="N",
+        help="crops encoded at once, over all devices (default: %(default)s)",
+    )
+    latents.add_argument(
+        "--seed",
+        type=arguments.whole(0, 2**32 - 1, "a whole number in 0..2^32 - 1"),
+        default=0,
+        metavar="N",
+        help="of crops and flips (default: %(default)s)",
+    )
+    latents.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        default="float32",
+        help="the encoder computes in (default: %(default)s)",
+    )
+    arguments.add_force_option(latents)
+    arguments.add_json_option(latents)
+    arguments.add_run_options(latents)
+    latents.set_defaults(run=run_latents, uses_jax=True)
+
+
+def run_pack(args: argparse.Namespace) -> int:
+    """Runs `rcodec data pack`."""
+    from rcodec_jax.data.packing import pack_folder
+
+    with output.Progress("pack") as progress:
+        manifest = pack_folder(
+            args.folder,
+            args.out,
+            max_side=args.max_side,
+            exclude=args.exclude,
+            shard_count=args.shards,
+            workers=args.workers or len(os.sched_getaffinity(0)),
+            force=args.force,
+            progress=progress.update,
+        )
+    skipped = _skipped(args.out)
+    for line in skipped[:SHOWN_SKIPPED]:
+        output.message("note", f"left out {line}")
+    if len(skipped) > SHOWN_SKIPPED:
+        more = len(skipped) - SHOWN_SKIPPED
+        output.message("note", f"{more} more are listed in {Path(args.out) / 'skipped.txt'}")
+    _report(manifest, args)
+    return 0
+
+
+def run_latents(args: argparse.Namespace) -> int:
+    """Runs `rcodec data latents`."""
+    from rcodec_jax.codec.freezing import load_trained
+    from rcodec_jax.data import Mixture, open_source
+    from rcodec_jax.train.latent_cache import cache_latents
+
+    if args.crop_px % 8:
+        raise UsageError(f"--crop-px: expected a multiple of 8, got {args.crop_px}")
+    source = open_source(args.source, split=args.split)
+    with output.Progress("latents") as progress:
+        manifest = cache_latents(
+            Mixture((source,), (1.0,)),
+            args.out,
+            load_trained(args.model),
+            crop_px=args.crop_px,
+            records=args.records,
+            passes=args.passes,
+            batch_size=args.batch,
+            seed=args.seed,
+            dtype=args.dtype,
+            force=args.force,
+            progress=progress.update,
+        )
+    _report(manifest, args)
+    return 0
+
+
+def run_check(args: argparse.Namespace) -> int:
+    """Runs `rcodec data check`."""
+    from rcodec_jax.data.manifest import check, read_manifest
+
+    with output.Progress("check") as progress:
+        wrong = check(args.source, progress.update)
+    if wrong:
+        more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
+        raise UsageError(f"{args.source}: {wrong[0]}{more}")
+    _report(read_manifest(args.source), args)
+    return 0
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """Runs `rcodec data info`."""
+    from rcodec_jax.data import open_source
+
+    source = open_source(args.source, split=args.split)
+    figures: dict[str, Any] = {
+        "source": repr(source),
+        "kind": source.kind,
+        "pictures": source.picture_count,
+        "entries": len(source),
+        "pixels": source.pixel_count,
+        "digest": source.digest,
+    }
+    lines = [f"{figures['source']}", f"{source.picture_count:,} {source.kind}"]
+    if source.pixel_count:
+        lines[-1] += f", {source.pixel_count / 1e6:,.1f} Mpx"
+    lines.append(f"digest {source.digest}")
+    output.report(figures, "\n".join(lines), as_json=args.json, stream=sys.stdout)
+    return 0
+
+
+def _skipped(folder: str) -> list[str]:
+    return (Path(folder) / "skipped.txt").read_text(encoding="utf-8").splitlines()
+
+
+def _report(manifest: Manifest, args: argparse.Namespace) -> None:
+    facts = manifest.facts
+    figures = {
+        "folder": getattr(args, "out", args.source if hasattr(args, "source") else None),
+        "kind": manifest.kind,
+        "records": manifest.records,
+        "shards": len(manifest.shards),
+        "bytes": manifest.size_bytes,
+        "skipped": facts.get("skipped", 0),
+        "encoded_anew": facts.get("encoded_anew", 0),
+        "digest": manifest.digest,
+    }
+    text = (
+        f"{figures['folder']}: {manifest.records:,} {manifest.kind} in {len(manifest.shards)} "
+        f"files, {manifest.size_bytes / 1e6:,.1f} MB"
+    )
+    if manifest.kind == "images":
+        text += f"; {figures['encoded_anew']} encoded anew, {figures['skipped']} left out"
+    text += f"\ndigest {manifest.digest}"
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)
