@@ -6,7 +6,7 @@ import io
 import struct
 
 import numpy as np
-from PIL import Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageOps
 
 from rcodec_jax.errors import UsageError
 
@@ -72,7 +72,9 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
 
 def _upright(image: Image.Image) -> Image.Image:
     try:
-        return ImageOps.exif_transpose(image)
+        # Without a turn, `exif_transpose` would copy the picture.
+        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
+        return ImageOps.exif_transpose(image) if turned else image
     except DECODER_ERRORS:  # unreadable EXIF: the picture itself is fine
         return image
 
@@ -121,7 +123,7 @@ def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) 
         notes.append("the embedded colour profile is unusable and was ignored")
     if image.mode == "CMYK":
         notes.append("CMYK was converted without a colour profile: colours are approximate")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _cms(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image | None:

@@ -30,6 +30,8 @@ from rcodec_jax.levels import CELL_PX
 from rcodec_jax.train.losses import to_signed
 
 SHARD_BYTES = 2**28
+SHARD_ROWS = 1024
+"""Fewest latents a shard where there are as many: what an interruption may cost."""
 
 
 def encoder_digest(params: Params) -> str:
@@ -106,8 +108,8 @@ def cache_latents(
     count = records or _default_records(mixture, crop_px, passes)
     cells = crop_px // CELL_PX
     shape = (cells, cells, model.config.latent_channels)
-    by_size = SHARD_BYTES // (2 * math.prod(shape))
-    shard_batches = max(1, min(by_size, -(-count // 16)) // batch_size)
+    shard_rows = min(SHARD_BYTES // (2 * math.prod(shape)), max(SHARD_ROWS, -(-count // 16)))
+    shard_batches = max(1, shard_rows // batch_size)
     rows = shard_batches * batch_size
     plan: dict[str, Any] = {
         "encoder": encoder_digest(model.params),
@@ -117,7 +119,7 @@ def cache_latents(
         "batch": batch_size,
         "seed": seed,
         "dtype": dtype,
-        "sources": [f"{source!r} {weight:g}" for source, weight in mixture.weighted],
+        "sources": [f"{source.digest} {weight:g}" for source, weight in mixture.weighted],
     }
     packing = Packing(Path(out), "latents", plan, -(-count // rows))
     packing.begin(force=force)
