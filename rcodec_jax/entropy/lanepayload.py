@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from rcodec_jax.entropy.lanes import COST_BITS, PAYLOAD_BYTES, STATE_BITS, lane_tables
+from rcodec_jax.entropy.gaps import Blocks, gap_tables, gaps
+from rcodec_jax.entropy.lanes import PAYLOAD_BYTES, STATE_BITS, LaneReader, encode
+from rcodec_jax.entropy.lanetables import LaneTables, look_up
+from rcodec_jax.entropy.pairs import COST_BITS
 from rcodec_jax.entropy.rangecoder import (
     HALF,
     TOTAL_BITS,
@@ -18,7 +21,6 @@ from rcodec_jax.entropy.rangecoder import (
     raw_bits,
 )
 from rcodec_jax.entropy.serial import decode_values, encode_values
-from rcodec_jax.entropy.tables import TableBank
 from rcodec_jax.errors import CorruptPayloadError
 
 LANE_UNIT = 16
@@ -42,40 +44,40 @@ def plan_lanes(ideal_bits: int) -> int:
 
 def encode_lanes(
     first: RangeEncoder,
-    bank: TableBank,
-    tables: np.ndarray,
-    k: np.ndarray,
+    vector: LaneTables,
+    contexts: np.ndarray,
+    values: np.ndarray,
     lanes: int | None = None,
 ) -> bytes:
     """Codes symbols in lanes.
 
     Args:
       first: stream A, holding z so far; it is ended here.
-      bank: the tables.
-      tables: int [n], table of each symbol, in the order of section 6.1; k: int32 [n].
+      vector: the tables by context.
+      contexts: int [n], context of each symbol; values: int32 [n], |value| < 2^15.
       lanes: N, a multiple of 16 up to 4080; None for as many as are worth it.
 
     Returns:
       the payload after its first byte, with that byte in front; b"" if lanes are not worth it.
     """
-    vector = lane_tables(bank)
-    intervals, escapes = vector.intervals(tables, k)
-    cost = vector.cost.take(intervals)
+    blocks = Blocks.of(look_up(vector.rank, contexts))
+    rare = blocks.rare(values != look_up(vector.modal, contexts))
+    places = blocks.places(rare)
+    intervals, escapes = vector.intervals(contexts, values, places, blocks.plain)
+    passes = [(gap_tables().pairs, numbers) for numbers in gaps(blocks, rare)]
+    passes.append((vector.pairs, intervals))
     if lanes is None:
-        lanes = plan_lanes(int(cost.sum(dtype=np.int64)) >> COST_BITS)
-    cost = np.cumsum(cost[:_MAX_SERIAL], dtype=np.int64) >> COST_BITS
+        costs = (look_up(pairs.cost, numbers) for pairs, numbers in passes)
+        lanes = plan_lanes(sum(int(cost.sum(dtype=np.int64)) for cost in costs) >> COST_BITS)
+    cost = vector.pairs.cost.take(intervals[: min(blocks.plain, _MAX_SERIAL)])
+    cost = np.cumsum(cost, dtype=np.int64) >> COST_BITS
     needed = 8 * PAYLOAD_BYTES * lanes
     while lanes:
         serial = int(np.searchsorted(cost, needed)) + 1
         if serial > cost.size:
             return b""
-        second = RangeEncoder()
-        encode_values(second, bank, tables[:serial], k[:serial])
         far = escapes[escapes >= serial]
-        bits, _ = raw_bits(vector.escape_values(tables[far], k[far]))
-        second.encode(bits.tolist(), [HALF] * bits.size)
-        second.encode([0], [1])
-        data = second.finish()
+        data = _stream_b(vector, contexts, values, places[:serial], places[far])
         if len(data) >= PAYLOAD_BYTES * lanes:
             break
         needed += 64
@@ -85,7 +87,8 @@ def encode_lanes(
     states = np.full(lanes, 1, np.uint64)
     for column in range(PAYLOAD_BYTES):
         states = states << np.uint64(8) | held[:, column]
-    states, words = vector.encode(intervals[serial:], states)
+    passes[-1] = vector.pairs, intervals[serial:]
+    states, words = encode(passes, states)
     bits, _ = raw_bits(np.array([serial]))
     first.encode(bits.tolist(), [HALF] * bits.size)
     _write_states(first, states)
@@ -93,52 +96,79 @@ def encode_lanes(
     return b"".join([head, words, data[PAYLOAD_BYTES * lanes :]])
 
 
+def _stream_b(
+    vector: LaneTables,
+    contexts: np.ndarray,
+    values: np.ndarray,
+    serial: np.ndarray,
+    escapes: np.ndarray,
+) -> bytes:
+    """Stream B of the symbols at the places `serial` and of the escapes in lanes."""
+    encoder = RangeEncoder()
+    for at, in_full in ((serial, True), (escapes, False)):
+        context = contexts[at]
+        tables, k = vector.table[context], values[at] * vector.sign[context]
+        if in_full:
+            encode_values(encoder, vector.bank, tables, k)
+        else:
+            bits, _ = raw_bits(vector.escape_values(tables, k))
+            encoder.encode(bits.tolist(), [HALF] * bits.size)
+    encoder.encode([0], [1])
+    return encoder.finish()
+
+
 def decode_lanes(
-    first: RangeDecoder, payload: bytes, bank: TableBank, tables: np.ndarray
+    first: RangeDecoder, payload: bytes, vector: LaneTables, contexts: np.ndarray
 ) -> np.ndarray:
     """Decodes what `encode_lanes` wrote.
 
     Args:
       first: the decoder of stream A, after z.
       payload: all of it, from the byte c, which is not 0.
-      bank, tables: as for the encoder.
+      vector, contexts: as for the encoder.
 
     Returns:
-      k int32 [n].
+      values int32 [n].
 
     Raises:
       CorruptPayloadError: damage.
     """
     lanes = payload[0] * LANE_UNIT
     serial = first.decode_exp_golomb()
-    if serial > tables.size:
-        raise CorruptPayloadError(f"payload names {serial} of {tables.size} symbols", offset=1)
+    blocks = Blocks.of(look_up(vector.rank, contexts))
+    if serial > blocks.plain:
+        raise CorruptPayloadError(f"payload names {serial} of {blocks.plain} symbols", offset=1)
     states = _read_states(first, lanes)
     begin = 1 + first.end_open()
     words = np.frombuffer(payload, ">u2", (len(payload) - begin) // 2, begin).astype(np.uint16)
-    vector = lane_tables(bank)
-    k = np.empty(tables.size, np.int32)
+    reader = LaneReader(states, words)
+    values = look_up(vector.modal, contexts)
     try:
-        k[serial:], escapes, states, taken = vector.decode(tables[serial:], states, words)
+        places = blocks.places(reader.gaps(blocks))
+        rest = places[serial:]
+        escapes = reader.values(vector, contexts, rest, blocks.plain - serial, values)
     except CorruptPayloadError as error:
         raise CorruptPayloadError(str(error), offset=len(payload)) from None
-    end = begin + 2 * taken
-    if np.any(states >> np.uint64(STATE_BITS) != 1):
+    end = begin + 2 * reader.taken
+    if np.any(reader.states >> np.uint64(STATE_BITS) != 1):
         raise CorruptPayloadError("payload: lanes do not end in a valid state", offset=end)
-    held = (states.astype(">u8").view(np.uint8).reshape(lanes, 8))[:, 8 - PAYLOAD_BYTES :]
+    held = (reader.states.astype(">u8").view(np.uint8).reshape(lanes, 8))[:, 8 - PAYLOAD_BYTES :]
     second = RangeDecoder(held.tobytes() + payload[end:])
     try:
-        decode_values(second, bank, tables[:serial], k[:serial])
-        if escapes.size:
-            places = [(index, second.decode_exp_golomb()) for index in range(escapes.size)]
-            where = escapes + serial
-            k[where] = bank.values(tables[where], [1] * len(places), places)
+        context = contexts[places[:serial]]
+        k = np.empty(serial, np.int32)
+        decode_values(second, vector.bank, vector.table[context], k)
+        values[places[:serial]] = k * vector.sign[context]
+        context = contexts[rest[escapes]]
+        far = [(index, second.decode_exp_golomb()) for index in range(escapes.size)]
+        k = vector.bank.values(vector.table[context], [1] * len(far), far)
+        values[rest[escapes]] = k * vector.sign[context]
         if second.decode_uniform(TOTAL_BITS) != 0:
             raise CorruptPayloadError("payload: its second stream is damaged")
         second.finish()
     except CorruptPayloadError as error:
         raise CorruptPayloadError(str(error), offset=end) from None
-    return k
+    return values
 
 
 def _write_states(encoder: RangeEncoder, states: np.ndarray) -> None:

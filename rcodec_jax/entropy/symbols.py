@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -10,10 +11,10 @@ from rcodec_jax.entropy.dither import dither_indices
 from rcodec_jax.entropy.gaussian import (
     DITHER_POINTS,
     SIGMA_LEVELS,
-    STORED_DITHERS,
     GaussianTables,
 )
 from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes
+from rcodec_jax.entropy.lanetables import LaneTables
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.part import IntegerPart, Prior
 from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
@@ -162,11 +163,8 @@ def encode_latent(
     """
     flat = check_range(j).reshape(-1)
     if large and lanes != 0:
-        order = _lane_order(index)
-        tables, mirrored = _tables(index, dither, order)
-        k = flat.astype(np.int32).take(order)
-        _flip(k, mirrored)
-        payload = encode_lanes(encoder, gaussian.bank, tables, k, lanes)
+        values, contexts = flat.astype(np.int32, copy=False), _contexts(index, dither)
+        payload = encode_lanes(encoder, _lane_tables(gaussian), contexts, values, lanes)
         if payload:
             return payload
     for first in range(0, flat.size, _BLOCK):
@@ -195,14 +193,10 @@ def decode_latent(
     Raises:
       CorruptPayloadError: damage.
     """
-    j = np.empty(index.size, np.int32)
     if large and payload[0]:
-        order = _lane_order(index)
-        tables, mirrored = _tables(index, dither, order)
-        k = decode_lanes(decoder, payload, gaussian.bank, tables)
-        _flip(k, mirrored)
-        j[order] = k
-        return j
+        contexts = _contexts(index, dither)
+        return decode_lanes(decoder, payload, _lane_tables(gaussian), contexts)
+    j = np.empty(index.size, np.int32)
     for first in range(0, j.size, _BLOCK):
         block = slice(first, first + _BLOCK)
         tables, signs = gaussian.select(index[block], dither[block])
@@ -212,32 +206,21 @@ def decode_latent(
     return j
 
 
-def _lane_order(index: np.ndarray) -> np.ndarray:
-    """Places of the symbols by falling sigma index, equal ones in raster order: int64 [n]."""
-    return np.argsort(np.uint8(SIGMA_LEVELS - 1) - index, kind="stable")
+def _contexts(index: np.ndarray, dither: np.ndarray) -> np.ndarray:
+    """What tells the table of each symbol: 64 sigma index + dither index, uint16 [n]."""
+    contexts = index * np.uint16(DITHER_POINTS)
+    contexts |= dither
+    return contexts
 
 
-def _tables(
-    index: np.ndarray, dither: np.ndarray, order: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """What `GaussianTables.select` says, in lane order: tables int32 [n], mirrored bool [n]."""
-    both = index * np.uint16(DITHER_POINTS)
-    both |= dither
-    both = both.take(order)
-    return _STORED.take(both), (both & np.uint16(STORED_DITHERS)).astype(bool)
+def _lane_tables(gaussian: GaussianTables) -> LaneTables:
+    """The tables for lanes, by context, made once."""
+    found = _KNOWN.get(gaussian)
+    if found is None:
+        level, dither = np.divmod(np.arange(SIGMA_LEVELS * DITHER_POINTS), DITHER_POINTS)
+        tables, signs = gaussian.select(level.astype(np.uint8), dither.astype(np.uint8))
+        found = _KNOWN[gaussian] = LaneTables(gaussian.bank, tables, signs < 0)
+    return found
 
 
-def _stored_tables() -> np.ndarray:
-    level, dither = np.divmod(np.arange(SIGMA_LEVELS * DITHER_POINTS), DITHER_POINTS)
-    tables, _ = GaussianTables.select(level.astype(np.uint8), dither.astype(np.uint8))
-    return tables.astype(np.int32)
-
-
-_STORED = _stored_tables()
-
-
-def _flip(k: np.ndarray, mirrored: np.ndarray) -> None:
-    """Changes the sign of the mirrored values int32 [n] in place."""
-    mask = -mirrored.astype(np.int32)  # -v = (v ^ -1) - -1
-    k ^= mask
-    k -= mask
+_KNOWN: WeakKeyDictionary[GaussianTables, LaneTables] = WeakKeyDictionary()

@@ -165,7 +165,7 @@ class TableBank:
 
 
 def check_range(k: np.ndarray) -> np.ndarray:
-    """int64 copy of the values.
+    """The values, as int64 unless they are signed already.
 
     Raises:
       RcodecError: |k| >= 2^15, or not integers.
@@ -173,8 +173,11 @@ def check_range(k: np.ndarray) -> np.ndarray:
     array = np.asarray(k)
     if array.dtype.kind not in "iu":
         raise RcodecError(f"symbols must be integers, got {array.dtype}")
-    array = array.astype(np.int64)
-    if array.size and (array.min() <= -SYMBOL_LIMIT or array.max() >= SYMBOL_LIMIT):
-        worst = int(array.flat[int(np.abs(array).argmax())])
-        raise RcodecError(f"symbols must lie within +-{SYMBOL_LIMIT - 1}, got {worst}")
+    if array.dtype.kind == "u":
+        array = array.astype(np.int64)
+    if array.size:
+        least, most = int(array.min()), int(array.max())
+        if least <= -SYMBOL_LIMIT or most >= SYMBOL_LIMIT:
+            worst = max(least, most, key=abs)
+            raise RcodecError(f"symbols must lie within +-{SYMBOL_LIMIT - 1}, got {worst}")
     return array

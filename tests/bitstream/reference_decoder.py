@@ -82,15 +82,14 @@ def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[
     log2_sigma = [v for cell in cells for v in cell[channels:]]
     log2_s = [part.node_log2_s[node] for row in node_map for node in row]
 
-    index, tables, signs = [], [], []
+    tables, signs = [], []
     for place, i in enumerate(dither(len(mean))):
         x = log2_sigma[place] + log2_s[place // channels] + 13607
         level = min(max((x * 326543 + (1 << 26)) >> 27, 0), 63)
-        index.append(level)
         tables.append(part.gaussian[32 * level + (i if i < 32 else 63 - i)])
         signs.append(1 if i < 32 else -1)
     if lanes:
-        k = _decode_lanes(stream, lanes, index, tables, h * w * channels)
+        k = _decode_lanes(stream, lanes, tables)
     else:
         k = [stream.symbol(table) for table in tables]
         stream.finish()
@@ -101,44 +100,135 @@ def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[
 # Section 6.1
 
 
-def _decode_lanes(
-    a: RangeDecoder, lanes: int, index: list[int], tables: list[Table], most: int
-) -> list[int]:
-    order = sorted(range(len(index)), key=lambda place: (-index[place], place))
-    count = a.golomb()
-    require(count <= most, "more symbols in stream B than there are")
+class Lanes:
+    def __init__(self, states: list[int], data: bytes, at: int) -> None:
+        self.states, self.data, self.at = states, data, at
+        self.q = 0
+
+    def begin_pass(self) -> None:
+        self.q = 0
+
+    def number(self, starts: list[int]) -> int:
+        """Which interval; they start where the list says and end at 2^16."""
+        lane = self.q % len(self.states)
+        self.q += 1
+        x = self.states[lane]
+        v = x & 65535
+        place, start, freq = find((0, starts), v)
+        x = freq * (x >> 16) + v - start
+        if x < 1 << 24:
+            require(self.at + 2 <= len(self.data), "no word left")
+            x = x << 16 | int.from_bytes(self.data[self.at : self.at + 2], "big")
+            self.at += 2
+        self.states[lane] = x
+        return place
+
+
+def _frequencies(table: Table) -> list[int]:
+    return [b - a for a, b in zip(table[1], [*table[1][1:], 65536], strict=True)]
+
+
+def _classify(table: Table) -> tuple[int, int, int]:
+    """Class, the modal value's interval, R."""
+    listed = _frequencies(table)[1:]
+    rest = 65536 - max(listed)
+    octave = rest.bit_length() - 1
+    number = 8 * (octave - 1) + ((rest << 3) >> octave)
+    if octave >= 14:
+        number = min(111 + len(listed), 255)
+    return number, listed.index(max(listed)) + 1, rest
+
+
+def _gap_starts(number: int, size: int) -> list[int]:
+    """S_0 .. S_B."""
+    octave, fine = number >> 3, number & 7
+    rest = ((2 * fine + 17) << octave) >> 4
+    p, starts = 1 << 32, [0]
+    for _ in range(size):
+        p = p * (65536 - rest) >> 16
+        starts.append(65536 - (p >> 16))
+    return starts
+
+
+def _not_modal(table: Table, modal: int, rest: int) -> list[int]:
+    """Starts of the intervals without the modal value's."""
+    starts, total = [], 0
+    for interval, freq in enumerate(_frequencies(table)):
+        if interval != modal:
+            starts.append(total * 65536 // rest)
+            total += freq
+    return starts
+
+
+def _decode_gaps(lanes: Lanes, order: list[int], numbers: list[int]) -> list[int]:
+    """Places of the symbols that are not modal, in their order."""
+    blocks: list[tuple[int, int, list[int]]] = []  # where it goes on, its end, S
+    at = 0
+    while at < len(order):
+        number = numbers[order[at]]
+        size = 1 << min(16 - (number >> 3), 7)
+        end = at
+        while end < len(order) and end < at + size and numbers[order[end]] == number:
+            end += 1
+        blocks.append((at, end, _gap_starts(number, size)))
+        at = end
+    found = []
+    while blocks:
+        lanes.begin_pass()
+        unfinished = []
+        for at, end, starts in blocks:
+            gap = lanes.number(starts[: end - at + 1])
+            if gap == end - at:
+                continue
+            found.append(at + gap)
+            if at + gap + 1 < end:
+                unfinished.append((at + gap + 1, end, starts))
+        blocks = unfinished
+    return [order[at] for at in sorted(found)]
+
+
+def _decode_lanes(a: RangeDecoder, count: int, tables: list[Table]) -> list[int]:
+    kinds = {id(table): _classify(table) for table in tables}
+    numbers = [kinds[id(table)][0] for table in tables]
+    order = sorted(range(len(tables)), key=lambda place: (-numbers[place], place))
+    plain = [place for place in order if numbers[place] >= 112]
+    first = a.golomb()
+    require(first <= len(plain), "more symbols in stream B than there are")
     states = []
-    for _ in range(lanes):
+    for _ in range(count):
         b = a.bits(4)
         r = a.bits(16) | a.bits(8) << 16
         if b:
             r |= a.bits(b) << 24
         states.append((1 << 24 + b) + r)
-    data, at = a.data, a.finish_before_others()
+    lanes = Lanes(states, a.data, a.finish_before_others())
 
-    places = {}
-    for q, place in enumerate(order[count:]):
-        x = states[q % lanes]
-        v = x & 65535
-        places[place], start, freq = find(tables[place], v)
-        x = freq * (x >> 16) + v - start
-        if x < 1 << 24:
-            require(at + 2 <= len(data), "no word left")
-            x = x << 16 | int.from_bytes(data[at : at + 2], "big")
-            at += 2
-        states[q % lanes] = x
-    require(all(1 << 24 <= x < 1 << 25 for x in states), "a lane ends otherwise")
-    first = b"".join((x - (1 << 24)).to_bytes(3, "big") for x in states)
+    rare = _decode_gaps(lanes, order[len(plain) :], numbers)
+    k = [0] * len(tables)
+    for place, table in enumerate(tables):
+        k[place] = table[0] + kinds[id(table)][1] - 1
+    escapes = []
+    lanes.begin_pass()
+    for place in plain[first:]:
+        interval = lanes.number(tables[place][1])
+        k[place] = tables[place][0] + interval - 1
+        if interval == 0:
+            escapes.append(place)
+    for place in rare:
+        table = tables[place]
+        _, modal, rest = kinds[id(table)]
+        interval = lanes.number(_not_modal(table, modal, rest))
+        k[place] = table[0] + interval - 1 + (interval >= modal)
+        if interval == 0:
+            escapes.append(place)
+    require(all(1 << 24 <= x < 1 << 25 for x in lanes.states), "a lane ends otherwise")
+    held = b"".join((x - (1 << 24)).to_bytes(3, "big") for x in lanes.states)
 
-    stream = RangeDecoder(first + data[at:])
-    k = [0] * len(order)
-    for place in order[:count]:
+    stream = RangeDecoder(held + lanes.data[lanes.at :])
+    for place in plain[:first]:
         k[place] = stream.symbol(tables[place])
-    for place in order[count:]:
-        number = places[place]
-        k[place] = (
-            tables[place][0] + number - 1 if number else escaped(tables[place], stream.golomb())
-        )
+    for place in escapes:
+        k[place] = escaped(tables[place], stream.golomb())
     require(stream.bits(16) == 0, "stream B does not close")
     stream.finish()
     return k
