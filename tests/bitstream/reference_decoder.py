@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 
 from reference_network import Grid, Part, predict
 from reference_stream import (
@@ -139,9 +140,11 @@ def _classify(table: Table) -> tuple[int, int, int]:
     return number, listed.index(max(listed)) + 1, rest
 
 
-def _gap_starts(number: int, size: int) -> list[int]:
+@cache
+def _gap_starts(number: int) -> list[int]:
     """S_0 .. S_B."""
     octave, fine = number >> 3, number & 7
+    size = 1 << min(16 - octave, 7)
     rest = ((2 * fine + 17) << octave) >> 4
     p, starts = 1 << 32, [0]
     for _ in range(size):
@@ -166,11 +169,11 @@ def _decode_gaps(lanes: Lanes, order: list[int], numbers: list[int]) -> list[int
     at = 0
     while at < len(order):
         number = numbers[order[at]]
-        size = 1 << min(16 - (number >> 3), 7)
+        starts = _gap_starts(number)
         end = at
-        while end < len(order) and end < at + size and numbers[order[end]] == number:
+        while end < min(len(order), at + len(starts) - 1) and numbers[order[end]] == number:
             end += 1
-        blocks.append((at, end, _gap_starts(number, size)))
+        blocks.append((at, end, starts))
         at = end
     found = []
     while blocks:
@@ -188,7 +191,7 @@ def _decode_gaps(lanes: Lanes, order: list[int], numbers: list[int]) -> list[int
 
 
 def _decode_lanes(a: RangeDecoder, count: int, tables: list[Table]) -> list[int]:
-    kinds = {id(table): _classify(table) for table in tables}
+    kinds = {key: _classify(table) for key, table in {id(t): t for t in tables}.items()}
     numbers = [kinds[id(table)][0] for table in tables]
     order = sorted(range(len(tables)), key=lambda place: (-numbers[place], place))
     plain = [place for place in order if numbers[place] >= 112]
@@ -214,10 +217,13 @@ def _decode_lanes(a: RangeDecoder, count: int, tables: list[Table]) -> list[int]
         k[place] = tables[place][0] + interval - 1
         if interval == 0:
             escapes.append(place)
+    others: dict[int, list[int]] = {}
     for place in rare:
         table = tables[place]
         _, modal, rest = kinds[id(table)]
-        interval = lanes.number(_not_modal(table, modal, rest))
+        if id(table) not in others:
+            others[id(table)] = _not_modal(table, modal, rest)
+        interval = lanes.number(others[id(table)])
         k[place] = table[0] + interval - 1 + (interval >= modal)
         if interval == 0:
             escapes.append(place)
