@@ -187,10 +187,7 @@ class TfdsImages(PictureSource):
         self._key = "image" if "image" in images else images[0]
         try:
             self._source: Any = builder.as_data_source(
-                split=split,
-                decoders=tfds.decode.PartialDecoding(
-                    {self._key: True}, decoders={self._key: tfds.decode.SkipDecoding()}
-                ),
+                split=split, decoders={self._key: tfds.decode.SkipDecoding()}
             )
         except Exception as error:
             raise UsageError(
