@@ -164,23 +164,28 @@ def test_worker_processes_give_the_same_batches_and_a_quiet_resume(tmp_path):
     script.write_text(
         textwrap.dedent(
             """
+            import os
             import numpy as np
             from PIL import Image
-            from rcodec_jax.data.loader import make_dataset
-            from rcodec_jax.data.sources import ImageFolder
+            from rcodec_jax.data import Mixture, make_dataset, open_source
+            from rcodec_jax.data.packing import pack_folder
             from rcodec_jax.regions.sampler import MapSampler
 
             def loader(worker_count):
+                names = ("pictures", "packed", "packed/images-*")
+                sources = tuple(open_source(name) for name in names)
                 return make_dataset(
-                    ImageFolder("."), crop_px=16, batch_size=2, seed=1,
+                    Mixture(sources, (1, 2, 1)), crop_px=16, batch_size=2, seed=1,
                     sample_maps=MapSampler((0, 1000)), worker_count=worker_count,
                 )
 
             if __name__ == "__main__":
                 rng = np.random.default_rng(0)
+                os.mkdir("pictures")
                 for index in range(3):
                     noise = rng.integers(0, 256, (24, 40, 3), np.uint8)
-                    Image.fromarray(noise).save(f"{index}.png")
+                    Image.fromarray(noise).save(f"pictures/{index}.png")
+                pack_folder("pictures", "packed")
                 plain = loader(0)
                 expected = [next(plain) for _ in range(6)]
                 plain.close()
