@@ -21,11 +21,8 @@ from rcodec_jax.entropy.symbols import LANES_FROM, decode_latent, encode_latent
 from rcodec_jax.entropy.tables import TableBank
 from rcodec_jax.errors import RcodecError
 
-SIZES = (1_000, 10_000, 25_000, 100_000, 300_000, 1_000_000, 10_000_000)
+SIZES = (1_000, 10_000, 25_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 """Numbers of symbols."""
-
-NODE = 600
-"""Default node of the symbols: about .4 bit per symbol, .1 bpp, with the shipped model."""
 
 _LEAST_TIME_S = 0.02  # shorter runs are repeated
 _ROUNDS = 3
@@ -80,7 +77,7 @@ def run(
     part: IntegerPart,
     *,
     max_symbols: int,
-    node: int = NODE,
+    node: int,
     progress: Callable[[int, int, str], None] = lambda done, total, what: None,
 ) -> list[Row]:
     """Measures every coder that is installed on every size up to `max_symbols`.
@@ -107,7 +104,7 @@ def run(
     return rows
 
 
-def sigma_indices(part: IntegerPart, node: int = NODE) -> np.ndarray:
+def sigma_indices(part: IntegerPart, node: int) -> np.ndarray:
     """Sigma indices of a picture whose hyper-latents follow their tables: uint8 [n]."""
     words = np.random.Philox(key=1)
     nodes, level_map = np.array([node]), np.zeros(_GRID, np.uint8)

@@ -17,7 +17,7 @@ from rcodec_jax.data.images import open_image
 from rcodec_jax.entropy import encode_level_map
 from rcodec_jax.entropy.levelmap import GRANULARITIES
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions.importance import from_boxes, from_gaze
+from rcodec_jax.regions.importance import OBJECT_COVERAGE, from_boxes, from_gaze
 from rcodec_jax.regions.levelmap import LevelMap, build_level_map, cell_shape, pool_importance
 
 HEIGHT_PX, WIDTH_PX = 512, 768
@@ -26,9 +26,6 @@ FILE_BPP = 0.1
 
 BASE_NODE, SPAN_NODES = 300, 400
 """Nodes of the maps; the coded bytes depend on them through the number of levels alone."""
-
-COVERAGE = (0.02, 0.5)
-"""Share of the picture that an object may have, as in the protocol for regions of interest."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +60,7 @@ def run(masks: str | Path | None = None) -> list[Row]:
 
     Args:
       masks: folder of label PNGs (0 background, 1, 2, ... objects); object 1 of each counts where
-        it covers 2 to 50 % of the picture, at the size that its PNG has.
+        its share of the picture is within `OBJECT_COVERAGE`, at the size that its PNG has.
 
     Raises:
       UsageError: no such mask in the folder.
@@ -102,17 +99,18 @@ def read_masks(folder: str | Path) -> list[tuple[LevelMap, int]]:
     Raises:
       UsageError: none whose object covers a fair share.
     """
+    least, most = OBJECT_COVERAGE
     found = []
     for path in sorted(Path(folder).rglob("*.png")):
         with open_image(path)[0] as image:
             if image.mode not in ("L", "P", "1"):
                 continue
             mask = np.asarray(image).astype(np.uint8) == 1
-        if COVERAGE[0] <= mask.mean() <= COVERAGE[1]:
+        if least <= mask.mean() <= most:
             found.append((_levels(mask.astype(np.float32)), mask.size))
     if not found:
         raise UsageError(
-            f"expected label PNGs whose object 1 covers {COVERAGE[0]:.0%} to {COVERAGE[1]:.0%} of "
+            f"expected label PNGs whose object 1 covers {least:.0%} to {most:.0%} of "
             f"the picture in {folder}, found none"
         )
     return found

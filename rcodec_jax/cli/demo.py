@@ -81,6 +81,7 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force, own=OWN_FILES)
 
     import rcodec_jax
+    from rcodec_jax.bitstream import read_container
     from rcodec_jax.cli.info import bits_of
     from rcodec_jax.data.images import write_image
     from rcodec_jax.regions import importance as regions
@@ -94,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
     uniform = _round_trip(codec, pixels, args, size_bytes=len(region.data))
     trips = {"region": region, "uniform": uniform}
     rows = [{"name": name, **_figures(pixels, importance, trip)} for name, trip in trips.items()]
-    bits = {name: bits_of(trip.data, args.model).cells for name, trip in trips.items()}
+    bits = {
+        name: bits_of(read_container(trip.data), args.model).cells for name, trip in trips.items()
+    }
     pictures = _pictures(pixels, importance, bits, trips)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():

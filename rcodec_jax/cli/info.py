@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     container = read_container(data)
     figures = {"input": args.input, **_describe(container, len(data))}
     if args.bits_map or args.model:
-        bits = bits_of(data, args.model)
+        bits = bits_of(container, args.model)
         figures["bits"] = _figures_of(bits)
         if args.bits_map:
             _draw(bits, container.header, args.bits_map)
@@ -76,21 +76,21 @@ class Bits(NamedTuple):
     latent: float
 
 
-def bits_of(data: bytes, model: str | None) -> Bits:
+def bits_of(container: Container, model: str | None) -> Bits:
     """Where the bits of a file went, read back from the file alone.
 
     Args:
-      data: the whole file.
+      container: of the file.
       model: bundle folder, None to find the integer part by the digest in the file.
 
     Raises:
       BitstreamError: a damaged file, or one of a model that is not here.
     """
     from rcodec_jax.cli.heatmap import cell_bits
-    from rcodec_jax.codec.symbols import find_integer_part, read_symbols
+    from rcodec_jax.codec.symbols import find_integer_part, symbols_of
 
-    part = find_integer_part(data, model)
-    _, levels, symbols = read_symbols(data, part)
+    part = find_integer_part(container.header, model)
+    levels, symbols = symbols_of(container, part)
     bits_z, bits_y = part.bits(
         symbols.z, symbols.j, levels.nodes, levels.level_map, prior=symbols.prior
     )

@@ -21,7 +21,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
     parser.add_argument(
         "--masks",
         metavar="FOLDER",
-        help="folder of label PNGs; object 1 of each counts where it covers 2 to 50 %%",
+        help="folder of label PNGs; object 1 of each counts unless it is a speck or fills most",
     )
     arguments.add_json_option(parser)
     arguments.add_run_options(parser, jax=False)

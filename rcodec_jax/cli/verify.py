@@ -15,6 +15,7 @@ from rcodec_jax.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+    from rcodec_jax.bitstream import Header
     from rcodec_jax.codec.verify import Check, Manifest
     from rcodec_jax.entropy import IntegerPart
 
@@ -137,16 +138,15 @@ def _check(args: argparse.Namespace) -> int:
 
 
 def _check_symbols(manifest: Manifest, model: str | None) -> list[Check]:
-    from rcodec_jax.bitstream import read_container
     from rcodec_jax.codec import verify
     from rcodec_jax.codec.symbols import find_integer_part
 
     parts: dict[bytes, IntegerPart] = {}
 
-    def find_part(data: bytes) -> IntegerPart:
-        digest = read_container(data).header.integer_digest
+    def find_part(header: Header) -> IntegerPart:
+        digest = header.integer_digest
         if digest not in parts:
-            parts[digest] = find_integer_part(data, model)
+            parts[digest] = find_integer_part(header, model)
         return parts[digest]
 
     return [verify.check_symbols(manifest, name, find_part) for name in manifest.files]

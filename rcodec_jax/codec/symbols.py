@@ -30,13 +30,25 @@ def read_symbols(
     Raises:
       BitstreamError: not a file, a damaged one, one beyond the limits or of another model.
     """
+    container = read_file(data, limits=limits)
+    return container, *symbols_of(container, part, limits=limits)
+
+
+def read_file(data: bytes, *, limits: Limits | None = None) -> Container:
+    """The container of a file; limits and errors as for `read_symbols`."""
     limits = limits or Limits()
-    container = read_container(
+    return read_container(
         data,
         max_pixels=limits.max_pixels,
         max_side=limits.max_side,
         max_bytes=limits.max_file_bytes,
     )
+
+
+def symbols_of(
+    container: Container, part: IntegerPart, *, limits: Limits | None = None
+) -> tuple[LevelMap, Symbols]:
+    """Level map and symbols of a file that is open already; otherwise as `read_symbols`."""
     header = container.header
     _require_model(header, part.digest)
     levels = read_levels(container, limits=limits)
@@ -52,7 +64,7 @@ def read_symbols(
         )
     except BitstreamError as error:
         raise error.in_section(container.payload_offset) from error
-    return container, levels, symbols
+    return levels, symbols
 
 
 def read_levels(container: Container, *, limits: Limits | None = None) -> LevelMap:
@@ -76,7 +88,7 @@ def read_levels(container: Container, *, limits: Limits | None = None) -> LevelM
 
 
 def find_integer_part(
-    data: bytes,
+    header: Header,
     model: str | os.PathLike[str] | None = None,
     *,
     store: str | os.PathLike[str] | None = None,
@@ -84,16 +96,15 @@ def find_integer_part(
     """The integer part that a file needs.
 
     Args:
-      data: the file.
+      header: of the file.
       model: a bundle folder to look at first; None for none.
       store: folder of integer parts by digest to look through then; None for the one that ships
         with the package, which has those of all released models.
 
     Raises:
-      BitstreamError: not a file of ours, or one of a model that is not here (names it).
+      DigestError: a file of a model that is not here (names it).
       BundleError: the given folder is not a bundle, or a part is damaged.
     """
-    header = read_container(data).header
     given = None if model is None else load_integers(model)
     if given is not None and given.digest == header.integer_digest:
         return given

@@ -24,7 +24,8 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.bitstream import Header
+from rcodec_jax.codec.symbols import read_file, symbols_of
 from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import RcodecError, UsageError
 
@@ -137,17 +138,18 @@ def make_cases(pictures: Mapping[str, np.ndarray]) -> list[Case]:
     return cases
 
 
-def symbol_hashes(data: bytes, part: IntegerPart) -> dict[str, Any]:
+def symbol_hashes(data: bytes, find_part: Callable[[Header], IntegerPart]) -> dict[str, Any]:
     """What a file decodes to, as a manifest records it; needs NumPy only.
 
     Args:
       data: the whole file.
-      part: integer part of its model.
+      find_part: gives the integer part of its model.
 
     Raises:
       BitstreamError: a damaged file or one of another model.
     """
-    container, levels, symbols = read_symbols(data, part)
+    container = read_file(data)
+    levels, symbols = symbols_of(container, find_part(container.header))
     arrays = (
         levels.node_map,
         symbols.z,
@@ -191,7 +193,7 @@ def write_set(
         (folder / f"{case.name}.rdc").write_bytes(data)
         write_image(picture, codec.decode(data))
         digest = hashlib.sha256(picture.read_bytes()).hexdigest()
-        entries[f"{case.name}.rdc"] = symbol_hashes(data, part) | {
+        entries[f"{case.name}.rdc"] = symbol_hashes(data, lambda _: part) | {
             "picture": {"name": picture.name, "file": digest}
         }
     record = {
@@ -251,7 +253,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 
 
 def check_symbols(
-    manifest: Manifest, name: str, find_part: Callable[[bytes], IntegerPart]
+    manifest: Manifest, name: str, find_part: Callable[[Header], IntegerPart]
 ) -> Check:
     """Decodes a file's symbols here and compares them with what is recorded; NumPy only.
 
@@ -262,7 +264,7 @@ def check_symbols(
     """
     try:
         data = (manifest.folder / name).read_bytes()
-        found = symbol_hashes(data, find_part(data))
+        found = symbol_hashes(data, find_part)
     except OSError as error:
         return Check(name, (f"cannot be read: {error.strerror or error}",))
     except RcodecError as error:

@@ -15,6 +15,7 @@ from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.run import Progress, list_pictures, run
 from rcodec_jax.metrics.perceptual import Lpips
+from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
 DEFAULT_RATES_BPP = (0.08, 0.11, 0.15, 0.2, 0.25, 0.3, 0.35)
 Say = Callable[[str], None]
@@ -109,7 +110,6 @@ def evaluate_roi(
     *,
     target_bpp: float = 0.15,
     roi_id: int = 1,
-    coverage: tuple[float, float] = (0.02, 0.5),
     roi_strength: float = 1.0,
     steps: int | None = None,
     trajectory: str = "proportional",
@@ -137,7 +137,6 @@ def evaluate_roi(
         meter,
         target_bpp=target_bpp,
         roi_id=roi_id,
-        coverage=coverage,
         roi_strength=roi_strength,
         steps=steps,
         trajectory=trajectory,
@@ -148,7 +147,7 @@ def evaluate_roi(
     content = report.to_plain(
         {
             "target_bpp": target_bpp,
-            "coverage": coverage,
+            "coverage": OBJECT_COVERAGE,
             "roi_strength": roi_strength,
             "lpips": meter.lpips_net,
             "steps": steps,

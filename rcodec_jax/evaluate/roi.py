@@ -21,6 +21,7 @@ from rcodec_jax.evaluate.coders import CodecLike
 from rcodec_jax.evaluate.meter import Meter, RegionQuality
 from rcodec_jax.evaluate.panel import roi_panel
 from rcodec_jax.evaluate.run import MASK_ENDINGS, Progress, list_pictures
+from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
 BYTES_TOLERANCE = 0.02
 MIN_INTERIOR_PX = 256
@@ -118,7 +119,6 @@ def run_roi(
     *,
     target_bpp: float = 0.15,
     roi_id: int = 1,
-    coverage: tuple[float, float] = (0.02, 0.5),
     roi_strength: float = 1.0,
     steps: int | None = None,
     trajectory: str = "proportional",
@@ -130,7 +130,6 @@ def run_roi(
     Args:
       target_bpp: rate of the uniform file, not exceeded.
       roi_id: object number in label masks.
-      coverage: smallest and largest share of the picture the object may have.
       panels: folder for side-by-side pictures (original, mask, uniform, region), None for none.
     """
     result = RoiRun()
@@ -145,7 +144,7 @@ def run_roi(
             result.skipped.append((item.name, str(error)))
             continue
         share = float(np.mean(mask))
-        if not coverage[0] <= share <= coverage[1]:
+        if not OBJECT_COVERAGE[0] <= share <= OBJECT_COVERAGE[1]:
             result.skipped.append((item.name, f"the object covers {100 * share:.1f} %"))
             continue
         try:

@@ -16,6 +16,9 @@ from rcodec_jax.regions.levelmap import check_importance
 HALF_RESOLUTION_DEGREES = 2.3
 """Eccentricity at which visual acuity has fallen to half (Geisler and Perry, 1998)."""
 
+OBJECT_COVERAGE = (0.02, 0.5)
+"""Smallest and largest share of a picture that an object has where regions are measured."""
+
 _SALIENCY_SIDE = 64
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rcodec_jax.bitstream import Header, read_container
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec import bundle as bundles
 from rcodec_jax.codec.symbols import find_integer_part, read_symbols
@@ -21,6 +22,11 @@ def file(golden) -> bytes:
 
 
 @pytest.fixture
+def header(file) -> Header:
+    return read_container(file).header
+
+
+@pytest.fixture
 def store(bundle, golden, tmp_path) -> Path:
     """A store with the nano model's part only."""
     folder = tmp_path / "integer"
@@ -30,36 +36,36 @@ def store(bundle, golden, tmp_path) -> Path:
     return folder
 
 
-def test_a_part_is_found_by_its_digest(bundle, file, store) -> None:
-    part = find_integer_part(file, store=store)
+def test_a_part_is_found_by_its_digest(bundle, file, header, store) -> None:
+    part = find_integer_part(header, store=store)
     assert part.digest == bundle.integers.digest
     _, _, symbols = read_symbols(file, part)
     _, _, expected = read_symbols(file, bundle.integers)
     np.testing.assert_array_equal(symbols.j, expected.j)
 
 
-def test_a_store_helps_where_another_model_is_given(bundle, file, store) -> None:
+def test_a_store_helps_where_another_model_is_given(bundle, header, store) -> None:
     shipped = bundles.shipped_bundle()
-    assert find_integer_part(file, shipped, store=store).digest == bundle.integers.digest
+    assert find_integer_part(header, shipped, store=store).digest == bundle.integers.digest
     with pytest.raises(DigestError, match=bundle.integers.digest.hex()):
-        find_integer_part(file, shipped, store=store / "nothing")
+        find_integer_part(header, shipped, store=store / "nothing")
     with pytest.raises(DigestError, match="does not ship"):
-        find_integer_part(file, store=store / "nothing")
+        find_integer_part(header, store=store / "nothing")
 
 
-def test_the_name_alone_is_not_believed(bundle, file, store) -> None:
+def test_the_name_alone_is_not_believed(bundle, header, store) -> None:
     path = store / f"{bundle.integers.digest.hex()}.safetensors"
     shutil.copyfile(bundles.shipped_bundle() / "integer.safetensors", path)
     with pytest.raises(BundleError, match=f"expected digest {bundle.integers.digest.hex()}"):
-        find_integer_part(file, store=store)
+        find_integer_part(header, store=store)
     path.write_bytes(b"")
     with pytest.raises(BundleError):
-        find_integer_part(file, store=store)
+        find_integer_part(header, store=store)
 
 
-def test_other_parts_of_the_store_are_not_read(bundle, file, store) -> None:
+def test_other_parts_of_the_store_are_not_read(bundle, header, store) -> None:
     (store / f"{'00' * 8}.safetensors").write_bytes(b"not a part")
-    assert find_integer_part(file, store=store).digest == bundle.integers.digest
+    assert find_integer_part(header, store=store).digest == bundle.integers.digest
 
 
 def test_every_part_that_ships_is_what_its_name_says() -> None:

@@ -127,7 +127,7 @@ def load_part() -> tuple[IntegerPart, bytes]:
 def hashes(part: IntegerPart) -> dict[str, dict[str, object]]:
     """What each file decodes to, by SHA-256 of little-endian int32."""
     files = sorted(HERE.glob("*.rdc"))
-    return {path.name: symbol_hashes(path.read_bytes(), part) for path in files}
+    return {path.name: symbol_hashes(path.read_bytes(), lambda _: part) for path in files}
 
 
 def make_photo() -> None:
