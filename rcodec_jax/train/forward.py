@@ -15,8 +15,33 @@ import jax.numpy as jnp
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params, node_values
 from rcodec_jax.diffusion.forward import diffuse, uniform_noise
 from rcodec_jax.diffusion.sampler import clean_and_noise
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
 from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
+
+
+class Noise(NamedTuple):
+    """What stands for quantisation in a step, uniform in [-1/2, 1/2].
+
+    Attributes:
+      y: of the latents [B, h, w, C].
+      z: of the hyper-latents [B, h/4, w/4, Z].
+    """
+
+    y: jax.Array
+    z: jax.Array
+
+    @classmethod
+    def draw(cls, key: jax.Array, latent: tuple[int, ...], hyper_channels: int) -> Noise:
+        """The noise of a whole batch of latents of shape [B, h, w, C].
+
+        A row's noise follows from the key and its place in the batch alone, so that it is the same
+        for any number of devices and micro-batches.
+        """
+        key_y, key_z = jax.random.split(key)
+        batch, height, width, _ = latent
+        hyper = (batch, height // HYPER_STRIDE, width // HYPER_STRIDE, hyper_channels)
+        return cls(uniform_noise(key_y, latent), uniform_noise(key_z, hyper))
 
 
 class Coded(NamedTuple):
@@ -38,30 +63,28 @@ class Coded(NamedTuple):
 
 
 def code(
-    networks: Networks, params: Params, y: jax.Array, levels: LevelInputs, *, key: jax.Array
+    networks: Networks, params: Params, y: jax.Array, levels: LevelInputs, *, noise: Noise
 ) -> Coded:
     """Codes a scaled latent y [B, h, w, C] at the levels' timesteps and denoises it in one step."""
-    key_y, key_z = jax.random.split(key)
     table = node_values()
     cells = {name: table[name][levels.node_map][..., None] for name in table}
     alpha_bar, log2_scale = cells["alpha_bar"], cells["log2_scale"]
 
     # z: noise in the rate, straight-through rounding in the synthesis.
     z = networks.hyper_encode(params, y, levels)
-    bits_z = networks.hyper_bits(params, z + uniform_noise(key_z, z.shape), levels)
+    bits_z = networks.hyper_bits(params, z + noise.z, levels)
     mean, log2_sigma, ranges = networks.hyper_decode(params, round_straight_through(z), levels)
 
     # y: dithered quantisation is uniform noise, for the rate as for the picture.
-    e = uniform_noise(key_y, y.shape)
     spread = clip_straight_through(
         log2_sigma + log2_scale, math.log2(SCALE_MIN), math.log2(SCALE_MAX)
     )
-    bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + e, jnp.exp2(spread))
-    noisy = diffuse(y, e, alpha_bar, cells["delta"])
+    bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + noise.y, jnp.exp2(spread))
+    noisy = diffuse(y, noise.y, alpha_bar, cells["delta"])
 
     prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
     output = networks.denoise(params, noisy, table["t"][levels.nodes], levels.level_map, prior)
-    signal, noise = jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
+    signal, deviation = jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
     prediction = networks.config.unet.prediction
-    clean, _ = clean_and_noise(noisy, output, signal, noise, prediction, prior)
+    clean, _ = clean_and_noise(noisy, output, signal, deviation, prediction, prior)
     return Coded(clean, bits_y, bits_z, alpha_bar, ranges)

@@ -7,6 +7,8 @@ channel gets is how the encoder says how many bits it is worth (reverse water-fi
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 
@@ -38,28 +40,55 @@ def scale_in_training(raw: jax.Array, stats: Stats) -> jax.Array:
     return scale(raw, stats) * ratio
 
 
-def update(
-    stats: Stats, raw: jax.Array | None, ranges: dict[str, jax.Array] | None, step: jax.Array
-) -> Stats:
+class Observed(NamedTuple):
+    """What a batch adds to the statistics; None is what its stage leaves alone.
+
+    Attributes:
+      shift: mean of the encoder's output by channel [C].
+      power: its variance, averaged over channels [].
+      ranges: largest magnitudes in the hyper-synthesis.
+    """
+
+    shift: jax.Array | None
+    power: jax.Array | None
+    ranges: dict[str, jax.Array] | None
+
+
+def observe(raw: jax.Array | None, ranges: dict[str, jax.Array] | None) -> Observed:
+    """Of the encoder's output [B, h, w, C] and the hyper-synthesis; no gradient goes through."""
+    raw, ranges = jax.lax.stop_gradient((raw, ranges))
+    if raw is None:
+        return Observed(None, None, ranges)
+    return Observed(jnp.mean(raw, axis=(0, 1, 2)), jnp.mean(jnp.var(raw, axis=(0, 1, 2))), ranges)
+
+
+def pooled(parts: Observed) -> Observed:
+    """One batch's of the parts it was divided into, stacked along a first axis."""
+    shift, power, ranges = parts
+    if shift is not None and power is not None:
+        between = jnp.mean(jnp.var(shift, axis=0))
+        shift, power = jnp.mean(shift, axis=0), jnp.mean(power) + between
+    return Observed(shift, power, jax.tree.map(lambda x: jnp.max(x, axis=0), ranges))
+
+
+def update(stats: Stats, observed: Observed, step: jax.Array) -> Stats:
     """Statistics after one more batch.
 
     Args:
       stats: those before.
-      raw: encoder output of the batch [B, h, w, C]; None leaves shift and power alone.
-      ranges: largest magnitudes of the batch; a range falls slowly and rises at once.
+      observed: of the batch; a range falls slowly and rises at once.
       step: finished steps; the first ones weigh more.
     """
     decay = jnp.minimum(DECAY, (1.0 + step) / (10.0 + step))
     shift, power = stats.shift, stats.power
-    if raw is not None:
-        raw = jax.lax.stop_gradient(raw)
-        shift = decay * shift + (1.0 - decay) * jnp.mean(raw, axis=(0, 1, 2))
-        power = decay * power + (1.0 - decay) * jnp.mean(jnp.var(raw, axis=(0, 1, 2)))
+    if observed.shift is not None and observed.power is not None:
+        shift = decay * shift + (1.0 - decay) * observed.shift
+        power = decay * power + (1.0 - decay) * observed.power
         power = jnp.maximum(power, MIN_POWER)
     tracked = dict(stats.ranges)
-    if ranges is not None:
+    if observed.ranges is not None:
         tracked = {
-            name: jnp.maximum(RANGE_DECAY * old, jax.lax.stop_gradient(ranges[name]))
+            name: jnp.maximum(RANGE_DECAY * old, observed.ranges[name])
             for name, old in stats.ranges.items()
         }
     return Stats(shift, power, tracked)

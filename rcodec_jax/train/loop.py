@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,11 @@ from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
+from rcodec_jax.train.guard import FiniteGuard
 from rcodec_jax.train.latent_cache import check_latents
 from rcodec_jax.train.manifest import append_start, describe_start
 from rcodec_jax.train.perceptual import load_perceptual
+from rcodec_jax.train.profiling import ProfileWindow
 from rcodec_jax.train.reporting import Reporter
 from rcodec_jax.train.samples import write_samples
 from rcodec_jax.train.setup import Setup
@@ -54,7 +57,8 @@ def run(
 
     Raises:
       UsageError: unusable data or settings, or a workdir that holds another run.
-      RcodecError: a loss that is not finite, or a disk that is full.
+      RcodecError: a step that is not finite, which it names with the first bad tensor, or a
+        disk that is full.
       KeyboardInterrupt: SIGINT, once the step is saved.
     """
     scale.initialize_from_environment()
@@ -72,7 +76,9 @@ def run(
         Checkpoints(
             workdir / CHECKPOINTS, keep_latest=train.keep_latest, keep_best=train.keep_best
         ) as checkpoints,
-        Reporter(workdir, last_step) as report,
+        Reporter(
+            workdir, last_step, events=train.tensorboard, peak_flops=setup.peak_flops
+        ) as report,
         SignalGuard() as guard,
     ):
         state, step, data_state = starting_state(setup, checkpoints)
@@ -124,16 +130,30 @@ class _Run:
                 raise RcodecError(f"checkpoint of step {step} does not belong to stage {index}")
             batches.set_state(data_state["iterator"])
         perceptual = load_perceptual(train) if stage.loss.lpips else None
-        advance = self.setup.step(stage, first, perceptual)
+        finite = FiniteGuard(self.setup.gradient(stage, perceptual))
+        profile = ProfileWindow(report.workdir, train.profile)
+        advance = None
         while step < end:
-            batch = scale.global_batch(next(batches), self.setup.mesh)
+            asked = time.perf_counter()
+            host_batch = next(batches)
+            waited_s = time.perf_counter() - asked
+            batch = scale.global_batch(host_batch, self.setup.mesh)
+            if advance is None:
+                advance, seconds = self.setup.compiled_step(stage, first, perceptual, batch)
+                report.compiled(step, seconds, self.setup.step_flops(stage, batch, perceptual))
+                waited_s = 0.0
+            profile.before(step + 1)
             state, metrics = advance(state, batch)
             step += 1
-            report.add(step, metrics, stage)
+            profile.after(step, metrics)
+            finite.note(step, metrics.pop("finite"), batch)
+            report.add(step, metrics, stage, waited_s)
             stop = self.guard.should_stop(step)
+            save = step % train.save_every == 0 or step == end or stop
+            finite.check(state, behind=0 if save else 1)
             if step % train.log_every == 0 or step == end or stop:
                 report.log(step)
-            if step % train.save_every == 0 or step == end or stop:
+            if save:
                 saved = {"stage": index, "iterator": batches.get_state()}
                 self.checkpoints.save(
                     step, state, saved, report.latest, about=self.start, wait=stop
@@ -146,6 +166,7 @@ class _Run:
                 signal = self.guard.received or "SIGTERM"  # perhaps another process's
                 report.say(f"stopped by {signal} at step {step}; run again to go on")
                 break
+        profile.close()
         if hasattr(batches, "close"):
             batches.close()
         return state, step

@@ -11,12 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
+from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import LossConfig
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.train import latents
-from rcodec_jax.train.forward import code
+from rcodec_jax.train.forward import Noise, code
+from rcodec_jax.train.latents import Observed, observe
 from rcodec_jax.train.state import Stats
 
 Batch = dict[str, jax.Array]
@@ -73,20 +75,20 @@ def autoencoder_loss(
     params: Params,
     stats: Stats,
     batch: Batch,
-    key: jax.Array,
     loss: LossConfig,
     perceptual: Perceptual | None = None,
-) -> tuple[jax.Array, tuple[Metrics, Stats]]:
+) -> tuple[jax.Array, tuple[Metrics, Observed]]:
     """Stage "autoencoder": reconstruction from a sample of the posterior, and its KL divergence."""
+    del stats
     image = to_signed(batch["image"])
     mean, log_variance = networks.encode(params, image)
-    noise = jax.random.normal(key, mean.shape)
-    decoded = networks.decode(params, mean + jnp.exp(0.5 * log_variance) * noise)
+    sample = mean + jnp.exp(0.5 * log_variance) * batch["noise"]
+    decoded = networks.decode(params, sample)
     total, metrics = pixel_losses(image, decoded, jnp.ones_like(mean[..., :1]), loss, perceptual)
     divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
     metrics["kl"] = jnp.mean(jnp.sum(divergence, axis=-1)) / CELL_PX**2
     total = total + loss.kl * metrics["kl"]
-    return total, (metrics, latents.update(stats, mean, None, batch["step"]))
+    return total, (metrics, observe(mean, None))
 
 
 def codec_loss(
@@ -94,42 +96,49 @@ def codec_loss(
     params: Params,
     stats: Stats,
     batch: Batch,
-    key: jax.Array,
     loss: LossConfig,
     perceptual: Perceptual | None = None,
     *,
     joint: bool,
-) -> tuple[jax.Array, tuple[Metrics, Stats]]:
+) -> tuple[jax.Array, tuple[Metrics, Observed]]:
     """Stages "codec" and "joint".
 
     Args:
       networks, params, stats: the model.
-      batch: image uint8 [B, H, W, 3], level_map [B, H/8, W/8], nodes [B, 16], step [].
-      key: noise of this step.
+      batch: image uint8 [B, H, W, 3], or (not `joint`) latent [B, H/8, W/8, C] as the encoder
+        gives it; level_map [B, H/8, W/8], nodes [B, 16]; the noise of `draw_noise`.
       loss: weights.
       perceptual: LPIPS or the like.
       joint: pixels count, through a decode in one step; otherwise the autoencoder is frozen and
         only rate and the denoiser's error do.
 
     Returns:
-      The loss in bits per pixel, and (metrics, statistics after this batch).
+      The loss in bits per pixel, and (metrics, what statistics need of this batch).
     """
-    image = to_signed(batch["image"])
     levels = LevelInputs.of(batch["level_map"], batch["nodes"])
-    pixels = image.shape[0] * image.shape[1] * image.shape[2]
-    raw, _ = networks.encode(params, image)
+    pixels = levels.node_map.size * CELL_PX**2
+    if "latent" in batch:
+        raw = batch["latent"].astype(jnp.float32)
+    else:
+        image = to_signed(batch["image"])
+        raw, _ = networks.encode(params, image)
     if not joint:
         raw = jax.lax.stop_gradient(raw)
     y = latents.scale_in_training(raw, stats) if joint else latents.scale(raw, stats)
-    clean, bits_y, bits_z, alpha_bar, ranges = code(networks, params, y, levels, key=key)
+    noise = Noise(batch["noise_y"], batch["noise_z"])
+    clean, bits_y, bits_z, alpha_bar, ranges = code(networks, params, y, levels, noise=noise)
 
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
-    latent_error = jnp.mean(jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar))
+    errors = jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar)
+    latent_error = jnp.mean(errors)
     bpp_y, bpp_z = jnp.sum(bits_y) / pixels, jnp.sum(bits_z) / pixels
     snr = alpha_bar / (1.0 - alpha_bar)
     balance = snr**-loss.balance
     rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * _pool(balance, HYPER_STRIDE))
-    total = loss.rate * rate / pixels + loss.latent * latent_error
+    weighted = (
+        jnp.mean(min_snr_weight(snr, loss.min_snr) * errors) if loss.min_snr else latent_error
+    )
+    total = loss.rate * rate / pixels + loss.latent * weighted
     metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
     if joint:
         decoded = networks.decode(params, latents.unscale(clean, stats))
@@ -139,7 +148,46 @@ def codec_loss(
         )
         total = total + distortion
         metrics |= pixel_metrics
-    return total, (metrics, latents.update(stats, raw if joint else None, ranges, batch["step"]))
+    return total, (metrics, observe(raw if joint else None, ranges))
+
+
+def min_snr_weight(snr: jax.Array, gamma: float) -> jax.Array:
+    """Min-SNR weight of an error of v: min(snr, gamma) / (snr + 1).
+
+    Hang et al. (ICCV 2023) weight the error of x0 with min(snr, gamma); that is the error of
+    epsilon times min(snr, gamma) / snr, and the error of v, which here is the error of x0 over the
+    noise's variance, times the above. Cells of much signal, where the x0 error is small and its
+    gradient in v would be large, no longer outweigh the others.
+
+    Args:
+      snr: abar / (1 - abar) by cell.
+      gamma: the bound; 5 in the paper.
+    """
+    return jnp.minimum(snr, gamma) / (snr + 1.0)
+
+
+def draw_noise(
+    kind: str, key: jax.Array, level_map: jax.Array, config: ModelConfig
+) -> dict[str, jax.Array]:
+    """The randomness of a step for its whole batch, as further rows of it.
+
+    Drawn before the batch is divided over micro-batches, so that it does not depend on how.
+
+    Args:
+      kind: of the stage.
+      key: of the step.
+      level_map: integers [B, h, w].
+      config: the model.
+
+    Returns:
+      "noise" [B, h, w, C] for stage "autoencoder"; "noise_y" and "noise_z", see `Noise`, for the
+      others.
+    """
+    shape = (*level_map.shape, config.latent_channels)
+    if kind == "autoencoder":
+        return {"noise": jax.random.normal(key, shape)}
+    noise = Noise.draw(key, shape, config.hyper.hyper_channels)
+    return {"noise_y": noise.y, "noise_z": noise.z}
 
 
 def _pool(x: jax.Array, stride: int) -> jax.Array:

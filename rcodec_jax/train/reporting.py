@@ -1,9 +1,8 @@
-"""What a run tells: JSON lines in the workdir, a line on the terminal."""
+"""What a run tells: JSON lines in the workdir, a line on the terminal, TensorBoard's events."""
 
 from __future__ import annotations
 
 import json
-import math
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.config.train import StageConfig
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.train.events import EventFile
 
 METRICS = "metrics.jsonl"
 
@@ -25,15 +24,33 @@ class Reporter:
     Attributes:
       workdir: folder of the run.
       latest: the last figures logged, means since the line before.
+
+    Args:
+      workdir: folder of the run.
+      last_step: how long the run is.
+      events: write TensorBoard event files into the folder too.
+      peak_flops: of all devices together, in FLOP/s, to report utilisation against.
     """
 
-    def __init__(self, workdir: Path, last_step: int) -> None:
+    def __init__(
+        self,
+        workdir: Path,
+        last_step: int,
+        *,
+        events: bool = False,
+        peak_flops: float | None = None,
+    ) -> None:
         self.workdir = workdir
         self.latest: dict[str, float] = {}
         self._last_step = last_step
         self._sums: dict[str, jax.Array] | None = None
         self._count = 0
         self._pixels = 0
+        self._waited = 0.0
+        self._flops: int | None = None
+        self._peak = peak_flops
+        self._wants_events = events
+        self._events: EventFile | None = None
         self._since = time.perf_counter()
         self._add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
         self._file: TextIO | None = None
@@ -50,6 +67,8 @@ class Reporter:
     ) -> None:
         if self._file:
             self._file.close()
+        if self._events:
+            self._events.close()
 
     def start(self, step: int, parameters: dict[str, int], pictures: int, devices: int) -> None:
         """Opens the log at a step; lines past it belong to work that was lost and are dropped."""
@@ -60,6 +79,8 @@ class Reporter:
         kept = [line for line in lines if json.loads(line)["step"] <= step]
         path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         self._file = path.open("a", encoding="utf-8")
+        if self._wants_events:
+            self._events = EventFile(self.workdir, step)
         count = sum(parameters.values())
         self.say(
             f"step {step} of {self._last_step}: {count / 1e6:.2f} M parameters, "
@@ -67,38 +88,72 @@ class Reporter:
         )
         self._since = time.perf_counter()
 
-    def add(self, step: int, metrics: dict[str, jax.Array], stage: StageConfig) -> None:
-        """Adds one step's metrics without waiting for them."""
+    def compiled(self, step: int, seconds: float, flops: int | None) -> None:
+        """Tells of a stage's program, compiled after `step` steps; the clock starts after it.
+
+        Args:
+          step: finished steps.
+          seconds: that compilation took.
+          flops: that a step takes on all devices together; None if that was not counted.
+        """
+        self._flops = flops
+        figures: dict[str, float] = {"compile_seconds": seconds}
+        if flops is not None:
+            figures["step_flops"] = flops
+        if self._events:
+            self._events.add(step, figures)
+        counted = "" if flops is None else f", {flops / 1e9:.4g} GFLOP a step"
+        self.say(f"compiled in {seconds:.1f} s{counted}")
+        self._since = time.perf_counter()
+
+    def add(
+        self,
+        step: int,
+        metrics: dict[str, jax.Array],
+        stage: StageConfig,
+        waited_s: float = 0.0,
+    ) -> None:
+        """Adds one step's metrics, without waiting for them, and the time its batch took."""
         self._sums = metrics if self._sums is None else self._add(self._sums, metrics)
         self._count += 1
         self._pixels += stage.batch_size * stage.crop_px**2
+        self._waited += waited_s
 
     def log(self, step: int) -> None:
-        """Fetches the means since the last line and writes them.
-
-        Raises:
-          RcodecError: one of them is not finite.
-        """
+        """Fetches the means since the last line and writes them."""
         if self._sums is None:
             return
         means = {k: float(v) / self._count for k, v in jax.device_get(self._sums).items()}
         elapsed = time.perf_counter() - self._since
         means["step_seconds"] = elapsed / self._count
         means["pixels_per_second"] = self._pixels / elapsed
-        self._sums, self._count, self._pixels = None, 0, 0
+        means["data_share"] = self._waited / elapsed
+        if self._flops is not None and self._peak is not None:
+            means["mfu"] = self._flops / (means["step_seconds"] * self._peak)
+        memory = peak_memory_bytes()
+        if memory is not None:
+            means["memory_gb"] = memory / 1e9
+        self._sums, self._count, self._pixels, self._waited = None, 0, 0, 0.0
         self._since = time.perf_counter()
         self.latest = means
         if self._file:
             rounded = {k: float(f"{v:.6g}") for k, v in means.items()}
             self._file.write(json.dumps({"step": step, **rounded}) + "\n")
             self._file.flush()
-        shown = ("loss", "bpp", "bpp_z", "psnr", "lpips", "latent", "kl", "grad_norm")
+        if self._events:
+            self._events.add(step, means)
+        shown = ("loss", "bpp", "bpp_z", "psnr", "lpips", "latent", "kl", "grad_norm", "mfu")
         figures = "  ".join(f"{name} {means[name]:.4g}" for name in shown if name in means)
         self.say(f"step {step}/{self._last_step}  {figures}  {means['step_seconds']:.3f} s/step")
-        if not all(math.isfinite(value) for value in means.values()):
-            raise RcodecError(f"the loss is not finite within the steps up to {step}")
 
     def say(self, line: str) -> None:
         """Prints a line on standard error, from the first process only."""
         if self._lead:
             print(line, file=sys.stderr, flush=True)
+
+
+def peak_memory_bytes() -> int | None:
+    """Most memory in use at once on a device of this process; None where devices do not say."""
+    stats = [device.memory_stats() or {} for device in jax.local_devices()]
+    peaks = [found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found]
+    return max(peaks, default=None)

@@ -14,7 +14,7 @@ from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.train import latents
-from rcodec_jax.train.forward import code
+from rcodec_jax.train.forward import Noise, code
 from rcodec_jax.train.losses import to_signed
 from rcodec_jax.train.state import Stats, TrainState
 
@@ -37,7 +37,7 @@ def write_samples(
     columns = [image]
     for share in (0.2, 0.5, 0.8):
         node = np.full((image.shape[0], 1), round(low + share * (high - low)), np.int32)
-        decoded = _reconstruct(networks, state.ema, state.stats, jnp.asarray(image), node)
+        decoded = _reconstruct(networks, state.averaged, state.stats, jnp.asarray(image), node)
         columns.append(np.asarray(decoded))
     sheet = np.concatenate([np.concatenate(list(c), axis=0) for c in columns], axis=1)
     folder = workdir / "samples"
@@ -54,6 +54,7 @@ def _reconstruct(
         jnp.zeros((batch, height // CELL_PX, width // CELL_PX), jnp.int32), nodes
     )
     raw, _ = networks.encode(params, to_signed(image))
-    coded = code(networks, params, latents.scale(raw, stats), levels, key=jax.random.key(0))
+    noise = Noise.draw(jax.random.key(0), raw.shape, networks.config.hyper.hyper_channels)
+    coded = code(networks, params, latents.scale(raw, stats), levels, noise=noise)
     decoded = networks.decode(params, latents.unscale(coded.clean, stats))
     return jnp.round(jnp.clip(decoded * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,9 +15,12 @@ from jax.sharding import Mesh, NamedSharding
 from rcodec_jax import scale
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.train import Config, StageConfig
-from rcodec_jax.train.losses import Perceptual
-from rcodec_jax.train.state import TrainState, init_state, make_optimizer
-from rcodec_jax.train.step import make_step
+from rcodec_jax.errors import UsageError
+from rcodec_jax.train.accumulation import Gradient
+from rcodec_jax.train.losses import Batch, Perceptual
+from rcodec_jax.train.optimizer import make_optimizer
+from rcodec_jax.train.state import TrainState, init_state
+from rcodec_jax.train.step import make_gradient, make_step
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,11 +48,12 @@ class Setup:
         """The set-up of a run on a mesh, the one that the configuration asks for if None."""
         if mesh is None:
             axes = config.train.mesh
-            mesh = scale.make_mesh(axes.data, axes.fsdp, axes.tensor)
+            mesh = scale.make_mesh(axes.data, axes.fsdp, axes.tensor, slices=axes.slices)
         networks = Networks(config.model)
         optimizer = make_optimizer(config.train)
-        shapes = jax.eval_shape(lambda: init_state(networks, optimizer, config.train.seed))
-        return cls(config, networks, optimizer, mesh, shapes, scale.shardings_for(shapes, mesh))
+        shapes = jax.eval_shape(lambda: init_state(networks, optimizer, config.train))
+        shardings = scale.shardings_for(shapes, mesh, scale.RULES, parameters=shapes.params)
+        return cls(config, networks, optimizer, mesh, shapes, shardings)
 
     @property
     def abstract_state(self) -> TrainState:
@@ -61,14 +68,36 @@ class Setup:
         """The state at step 0, made where it lies."""
 
         def initial() -> TrainState:
-            return init_state(self.networks, self.optimizer, self.config.train.seed)
+            return init_state(self.networks, self.optimizer, self.config.train)
 
         return jax.jit(initial, out_shardings=self.shardings)()
+
+    @property
+    def peak_flops(self) -> float | None:
+        """FLOP/s of all devices together, as the configuration has it for one."""
+        peak = self.config.train.peak_flops
+        return None if peak is None else peak * self.mesh.devices.size
+
+    def gradient(
+        self, stage: StageConfig, perceptual: Perceptual | None = None
+    ) -> Callable[[TrainState, Batch], Gradient]:
+        """What the steps of a stage move along; see `make_gradient`."""
+        return make_gradient(self.networks, self.config.train, stage, perceptual)
 
     def step(
         self, stage: StageConfig, first_step: int, perceptual: Perceptual | None = None
     ) -> Any:
-        """The jitted step of a stage, (state, batch) -> (state, metrics); the state is donated."""
+        """The jitted step of a stage, (state, batch) -> (state, metrics); the state is donated.
+
+        Raises:
+          UsageError: the stage's batch does not divide into micro-batches over the devices.
+        """
+        rows = math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) * stage.accumulate
+        if stage.batch_size % rows:
+            raise UsageError(
+                f"expected a batch_size that is a multiple of {rows} (devices of the axes data and "
+                f"fsdp x accumulate {stage.accumulate}), got {stage.batch_size}"
+            )
         train = self.config.train
         return jax.jit(
             make_step(self.networks, self.optimizer, train, stage, first_step, perceptual),
@@ -76,3 +105,24 @@ class Setup:
             out_shardings=(self.shardings, None),
             donate_argnums=0,
         )
+
+    def compiled_step(
+        self, stage: StageConfig, first_step: int, perceptual: Perceptual | None, batch: Batch
+    ) -> tuple[Any, float]:
+        """The compiled step for batches like `batch`, and the seconds that compiling it took."""
+        began = time.perf_counter()
+        lowered = self.step(stage, first_step, perceptual).lower(self.abstract_state, batch)
+        return lowered.compile(), time.perf_counter() - began
+
+    def step_flops(
+        self, stage: StageConfig, batch: Batch, perceptual: Perceptual | None = None
+    ) -> int | None:
+        """FLOPs of a step on all devices, without what is computed twice to save memory.
+
+        None where the configuration has no `peak_flops` to compare them with.
+        """
+        if self.peak_flops is None:
+            return None
+        networks = Networks(self.config.model)
+        counted = make_gradient(networks, self.config.train, stage, perceptual)
+        return scale.count_flops(counted, self.shapes, batch).total

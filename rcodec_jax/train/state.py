@@ -14,8 +14,9 @@ import optax
 from rcodec_jax.codec.freezing import Trained
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.config.train import StageConfig, TrainConfig
+from rcodec_jax.config.train import TrainConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.train.moving import ever_moving
 
 
 @flax.struct.dataclass
@@ -35,7 +36,15 @@ class Stats:
 
 @flax.struct.dataclass
 class TrainState:
-    """Finished steps, parameters, their running average, optimiser state, statistics."""
+    """Everything a checkpoint holds of a run.
+
+    Attributes:
+      step: finished steps n; ~n, negative, once the step after them was not finite.
+      params: float32, nested dictionaries by part.
+      ema: their running average; None for a run without.
+      opt: the optimiser's, of the parameters that any stage of the run moves.
+      stats: what freezing needs.
+    """
 
     step: jax.Array
     params: Any
@@ -43,39 +52,24 @@ class TrainState:
     opt: Any
     stats: Stats
 
-
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam behind a bound on the gradient's norm; the learning rate is applied by the step."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip),
-        optax.scale_by_adam(b1=0.9, b2=config.b2),
-    )
-
-
-def learning_rate(stage: StageConfig, step_in_stage: jax.Array) -> jax.Array:
-    """Linear warm-up, then a cosine down to the stage's final rate."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=stage.learning_rate,
-        warmup_steps=min(stage.warmup, max(stage.steps - 1, 1)),
-        decay_steps=max(stage.steps, 2),
-        end_value=stage.final_learning_rate,
-    )
-    return jnp.asarray(schedule(step_in_stage + 1))
+    @property
+    def averaged(self) -> Any:
+        """The parameters to use and to freeze."""
+        return self.params if self.ema is None else self.ema
 
 
 def init_state(
-    networks: Networks, optimizer: optax.GradientTransformation, seed: int
+    networks: Networks, optimizer: optax.GradientTransformation, config: TrainConfig
 ) -> TrainState:
     """The state at step 0, a pure function of the seed (also under `jax.eval_shape`)."""
-    params = networks.init(jax.random.key(seed))
+    params = networks.init(jax.random.key(config.seed))
     latent = networks.config.latent_channels
     names = [f"{kind}_{i}_out" for i in range(3) for kind in ("conv", "film")] + ["conv_3_out"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        ema=jax.tree.map(jnp.copy, params),
-        opt=optimizer.init(params),
+        ema=None if config.ema_decay is None else jax.tree.map(jnp.copy, params),
+        opt=optimizer.init(ever_moving(config.stages, params)),
         stats=Stats(
             shift=jnp.zeros(latent),
             power=jnp.ones(()),
@@ -98,5 +92,6 @@ def warm_start(state: TrainState, trained: Trained, config: ModelConfig) -> Trai
         power=jnp.asarray(trained.power, jnp.float32),
         ranges={name: jnp.asarray(value, jnp.float32) for name, value in trained.ranges.items()},
     )
-    warm = TrainState(state.step, params, params, state.opt, stats)
+    ema = None if state.ema is None else params
+    warm = TrainState(state.step, params, ema, state.opt, stats)
     return jax.tree.map(np.asarray, warm)

@@ -1,7 +1,8 @@
-"""One training step of a stage, as a jitted function of state and batch."""
+"""One training step of a stage, as a function of state and batch that is to be jitted."""
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -12,17 +13,46 @@ import optax
 
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.train import StageConfig, TrainConfig
-from rcodec_jax.train.losses import Perceptual, autoencoder_loss, codec_loss
-from rcodec_jax.train.state import TrainState, learning_rate
+from rcodec_jax.train import latents
+from rcodec_jax.train.accumulation import Gradient, gradient
+from rcodec_jax.train.losses import (
+    Batch,
+    Metrics,
+    Perceptual,
+    autoencoder_loss,
+    codec_loss,
+    draw_noise,
+)
+from rcodec_jax.train.moving import Flat, ever_moving, flatten, moving_paths, nest
+from rcodec_jax.train.optimizer import learning_rate
+from rcodec_jax.train.state import TrainState
 
-Step = Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, jax.Array]]]
+Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
-TRAINED = {
-    "autoencoder": ("encoder", "decoder"),
-    "codec": ("unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
-    "joint": ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
-}
-"""Parts whose parameters a kind of stage moves."""
+
+def make_gradient(
+    networks: Networks, config: TrainConfig, stage: StageConfig, perceptual: Perceptual | None
+) -> Callable[[TrainState, Batch], Gradient]:
+    """What a step moves along, before clipping: (state, batch) -> gradient, by path."""
+    if stage.kind == "autoencoder":
+        loss_of: Any = autoencoder_loss
+    else:
+        loss_of = functools.partial(codec_loss, joint=stage.kind == "joint")
+
+    def of(state: TrainState, batch: Batch) -> Gradient:
+        key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
+        batch = batch | draw_noise(stage.kind, key, batch["level_map"], networks.config)
+        flat = flatten(state.params)
+        paths = moving_paths(stage, flat)
+
+        def objective(moving: Flat, part: Batch) -> Any:
+            params = nest(flat | moving)
+            return loss_of(networks, params, state.stats, part, stage.loss, perceptual)
+
+        moving = {path: leaf for path, leaf in flat.items() if path in paths}
+        return gradient(objective, moving, batch, stage.accumulate)
+
+    return of
 
 
 def make_step(
@@ -38,51 +68,57 @@ def make_step(
     Args:
       networks: the model.
       optimizer: as `make_optimizer` gives it.
-      config: the run, for seed and averaging.
+      config: the run.
       stage: the stage.
       first_step: steps of the run before this stage.
       perceptual: distance for `stage.loss.lpips`.
 
     Returns:
-      (state, batch) -> (state, metrics); all metrics are scalars.
+      (state, batch) -> (state, metrics); all metrics are scalars. Where loss or gradient is not
+      finite, the metric "finite" is False and the state stays as it was, but for `step`, which
+      becomes negative (~step); a state with a negative step stays as it is.
     """
-    if stage.kind == "autoencoder":
-        loss_of: Any = autoencoder_loss
-    else:
-        loss_of = functools.partial(codec_loss, joint=stage.kind == "joint")
-    trained = TRAINED[stage.kind]
+    gradient_of = make_gradient(networks, config, stage, perceptual)
 
-    def step(
-        state: TrainState, batch: dict[str, jax.Array]
-    ) -> tuple[TrainState, dict[str, jax.Array]]:
-        key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
-        batch = batch | {"step": state.step}
-
-        def objective(moving: Any) -> Any:
-            params = {**state.params, **moving}
-            return loss_of(networks, params, state.stats, batch, key, stage.loss, perceptual)
-
-        moving = {part: state.params[part] for part in trained}
-        (loss, (metrics, stats)), grads = jax.value_and_grad(objective, has_aux=True)(moving)
-        frozen = {p: v for p, v in state.params.items() if p not in trained}
-        grads = {**grads, **jax.tree.map(jnp.zeros_like, frozen)}
-        updates, opt = optimizer.update(grads, state.opt, state.params)
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        loss, moved, metrics, observed = gradient_of(state, batch)
+        flat = flatten(state.params)
+        optimised = ever_moving(config.stages, state.params)
+        # The optimiser knows of what other stages move too: its gradient is 0 in this one.
+        grads = nest(
+            {
+                path: moved[path] if path in moved else jnp.zeros_like(leaf)
+                for path, leaf in flatten(optimised).items()
+            }
+        )
+        updates, opt = optimizer.update(grads, state.opt, optimised)
         rate = learning_rate(stage, state.step - first_step)
         # Momentum from an earlier stage must not move what this one freezes.
-        params = {
-            part: jax.tree.map(lambda p, u: p - rate * u, value, updates[part])
-            if part in trained
-            else value
-            for part, value in state.params.items()
-        }
-        count = state.step.astype(jnp.float32)
-        decay = jnp.minimum(config.ema_decay or 0.0, (1.0 + count) / (10.0 + count))
-        ema = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), state.ema, params)
-        metrics = metrics | {
-            "loss": loss,
-            "grad_norm": optax.tree.norm(grads),
-            "learning_rate": rate,
-        }
-        return TrainState(state.step + 1, params, ema, opt, stats), metrics
+        by_path = flatten(updates)
+        params = nest(
+            {
+                path: leaf - rate * by_path[path] if path in moved else leaf
+                for path, leaf in flat.items()
+            }
+        )
+        ema = state.ema
+        if config.ema_decay is not None:
+            count = state.step.astype(jnp.float32)
+            decay = jnp.minimum(config.ema_decay, (1.0 + count) / (10.0 + count))
+            ema = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), ema, params)
+        norm = optax.tree.norm(grads)
+        metrics = metrics | {"loss": loss, "grad_norm": norm, "learning_rate": rate}
+        stats = latents.update(state.stats, observed, state.step)
+        after = TrainState(state.step + 1, params, ema, opt, stats)
+        finite = jnp.isfinite(loss) & jnp.isfinite(norm)
+        return _advanced(state, after, finite), metrics | {"finite": finite}
 
     return step
+
+
+def _advanced(before: TrainState, after: TrainState, finite: jax.Array) -> TrainState:
+    """The state after a step, or the one before it with its step marked; see `make_step`."""
+    good = finite & (before.step >= 0)
+    kept: TrainState = jax.tree.map(lambda new, old: jnp.where(good, new, old), after, before)
+    mark = jnp.minimum(before.step, ~before.step)
+    return dataclasses.replace(kept, step=jnp.where(good, after.step, mark))

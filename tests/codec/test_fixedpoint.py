@@ -24,7 +24,7 @@ from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_values, sigma_of_level
 from rcodec_jax.errors import BundleError
 from rcodec_jax.regions.levelmap import LevelMap, quantise_nodes, uniform_level_map
-from rcodec_jax.train.forward import code
+from rcodec_jax.train.forward import Noise, code
 
 NODES = [120, 250, 400, 600, 800]
 
@@ -106,7 +106,8 @@ def test_files_cost_what_training_believes(bundle, networks, floats, codec, late
 
     @jax.jit
     def estimate(y, level_map, nodes, key):
-        coded = code(networks, params, y, LevelInputs.of(level_map, nodes), key=key)
+        noise = Noise.draw(key, y.shape, networks.config.hyper.hyper_channels)
+        coded = code(networks, params, y, LevelInputs.of(level_map, nodes), noise=noise)
         return jnp.sum(coded.bits_y)
 
     batch = jnp.asarray(np.stack(latents))

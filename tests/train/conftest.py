@@ -85,10 +85,11 @@ def load_state(config: Config, workdir: Path, step: int | None = None) -> dict[s
     """A checkpoint (the latest), arrays by path: step, params, ema, opt, stats."""
     from rcodec_jax.checkpoint import Checkpoints
     from rcodec_jax.codec.networks import Networks
-    from rcodec_jax.train.state import init_state, make_optimizer
+    from rcodec_jax.train.optimizer import make_optimizer
+    from rcodec_jax.train.state import init_state
 
     shapes = jax.eval_shape(
-        lambda: init_state(Networks(config.model), make_optimizer(config.train), 0)
+        lambda: init_state(Networks(config.model), make_optimizer(config.train), config.train)
     )
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     abstract = jax.tree.map(

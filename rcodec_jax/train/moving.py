@@ -1,0 +1,68 @@
+"""Which parameters a stage moves."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from rcodec_jax.config.train import StageConfig
+from rcodec_jax.errors import UsageError
+
+TRAINED = {
+    "autoencoder": ("encoder", "decoder"),
+    "codec": ("unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
+    "joint": ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
+}
+"""Parts whose parameters a kind of stage moves."""
+
+Flat = dict[str, Any]
+"""Parameters by path: `unet/conv_in/conv/kernel`."""
+
+
+def flatten(params: dict[str, Any]) -> Flat:
+    """Nested dictionaries -> by path."""
+    flat: Flat = flatten_dict(params, sep="/")
+    return flat
+
+
+def nest(flat: Flat) -> dict[str, Any]:
+    """The inverse of `flatten`."""
+    nested: dict[str, Any] = unflatten_dict(flat, sep="/")
+    return nested
+
+
+def moving_paths(stage: StageConfig, paths: Iterable[str]) -> frozenset[str]:
+    """Paths of the parameters that a stage moves, of all those of a model.
+
+    Raises:
+      UsageError: an entry of `stage.freeze` is no regular expression or fits no parameter, or
+        nothing is left to train.
+    """
+    paths = list(paths)
+    moving = {path for path in paths if path.partition("/")[0] in TRAINED[stage.kind]}
+    for pattern in stage.freeze:
+        try:
+            fitting = {path for path in paths if re.search(pattern, path)}
+        except re.error as error:
+            raise UsageError(f"freeze {pattern!r} is not a regular expression: {error}") from error
+        if not fitting:
+            raise UsageError(
+                f"freeze {pattern!r}: expected a parameter's path that fits, such as "
+                f"{next(iter(paths), 'unet/conv_in/conv/kernel')!r}, got none"
+            )
+        moving -= fitting
+    if not moving:
+        raise UsageError(
+            f"a stage of kind {stage.kind!r} that freezes {', '.join(stage.freeze)} trains nothing"
+        )
+    return frozenset(moving)
+
+
+def ever_moving(stages: Iterable[StageConfig], params: dict[str, Any]) -> dict[str, Any]:
+    """The parameters that any of the stages moves: only these need an optimiser's state."""
+    flat = flatten(params)
+    moving = frozenset().union(*(moving_paths(stage, flat) for stage in stages))
+    return nest({path: leaf for path, leaf in flat.items() if path in moving})
