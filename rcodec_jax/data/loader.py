@@ -43,8 +43,8 @@ def make_dataset(
     worker_count: int = 0,
     thread_count: int = 2,
     prefetch_batches: int = 4,
-) -> Any:
-    """An endless grain iterator over batches.
+) -> Batches:
+    """An endless iterator over batches, read by grain.
 
     Args:
       source: random-access source of uint8 [H, W, 3], or of latents (`LatentSet`), or a mixture.
@@ -57,8 +57,8 @@ def make_dataset(
         [shard_index * b, (shard_index + 1) * b) of the global batch, b = batch_size / shard_count.
       shard_count: number of processes.
       worker_count: worker processes; 0 reads with threads of this process, which is right for
-        cached or small data. With workers, the state may only be restored under the same count,
-        the main module needs an `if __name__ == "__main__"` guard, and `close()` must be called.
+        cached or small data. With workers, the main module needs an `if __name__ == "__main__"`
+        guard, and `close()` must be called.
       thread_count: reading threads of this process, or of each worker.
       prefetch_batches: batches made ahead.
 
@@ -67,7 +67,8 @@ def make_dataset(
       [b, crop_px/8, crop_px/8], nodes int32 [b, 16]), with `get_state()`, `set_state(state)` and
       `close()`. For latents, latent float16 [b, crop_px/8, crop_px/8, C] stands for image; crops
       are of whole cells and not mirrored, since an encoder's latent of a mirrored picture is not
-      the mirrored latent. Without workers the state is {"next_index": batches handed out}.
+      the mirrored latent. The state is {"next_index": batches handed out}, and may be set under
+      any number of threads, workers and processes.
 
     Raises:
       UsageError: an argument outside its range, or an empty source.
@@ -93,19 +94,71 @@ def make_dataset(
     read = grain.ReadOptions(
         num_threads=thread_count, prefetch_buffer_size=max(prefetch_batches, thread_count)
     )
-    batches = local.to_iter_dataset(read)
-    if worker_count:
-        from absl import flags
+    return Batches(local, read, worker_count)
 
-        if not flags.FLAGS.is_parsed():  # grain's workers copy the flags of this process
-            flags.FLAGS.mark_as_parsed()
-        batches = batches.mp_prefetch(grain.MultiprocessingOptions(num_workers=worker_count))
-    return iter(batches)
+
+class Batches:
+    """An endless iterator whose whole state is the number of batches it has handed out.
+
+    grain's own state of an iterator with worker processes is bound to their number; here the
+    pipeline is made anew from the position, which costs the same as starting it.
+    """
+
+    def __init__(self, dataset: Any, read: Any, worker_count: int) -> None:
+        """Takes a `grain.MapDataset` of batches, and how to read it."""
+        self._dataset, self._read, self._worker_count = dataset, read, worker_count
+        self._iterator: Any = None
+        self._next = 0
+
+    def __iter__(self) -> Batches:
+        return self
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        if self._iterator is None:
+            self._iterator = self._start()
+        batch: dict[str, np.ndarray] = next(self._iterator)
+        self._next += 1
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """The position, as plain data."""
+        return {"next_index": self._next}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from a position.
+
+        Raises:
+          UsageError: not a state that `get_state` gave.
+        """
+        position = state.get("next_index")
+        if not isinstance(position, int) or position < 0 or len(state) != 1:
+            raise UsageError(f"expected the state of a loader, got {state}")
+        self.close()
+        self._next = position
+
+    def close(self) -> None:
+        """Ends threads and worker processes; the next batch would start them again."""
+        if self._iterator is not None:
+            self._iterator.close()
+            self._iterator = None
+
+    def _start(self) -> Any:
+        import grain
+
+        batches = self._dataset[self._next :].to_iter_dataset(self._read)
+        if self._worker_count:
+            from absl import flags
+
+            if not flags.FLAGS.is_parsed():  # grain's workers copy the flags of this process
+                flags.FLAGS.mark_as_parsed()
+            options = grain.MultiprocessingOptions(num_workers=self._worker_count)
+            batches = batches.mp_prefetch(options)
+        return iter(batches)
 
 
 def image_batches(
     source: RandomAccess | Mixture, *, crop_px: int, batch_size: int, seed: int, **options: Any
-) -> Any:
+) -> Batches:
     """`make_dataset` without maps: batches of dict(image), for the autoencoder stage."""
     return make_dataset(
         source, crop_px=crop_px, batch_size=batch_size, seed=seed, sample_maps=None, **options

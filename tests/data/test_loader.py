@@ -193,9 +193,12 @@ def test_worker_processes_give_the_same_batches_and_a_quiet_resume(tmp_path):
                 got = [next(workers) for _ in range(2)]
                 state = workers.get_state()
                 got += [next(workers) for _ in range(4)]
-                workers.set_state(state)
-                again = [next(workers) for _ in range(4)]
+                assert state == {"next_index": 2}
                 workers.close()
+                other = loader(1)
+                other.set_state(state)
+                again = [next(other) for _ in range(4)]
+                other.close()
                 for ours, others in ((got, expected), (again, expected[2:])):
                     for one, other in zip(ours, others, strict=True):
                         assert all((one[key] == other[key]).all() for key in other)
