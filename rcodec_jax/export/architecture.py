@@ -230,7 +230,8 @@ def refuse(config: ModelConfig) -> None:
         f"prediction {unet.prediction}": unet.prediction not in _PREDICTIONS.values(),
         "no attention in the middle": not unet.middle_heads,
         "other heads at the coarsest resolution than in the middle": (
-            not unet.heads or unet.heads[-1] not in (0, unet.middle_heads)
+            unet.middle_heads > 0
+            and (not unet.heads or unet.heads[-1] not in (0, unet.middle_heads))
         ),
     }
     found = [what for what, true in own.items() if true]
