@@ -95,6 +95,19 @@ def _numbers(text: str, most: float, expected: str) -> tuple[float, ...]:
     return tuple(values)
 
 
+def mesh(text: str) -> dict[str, int]:
+    """`data=8,fsdp=32`: sizes of axes of the mesh, and `slices`; those not named are 1."""
+    sizes = {"data": 1, "fsdp": 1, "tensor": 1, "slices": 1}
+    for item in text.split(","):
+        axis, _, size = item.partition("=")
+        if axis.strip() not in sizes or not size.strip().isdecimal() or int(size) < 1:
+            raise argparse.ArgumentTypeError(
+                f"expected sizes of {', '.join(sizes)} such as data=8,fsdp=32, got {text!r}"
+            )
+        sizes[axis.strip()] = int(size)
+    return sizes
+
+
 def add_run_options(parser: argparse.ArgumentParser, *, jax: bool = True) -> None:
     """--threads, and --device where JAX is used."""
     parser.add_argument(

@@ -1,7 +1,8 @@
 """The command `rcodec`: finds the subcommand, runs it, turns errors into one line and a code.
 
-Exit codes: 0 done, 2 bad input, 130 interrupted, 141 the reader of a pipe went away, 1 a fault in
-rcodec itself (with a traceback, because that one should be reported).
+Exit codes: 0 done, 2 bad input, 3 a plan that does not fit, 75 saved after SIGTERM, 130
+interrupted, 141 the reader of a pipe went away, 1 a fault in rcodec itself (with a traceback,
+because that one should be reported).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ COMMANDS = (
     "info",
     "verify",
     "train",
+    "plan",
     "data",
     "freeze",
     "import",

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from rcodec_jax.cli import arguments, output
+from rcodec_jax.cli import arguments, environment, output
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -56,7 +57,19 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--describe",
         action="store_true",
-        help="print the recipe with its changes and the model's size, do not train",
+        help="print parameters, their shardings, bytes and FLOPs, do not train; touches no device",
+    )
+    parser.add_argument(
+        "--mesh",
+        type=arguments.mesh,
+        metavar="AXIS=SIZE,...",
+        help="with --describe: a mesh of any size, such as data=8,fsdp=32 (default: the recipe's, "
+        "an axis of -1 counting as 1)",
+    )
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="with --describe: report the figures as JSON, with the recipe and its changes",
     )
     parser.add_argument(
         "--devices",
@@ -78,8 +91,11 @@ def run(args: argparse.Namespace) -> int:
         given.append(f"train.init_from={args.init_from}")
     config = apply_overrides(load_config(args.config, Config), given)
     if args.describe:
-        print(output.to_json(_describe(config)))
+        _describe(config, args.mesh, as_json=args.json)
         return 0
+    for option in ("mesh", "json"):
+        if getattr(args, option):
+            raise UsageError(f"--{option}: expected only with --describe")
     if not args.workdir:
         raise UsageError("--workdir: expected a folder, got none (see 'rcodec train --help')")
     if not args.data and not config.train.data.sources:
@@ -99,17 +115,16 @@ def total_steps(config: Config) -> int:
     return min(steps, config.train.steps or steps)
 
 
-def _describe(config: Config) -> dict[str, Any]:
-    """The recipe with its changes, its length and the parameters of each part of the model."""
-    import jax
-
-    from rcodec_jax.codec.networks import Networks, count_parameters
+def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> None:
+    """Prints the run on a mesh: as a table, or as JSON with the recipe and its changes."""
+    environment.set_device("cpu")  # an accelerator that is in use must not be waited for
+    from rcodec_jax.cli import description
     from rcodec_jax.config import to_dict
+    from rcodec_jax.config.train import MeshConfig
+    from rcodec_jax.train.describe import describe
 
-    shapes = jax.eval_shape(Networks(config.model).init, jax.random.key(0))
-    parameters = count_parameters(shapes)
-    return {
-        "config": to_dict(config),
-        "steps": total_steps(config),
-        "parameters": {**parameters, "all": sum(parameters.values())},
-    }
+    described = describe(config, None if mesh is None else MeshConfig(**mesh))
+    steps = total_steps(config)
+    figures = {"config": to_dict(config), "steps": steps, **description.figures(described)}
+    text = description.in_words(described, config.name, steps)
+    output.report(figures, text, as_json=as_json, stream=sys.stdout)

@@ -3,21 +3,31 @@
 Models know nothing of it: what is split over which devices is said by rules from outside.
 """
 
+from rcodec_jax.scale.chips import Chip, topology
+from rcodec_jax.scale.collectives import Collective
 from rcodec_jax.scale.defaults import RULES
 from rcodec_jax.scale.distributed import initialize_from_environment
 from rcodec_jax.scale.flops import Flops, count_flops
 from rcodec_jax.scale.mesh import AXES, BATCH_SPEC, abstract_mesh, make_mesh
 from rcodec_jax.scale.placement import fetch, global_batch, place, replicate
+from rcodec_jax.scale.plan import Compiled, TooLarge, compile_step
+from rcodec_jax.scale.roofline import Roofline, roofline
 from rcodec_jax.scale.rules import Largest, Rules, shardings_for
 
 __all__ = [
     "AXES",
     "BATCH_SPEC",
     "RULES",
+    "Chip",
+    "Collective",
+    "Compiled",
     "Flops",
     "Largest",
+    "Roofline",
     "Rules",
+    "TooLarge",
     "abstract_mesh",
+    "compile_step",
     "count_flops",
     "fetch",
     "global_batch",
@@ -25,5 +35,7 @@ __all__ = [
     "make_mesh",
     "place",
     "replicate",
+    "roofline",
     "shardings_for",
+    "topology",
 ]

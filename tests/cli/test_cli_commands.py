@@ -68,7 +68,7 @@ def test_train_needs_its_folders(trainer, recipe, words, capsys):
 
 
 def test_describe_trains_nothing(trainer, recipe, capsys):
-    assert main(["train", recipe, "--set", "train.steps=20", "--describe"]) == 0
+    assert main(["train", recipe, "--set", "train.steps=20", "--describe", "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert figures["config"]["train"]["steps"] == figures["steps"] == 20
     parts = figures["parameters"]

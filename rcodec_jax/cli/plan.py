@@ -1,0 +1,210 @@
+"""`rcodec plan`: what a stage would need of a pod, found out without one."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from typing import TYPE_CHECKING, Any
+
+from rcodec_jax.cli import arguments, environment, output
+from rcodec_jax.cli.description import size_in_words
+from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcodec_jax.config.train import Config
+    from rcodec_jax.train.planning import Plan
+
+DOES_NOT_FIT = 3
+"""Exit code of a plan that needs more memory than a chip has."""
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "plan",
+        help="memory, collectives and speed of a training step on a TPU pod, without one",
+        description="Compiles the real training step of a stage for a pod, on any CPU machine, "
+        "and says what it needs of each chip and how fast it could be at best. Minutes and "
+        "gigabytes for a large model; nothing is run. Exit code 3: it does not fit.",
+    )
+    parser.add_argument("config", metavar="CONFIG", help="recipe, such as configs/paper.py")
+    parser.add_argument(
+        "--topology",
+        required=True,
+        metavar="NAME",
+        help="generation and shape of a slice, such as v5e:16x16, v5p:4x4x4 or v6e:16x16",
+    )
+    parser.add_argument(
+        "--mesh",
+        type=arguments.mesh,
+        metavar="AXIS=SIZE,...",
+        help="such as data=8,fsdp=32, with slices=N for N slices (default: the recipe's)",
+    )
+    parser.add_argument(
+        "--stage",
+        default="-1",
+        metavar="KIND",
+        help="kind or number of the stage; the last of that kind (default: the last one)",
+    )
+    parser.add_argument(
+        "--batch",
+        type=arguments.whole(1, None, "a whole number of at least 1"),
+        metavar="N",
+        help="pictures of a step over all chips (default: the stage's)",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change a value of the recipe, such as train.remat=full (repeatable)",
+    )
+    arguments.add_json_option(parser)
+    parser.set_defaults(run=run, uses_jax=True, threads=None)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    environment.set_device("cpu")
+    from rcodec_jax.config import apply_overrides, load_config
+    from rcodec_jax.config.train import Config, MeshConfig
+
+    config = apply_overrides(load_config(args.config, Config), args.overrides)
+    stage = stage_index(config, args.stage)
+
+    from rcodec_jax.train.planning import make_plan
+
+    plan = make_plan(
+        config,
+        stage,
+        topology=args.topology,
+        mesh=config.train.mesh if args.mesh is None else MeshConfig(**args.mesh),
+        batch_size=args.batch,
+    )
+    output.report(figures(plan), in_words(plan), as_json=args.json, stream=sys.stdout)
+    return 0 if plan.fits else DOES_NOT_FIT
+
+
+def stage_index(config: Config, name: str) -> int:
+    """Index of a stage by number, or of the last one of a kind.
+
+    Raises:
+      UsageError: there is none.
+    """
+    kinds = [stage.kind for stage in config.train.stages]
+    if name in kinds:
+        return len(kinds) - 1 - kinds[::-1].index(name)
+    try:
+        return range(len(kinds))[int(name)]
+    except (ValueError, IndexError):
+        raise UsageError(
+            f"--stage: expected one of {', '.join(dict.fromkeys(kinds))} or a number in "
+            f"0..{len(kinds) - 1}, got {name!r}"
+        ) from None
+
+
+def figures(plan: Plan) -> dict[str, Any]:
+    """The plan as plain data."""
+    found = dataclasses.asdict(plan)
+    if plan.bound is not None:
+        found["bound"] |= {"step": plan.bound.step, "limit": plan.bound.limit}
+        found["bound"] |= {"without_overlap": plan.bound.without_overlap}
+        found["images_per_second"] = plan.images_per_second
+        found["utilisation"] = plan.utilisation
+    return found | {"fits": plan.fits}
+
+
+def in_words(plan: Plan) -> str:
+    """The plan as tables and a verdict."""
+    axes = ", ".join(f"{axis} {size}" for axis, size in plan.mesh.items())
+    head = (
+        f"stage {plan.stage} on {plan.topology}, {plan.chips} x {plan.chip.name}; mesh {axes}; "
+        f"batch {plan.batch_size} of {plan.crop_px} px, {plan.input}; "
+        f"compiled in {plan.memory.seconds:.0f} s"
+    )
+    lines = [head, _memory(plan), *_speed(plan)]
+    if plan.without:
+        lines.append(f"Left out: {', '.join(plan.without)}.")
+    needed, there = plan.memory.total_bytes, plan.chip.memory_bytes
+    verdict = "fits" if plan.fits else "DOES NOT FIT"
+    lines.append(
+        f"{verdict}: {size_in_words(needed)} of {size_in_words(there)} a chip "
+        f"({100 * needed / there:.0f} %)"
+    )
+    return "\n\n".join(lines)
+
+
+def _memory(plan: Plan) -> str:
+    from rcodec_jax.scale import Compiled
+
+    rows = [
+        ("parameters", plan.parameter_bytes),
+        ("average", plan.average_bytes),
+        ("optimiser", plan.optimizer_bytes),
+    ]
+    memory = plan.memory
+    if isinstance(memory, Compiled):
+        state = plan.parameter_bytes + plan.average_bytes + plan.optimizer_bytes
+        kept = memory.total_bytes - memory.temporary_bytes - memory.program_bytes
+        rows += [
+            ("batch, statistics, padding", max(kept - state, 0)),
+            ("activations, gradients, gathered parameters", memory.temporary_bytes),
+            ("program", memory.program_bytes),
+        ]
+    rows.append(("all", memory.total_bytes))
+    return output.table(("memory of a chip", ""), [(n, size_in_words(b)) for n, b in rows])
+
+
+def _speed(plan: Plan) -> list[str]:
+    from rcodec_jax.scale import Compiled
+
+    flops = (
+        f"FLOPs of a step: {plan.model_flops / 1e12:,.4g} TFLOP; {plan.flops / 1e12:,.4g} with "
+        "what is computed twice"
+    )
+    if plan.bound is None or not isinstance(plan.memory, Compiled):
+        return [flops]
+    collectives = output.table(
+        ("collectives", "chips", "slices", "count", "of arrays", "sent by a chip"),
+        [
+            (
+                row.kind,
+                str(row.group),
+                str(row.slices),
+                str(row.count),
+                size_in_words(row.array_bytes),
+                size_in_words(row.sent_bytes() + row.sent_between_slices_bytes()),
+            )
+            for row in plan.memory.collectives
+        ],
+    )
+    bound = plan.bound
+    times = output.table(
+        ("at its peak, a chip needs for", "ms"),
+        [
+            (
+                f"compute ({plan.flops / plan.chips / 1e12:,.2f} TFLOP)",
+                f"{1e3 * bound.compute:.1f}",
+            ),
+            (
+                f"its memory ({size_in_words(plan.memory.traffic_bytes)})",
+                f"{1e3 * bound.memory:.1f}",
+            ),
+            ("links to other chips", _ms(bound.links)),
+            ("network to other slices", _ms(bound.network)),
+        ],
+    )
+    assert plan.images_per_second is not None and plan.utilisation is not None
+    best = (
+        f"At best {_ms(bound.step)} ms a step (bound by {bound.limit}; "
+        f"{_ms(bound.without_overlap)} ms if communication overlaps with nothing): "
+        f"{plan.images_per_second:,.0f} pictures a second, "
+        f"{100 * plan.utilisation:.0f} % of the peak"
+    )
+    return [flops, collectives, times, best]
+
+
+def _ms(seconds: float) -> str:
+    return f"{1e3 * seconds:.2f}"
