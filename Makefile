@@ -10,7 +10,7 @@ FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit slow fuzz fuzz-atheris wheel clean
+.PHONY: help setup demo test lint types unit slow parity fuzz fuzz-atheris wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -39,6 +39,10 @@ unit: $(INSTALLED) ## pytest
 
 slow: $(INSTALLED) ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -q -m slow
+
+parity: $(INSTALLED) ## our networks against diffusers and PyTorch, up to the full size of SD 2.1
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS) -e ".[$(EXTRAS),parity]"
+	$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/export/test_parity.py tests/export/test_parity_full.py tests/export/test_text_encoder.py
 
 fuzz: $(INSTALLED) ## 100,000 damaged files and 20,000 damaged models, then long property tests
 	$(BIN)/python tests/fuzz/fuzz_decoder.py --damages 100000 --processes $(FUZZ_PROCESSES)

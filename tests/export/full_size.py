@@ -1,0 +1,113 @@
+"""Stable Diffusion 2.1's size, one framework after the other, so that memory holds one model.
+
+    python tests/export/full_size.py theirs FOLDER    random weights, inputs, diffusers' outputs
+    python tests/export/full_size.py ours FOLDER      our outputs, from the imported weights
+
+`tests/export/test_parity_full.py` runs both and compares; the figures go to JSON beside them.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+T = 261
+UNET = {
+    "attention_head_dim": [5, 10, 20, 20],
+    "cross_attention_dim": 1024,
+    "use_linear_projection": True,
+}
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+}
+
+
+def inputs() -> dict[str, np.ndarray]:
+    """A picture of 512 x 512 pixels and latents of its size."""
+    rng = np.random.default_rng(0)
+    return {
+        "image": rng.uniform(-1, 1, (1, 512, 512, 3)).astype(np.float32),
+        "raw": rng.normal(0, 5, (1, 64, 64, 4)).astype(np.float32),
+        "x": rng.normal(0, 1, (1, 64, 64, 4)).astype(np.float32),
+        "context": rng.normal(0, 1, (77, 1024)).astype(np.float32),
+    }
+
+
+def theirs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """diffusers' outputs and how long each took."""
+    import peers
+
+    torch = peers.installed("torch")
+    given = inputs()
+    np.save(folder / "context.npy", given["context"])
+    unet, vae = peers.save_random(folder / "theirs", UNET, VAE, "v_prediction")
+    context = given["context"]
+
+    def encode() -> np.ndarray:
+        return peers.nhwc(vae.encode(peers.nchw(given["image"])).latent_dist.mean)
+
+    with torch.no_grad(), peers.quiet():
+        return timed(
+            encoder=encode,
+            decoder=lambda: peers.nhwc(vae.decode(peers.nchw(given["raw"])).sample),
+            unet=lambda: peers.run_unet(unet, given["x"], T, context),
+        )
+
+
+def ours(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Our outputs and how long each took."""
+    import jax
+    import jax.numpy as jnp
+
+    from rcodec_jax.codec.networks import Networks
+    from rcodec_jax.codec.weights import open_weights
+
+    weights = open_weights(folder / "ours")
+    params = jax.tree.map(jnp.asarray, weights.stored())
+    networks, given = Networks(weights.config), inputs()
+    level_map, levels_t = np.full((1, 64, 64), 5, np.int32), np.full((1, 16), 999.0, np.float32)
+    levels_t[:, 5] = T
+    encode, decode = jax.jit(networks.encode), jax.jit(networks.decode)
+    denoise = jax.jit(networks.denoise)
+    return timed(
+        encoder=lambda: np.asarray(encode(params, given["image"])[0]),
+        decoder=lambda: np.asarray(decode(params, given["raw"])),
+        unet=lambda: np.asarray(denoise(params, given["x"], levels_t, level_map, None)),
+    )
+
+
+def timed(
+    **calls: Callable[[], np.ndarray],
+) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+    """Outputs, and seconds of the second call of each: the first one may compile."""
+    outputs, seconds = {}, {}
+    for name, call in calls.items():
+        call()
+        start = time.perf_counter()
+        outputs[name] = call()
+        seconds[name] = time.perf_counter() - start
+    return outputs, seconds
+
+
+def main(which: str, folder: str) -> None:
+    """Runs one side; writes WHICH.npz and WHICH.json."""
+    run: Any = {"theirs": theirs, "ours": ours}[which]
+    outputs, seconds = run(Path(folder))
+    np.savez(Path(folder) / f"{which}.npz", **outputs)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    figures = {"seconds": seconds, "peak_bytes": peak}
+    (Path(folder) / f"{which}.json").write_text(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
