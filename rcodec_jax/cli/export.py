@@ -21,7 +21,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="write a model in the layout of another program",
         description="Writes a model for others: 'diffusers' for its from_pretrained (models with "
         "Stable Diffusion's networks only, without the entropy model), 'safetensors' as a folder "
-        "of weights.",
+        "of weights, 'stablehlo' as programs that run without this package (encoder, "
+        "hyper-analysis, step of the denoiser, decoder), with a loader beside them.",
     )
     parser.add_argument("source", metavar="MODEL", help="folder of weights, of a run or a bundle")
     parser.add_argument(
@@ -34,6 +35,11 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         metavar="N",
         help="checkpoint of a run to take (default: the latest)",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="what the programs of 'stablehlo' compute in (default: float32)",
+    )
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -45,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force)
     if folder.exists() and folder.resolve() == Path(args.source).resolve():
         raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
+    if args.dtype is not None and args.layout != "stablehlo":
+        raise UsageError(f"--dtype: expected --format stablehlo with it, got {args.layout}")
     start = time.perf_counter()
     with output.Progress("export") as progress:
         notes = FORMATS[args.layout](args, progress.update)
@@ -96,8 +104,19 @@ def _safetensors(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
     return []
 
 
+def _stablehlo(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+    from rcodec_jax.export.source import open_model
+    from rcodec_jax.export.stablehlo import export_stablehlo
+
+    model = open_model(args.source, step=args.step, entropy=False)
+    dtype = args.dtype or "float32"
+    export_stablehlo(model, args.out, source=args.source, dtype=dtype, on_step=on_tensor)
+    return ["the programs have no entropy coder: a file's symbols are read by the bundle"]
+
+
 FORMATS: dict[str, Callable[[argparse.Namespace, OnTensor], list[str]]] = {
     "diffusers": _diffusers,
     "safetensors": _safetensors,
+    "stablehlo": _stablehlo,
 }
 """Writes `args.out` and returns what the user should know."""

@@ -1,0 +1,133 @@
+"""Runs exported programs with jax, NumPy and safetensors alone: no flax, no rcodec.
+
+This file lies beside the programs, so that the folder is all that is needed:
+
+    from rcodec_programs import Programs
+    programs = Programs("folder")
+    (y,) = programs.call("encoder", image)            # float32 [B, H, W, 3] in -1..1
+    image = programs.decode(x, level_map, levels_t)   # dequantised latent to picture
+
+    python rcodec_programs.py [FOLDER]                # calls every program once on noise
+
+`manifest.json` lists inputs, outputs and weights of every program; as arguments the weights come
+first, in that order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+from pathlib import Path
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+from safetensors import safe_open
+
+MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+ENDING = ".jax_export"
+FORMAT = "rcodec programs"
+VERSION = 0
+
+
+class Programs:
+    """The programs of a folder, each loaded with its weights when it is first called.
+
+    Attributes:
+      manifest: what `manifest.json` says.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.manifest = json.loads((self.folder / MANIFEST).read_text(encoding="utf-8"))
+        found = (self.manifest.get("format"), self.manifest.get("version"))
+        if found != (FORMAT, VERSION):
+            raise ValueError(f"expected {FORMAT} of version {VERSION}, got {found}")
+        self._loaded: dict[str, tuple] = {}
+
+    def call(self, name: str, *inputs: np.ndarray | jax.Array) -> tuple[jax.Array, ...]:
+        """Calls a program.
+
+        Args:
+          name: encoder, hyper_analysis, step or decoder.
+          inputs: in the manifest's order, of any batch, height and width that its shapes allow.
+
+        Returns:
+          The outputs in the manifest's order.
+        """
+        function, weights = self._load(name)
+        ports = self.manifest["programs"][name]["inputs"]
+        if len(inputs) != len(ports):
+            raise TypeError(f"{name} takes {[port['name'] for port in ports]}, got {len(inputs)}")
+        arrays = [jnp.asarray(x, p["dtype"]) for x, p in zip(inputs, ports, strict=True)]
+        return tuple(function(weights, *arrays))
+
+    def decode(
+        self,
+        x: np.ndarray,
+        level_map: np.ndarray,
+        levels_t: np.ndarray,
+        *,
+        steps: int = 1,
+        prior: np.ndarray | None = None,
+    ) -> jax.Array:
+        """Dequantised latent to picture, every cell from its own timestep ("proportional").
+
+        Args:
+          x: float32 [B, h, w, C].
+          level_map: integers [B, h, w].
+          levels_t: timesteps of the 16 levels [B, 16], 0..999.
+          steps: evaluations of the denoiser.
+          prior: float32 [B, h, w, 2C], for models whose denoiser sees it.
+
+        Returns:
+          float32 [B, 8h, 8w, 3], about -1..1.
+        """
+        clean = now = jnp.asarray(x)
+        given = () if prior is None else (prior,)
+        for i in range(steps):
+            t, after = ((1.0 - n / steps) * np.asarray(levels_t, np.float64) for n in (i, i + 1))
+            _, clean, now = self.call("step", now, t, after, level_map, *given)
+        return self.call("decoder", clean)[0]
+
+    def _load(self, name: str) -> tuple:
+        if name not in self._loaded:
+            entry = self.manifest["programs"][name]
+            data = (self.folder / entry["file"]).read_bytes()
+            if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+                raise ValueError(f"{entry['file']} is not the one that the manifest describes")
+            exported = jax.export.deserialize(bytearray(data))
+            with safe_open(self.folder / self.manifest["weights"]["file"], "np") as file:
+                weights = {
+                    key: jnp.asarray(file.get_tensor(key), dtype)
+                    for key, dtype in entry["weights"].items()
+                }
+            self._loaded[name] = (jax.jit(exported.call), weights)
+        return self._loaded[name]
+
+
+def main(folder: Path) -> None:
+    """Calls every program on noise and prints the shapes."""
+    programs = Programs(folder)
+    rng = np.random.default_rng(0)
+    for name, entry in programs.manifest["programs"].items():
+        inputs = []
+        for port in entry["inputs"]:
+            shape = [_side(side) for side in port["shape"]]
+            whole = port["dtype"] == "int32"
+            inputs.append(np.zeros(shape) if whole else rng.standard_normal(shape))
+        outputs = programs.call(name, *inputs)
+        shapes = [f"{port['name']} {list(port['shape'])}" for port in entry["inputs"]]
+        print(f"{name}: {', '.join(shapes)} -> {[out.shape for out in outputs]}")
+
+
+def _side(side: int | str) -> int:
+    """A side of the manifest's shapes, such as 64*h, where b = h = w = 1."""
+    return side if isinstance(side, int) else int(side.rpartition("*")[0] or 1)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

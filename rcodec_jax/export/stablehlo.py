@@ -1,0 +1,166 @@
+"""A model as StableHLO programs: they run where neither this package nor flax is.
+
+manifest.json          programs, their inputs, outputs and weights in order, digests
+<program>.jax_export   a program without weights, for any batch, height and width, on CPU, CUDA
+                       and TPU, as `jax.export` serialises it
+weights.safetensors    the weights, by name
+rcodec_programs.py     a loader that needs jax, NumPy and safetensors
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from rcodec_jax.codec.bundle import MANIFEST as BUNDLE
+from rcodec_jax.codec.tensorstream import as_bytes, write_header
+from rcodec_jax.config import to_dict
+from rcodec_jax.errors import UsageError
+from rcodec_jax.export import loader
+from rcodec_jax.export.programs import (
+    SCALE,
+    SHIFT,
+    Port,
+    Program,
+    make_programs,
+    unit_cells,
+    weight_names,
+)
+from rcodec_jax.export.source import Model
+from rcodec_jax.levels import CELL_PX
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
+
+OnStep = Callable[[int, int, str], None]
+
+
+def export_stablehlo(
+    model: Model,
+    out: str | os.PathLike[str],
+    *,
+    source: str | os.PathLike[str] | None = None,
+    dtype: str = "float32",
+    on_step: OnStep | None = None,
+) -> None:
+    """Writes a model as programs, weights and a loader.
+
+    What decodes the files' symbols, the integer part, is no program: it stays in the bundle.
+
+    Args:
+      model: what to write.
+      out: folder, made if it is missing; it is whole when it has a manifest.
+      source: where the model was read from; the digests of a bundle go into the manifest.
+      dtype: what the networks compute in, and what the programs take their weights in: float32 or
+        bfloat16.
+      on_step: told of the progress.
+
+    Raises:
+      UsageError: flatbuffers, which serialising needs, is not installed.
+    """
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UsageError(
+            "programs are serialised with flatbuffers, which is not installed: "
+            "pip install 'rcodec-jax[export]'"
+        )
+    out = Path(out)
+    out.mkdir(parents=True, exist_ok=True)
+    (out / loader.MANIFEST).unlink(missing_ok=True)
+    tensors: dict[str, Any] = {k: v for k, v in model.tensors.items() if k.split("/")[0] in PARTS}
+    tensors[SHIFT] = np.asarray(model.shift, np.float32)
+    tensors[SCALE] = np.full_like(tensors[SHIFT], 1.0 / np.sqrt(model.power))
+    programs = make_programs(model.config, dtype)
+    described = {}
+    for i, (name, program) in enumerate(programs.items()):
+        names = weight_names(program, list(tensors))
+        kinds = {key: "float32" if key in (SHIFT, SCALE) else dtype for key in names}
+        specs = {key: jax.ShapeDtypeStruct(tensors[key].shape, kind) for key, kind in kinds.items()}
+        data = _serialise(program, specs)
+        (out / f"{name}{loader.ENDING}").write_bytes(data)
+        described[name] = {
+            "file": f"{name}{loader.ENDING}",
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "weights": kinds,
+            "inputs": [_describe(port) for port in program.inputs],
+            "outputs": [_describe(port) for port in program.outputs],
+        }
+        if on_step is not None:
+            on_step(i + 1, len(programs) + 1, name)
+    digest = _write_weights(out / loader.WEIGHTS, tensors)
+    shutil.copyfile(loader.__file__, out / "rcodec_programs.py")
+    manifest = {
+        "format": loader.FORMAT,
+        "version": loader.VERSION,
+        "jax": jax.__version__,
+        "platforms": list(PLATFORMS),
+        "multiples": {"cells": unit_cells(model.config), "px": unit_cells(model.config) * CELL_PX},
+        "weights": {"file": loader.WEIGHTS, "sha256": digest},
+        "programs": described,
+        "model": to_dict(model.config),
+        "bundle": _digests(source),
+        "card": model.card,
+    }
+    text = json.dumps(manifest, indent=1) + "\n"
+    part = out / f"{loader.MANIFEST}.part"
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, out / loader.MANIFEST)
+    if on_step is not None:
+        on_step(len(programs) + 1, len(programs) + 1, loader.WEIGHTS)
+
+
+def _serialise(program: Program, weights: dict[str, jax.ShapeDtypeStruct]) -> bytes:
+    from jax import export
+
+    scope = export.SymbolicScope()
+    inputs = [
+        jax.ShapeDtypeStruct(export.symbolic_shape(port.shape, scope=scope), port.dtype)
+        for port in program.inputs
+    ]
+    exported = export.export(jax.jit(program.function), platforms=PLATFORMS)(weights, *inputs)
+    return bytes(exported.serialize())
+
+
+def _write_weights(path: Path, tensors: dict[str, Any]) -> str:
+    """Halves stay halves, all else is float32: what every reader of the format knows."""
+    names = sorted(tensors)
+    kinds = {
+        name: np.dtype(np.float16 if tensors[name].dtype == np.float16 else np.float32)
+        for name in names
+    }
+    digest = hashlib.sha256()
+    with path.open("wb") as file:
+        header = write_header({name: (kinds[name], tuple(tensors[name].shape)) for name in names})
+        file.write(header)
+        digest.update(header)
+        for name in names:
+            data = as_bytes(np.asarray(np.asarray(tensors[name]), kinds[name]))
+            file.write(data)
+            digest.update(data)
+    return digest.hexdigest()
+
+
+def _describe(port: Port) -> dict[str, Any]:
+    shape = [side.strip() for side in port.shape.split(",")]
+    return {
+        "name": port.name,
+        "shape": [int(side) if side.isdigit() else side for side in shape],
+        "dtype": port.dtype,
+        "meaning": port.meaning,
+    }
+
+
+def _digests(source: str | os.PathLike[str] | None) -> dict[str, str] | None:
+    path = None if source is None else Path(source) / BUNDLE
+    if path is None or not path.is_file():
+        return None
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    return {key: manifest[key] for key in ("integer_digest", "float_digest")}

@@ -1,0 +1,250 @@
+"""Exported programs give our outputs where neither this package nor flax can be imported."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from rcodec_jax.cli.main import main
+from rcodec_jax.codec.bundle import load_bundle
+from rcodec_jax.codec.networks import LevelInputs, Networks, parameter_shapes
+from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, UNetConfig
+from rcodec_jax.config.presets import stable_diffusion
+from rcodec_jax.diffusion.sampler import ddim
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.errors import UsageError
+from rcodec_jax.export.programs import unit_cells
+from rcodec_jax.export.source import Model, open_model
+from rcodec_jax.export.stablehlo import export_stablehlo
+
+pytest.importorskip("flatbuffers")
+
+NANO = Path(__file__).parents[1] / "golden" / "nano"
+SIZES = ((3, 3, 1), (1, 2, 3))
+"""Pictures and sides in units of the model's own multiple."""
+
+QUICK = {"XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true"}
+"""Most of the time here is compiling."""
+
+RUNNER = """
+import sys
+import numpy as np
+import rcodec_programs
+programs = rcodec_programs.Programs(sys.argv[1])
+cases = np.load(sys.argv[2])
+found = {}
+for case in sorted({name[0] for name in cases}):
+    given = {k[2:]: v for k, v in cases.items() if k.startswith(case)}
+    prior = [given["prior"]] if "prior" in given else []
+    call = programs.call
+    (found[case + "y"],) = call("encoder", given["image"])
+    y = 10 * given["y"]
+    (found[case + "z"],) = call("hyper_analysis", y, given["nodes"], given["level_map"])
+    found[case + "output"] = call(
+        "step", given["x"], given["t"], 0 * given["t"], given["level_map"], *prior
+    )[0]
+    (found[case + "image"],) = call("decoder", given["y"])
+    found[case + "decoded"] = programs.decode(
+        given["x"], given["level_map"], given["t"], steps=3, prior=prior[0] if prior else None
+    )
+np.savez(sys.argv[3], **found)
+assert not {"flax", "rcodec_jax"} & set(sys.modules), "not alone"
+"""
+
+
+def small_diffusion() -> Model:
+    """Stable Diffusion's shape, tiny: group normalisation, attention, no prior."""
+    unet = UNetConfig(
+        channels=(16, 32), layers=1, heads=(2, 0), middle_heads=4, context_features=16,
+        context_tokens=5, time_features=32, norm="group", groups=8, scale_shift=False,
+        prediction="v", prior=False,
+    )  # fmt: skip
+    auto = AutoencoderConfig(
+        channels=(8, 16, 16), patch=2, norm="group", groups=4, attention=True, quant_conv=True
+    )
+    hyper = HyperConfig(hyper_channels=4, analysis=8, synthesis=(8, 8, 8))
+    config = dataclasses.replace(stable_diffusion(unet), hyper=hyper, autoencoder=auto)
+    rng = np.random.default_rng(0)
+    tensors = {
+        name: rng.standard_normal(shape).astype(np.float32) / np.sqrt(max(np.prod(shape[:-1]), 8))
+        for name, shape in parameter_shapes(config).items()
+    }
+    return Model(config, tensors, np.full(4, 0.1, np.float32), 30.0, None, {}, {"name": "sd"})
+
+
+def expected_of(model: Model, sizes: tuple) -> tuple[dict, dict]:
+    """Inputs of some sizes, and what our own networks make of them."""
+    config = model.config
+    networks = Networks(config)
+    params: dict = {}
+    for name, value in model.tensors.items():
+        part, _, rest = name.partition("/")
+        node = params.setdefault(part, {})
+        *path, last = rest.split("/")
+        for key in path:
+            node = node.setdefault(key, {})
+        node[last] = jnp.asarray(np.asarray(value), jnp.float32)
+    shift, scale = (a.reshape(1, 1, 1, -1) for a in (model.shift, model.shift * 0 + model.power))
+    scale = scale**-0.5
+    network, decode = jax.jit(networks.denoise), jax.jit(networks.decode)
+
+    @jax.jit
+    def analyse(y, level_map, nodes):
+        levels = LevelInputs.of(level_map, nodes)
+        return jnp.floor(networks.hyper_encode(params, y, levels) + 0.5)
+
+    given, expected = {}, {}
+    rng = np.random.default_rng(1)
+    for i, (batch, height, width) in enumerate(sizes):
+        h, w = height * unit_cells(config), width * unit_cells(config)
+        latent = (batch, h, w, config.latent_channels)
+        nodes = np.sort(rng.integers(0, 1024, (batch, 16)), axis=1)
+        case = {
+            "image": rng.uniform(-1, 1, (batch, 8 * h, 8 * w, 3)).astype(np.float32),
+            "y": rng.standard_normal(latent).astype(np.float32),
+            "x": rng.standard_normal(latent).astype(np.float32),
+            "nodes": nodes,
+            "t": node_table().t[nodes],
+            "level_map": rng.integers(0, 16, latent[:3]),
+        }
+        if config.unet.prior:
+            case["prior"] = rng.standard_normal((*latent[:3], 2 * latent[3])).astype(np.float32)
+        prior = jnp.asarray(case["prior"]) if config.unet.prior else None
+        level_map = jnp.asarray(case["level_map"], jnp.int32)
+
+        def denoise(x, t, level_map=level_map, prior=prior):
+            return network(params, x, jnp.asarray(t, jnp.float32), level_map, prior)
+
+        clean = ddim(
+            denoise, jnp.asarray(case["x"]), level_map, case["t"], steps=3,
+            prediction=config.unet.prediction, prior=prior,
+        )  # fmt: skip
+        results = {
+            "y": (jax.jit(networks.encode)(params, case["image"])[0] - shift) * scale,
+            "z": analyse(10 * case["y"], level_map, nodes),
+            "output": denoise(jnp.asarray(case["x"]), case["t"]),
+            "image": decode(params, jnp.asarray(case["y"] / scale + shift)),
+            "decoded": decode(params, clean / scale + shift),
+        }
+        given |= {f"{i}_{k}": v for k, v in case.items()}
+        expected |= {f"{i}{k}": np.asarray(v) for k, v in results.items()}
+    return given, expected
+
+
+def run_alone(folder: Path, work: Path, given: dict) -> dict:
+    """Calls the programs in a process that has the folder's loader and the libraries, no more."""
+    np.savez(work / "given.npz", **given)
+    (work / "run.py").write_text(RUNNER)
+    (work / "rcodec_programs.py").write_bytes((folder / "rcodec_programs.py").read_bytes())
+    words = [sys.executable, "run.py", str(folder), "given.npz", "found.npz"]
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True, env=os.environ | QUICK)
+    assert done.returncode == 0, done.stderr
+    with np.load(work / "found.npz") as found:
+        return dict(found)
+
+
+@pytest.fixture(scope="module")
+def nano(tmp_path_factory) -> Path:
+    """The nano bundle as programs."""
+    folder = tmp_path_factory.mktemp("nano") / "programs"
+    export_stablehlo(open_model(NANO, entropy=False), folder, source=NANO)
+    return folder
+
+
+@pytest.mark.parametrize("which", ["nano", "stable diffusion"])
+def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
+    if which == "nano":
+        model, folder = open_model(NANO, entropy=False), request.getfixturevalue("nano")
+    else:
+        model, folder = small_diffusion(), tmp_path / "programs"
+        export_stablehlo(model, folder)
+    given, expected = expected_of(model, SIZES if which == "nano" else SIZES[:1])
+    found = run_alone(folder, tmp_path, given)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        assert np.linalg.norm(found[name] - value) <= 1e-5 * np.linalg.norm(value), name
+
+
+def test_manifest_says_what_there_is(nano) -> None:
+    manifest = json.loads((nano / "manifest.json").read_text())
+    bundle = load_bundle(NANO)
+    assert manifest["bundle"] == {
+        "integer_digest": bundle.integers.digest.hex(),
+        "float_digest": bundle.float_digest.hex(),
+    }
+    weights = load_file(nano / "weights.safetensors")
+    data = (nano / "weights.safetensors").read_bytes()
+    assert manifest["weights"]["sha256"] == hashlib.sha256(data).hexdigest()
+    assert {n for p in manifest["programs"].values() for n in p["weights"]} == set(weights)
+    for entry in manifest["programs"].values():
+        data = (nano / entry["file"]).read_bytes()
+        assert hashlib.sha256(data).hexdigest() == entry["sha256"]
+        exported = jax.export.deserialize(bytearray(data))
+        assert exported.platforms == ("cpu", "cuda", "tpu")
+        # Arguments are the weights in the manifest's order, then the inputs.
+        given = list(entry["weights"].values()) + [port["dtype"] for port in entry["inputs"]]
+        assert [str(aval.dtype) for aval in exported.in_avals] == given
+        for aval, name in zip(exported.in_avals, entry["weights"], strict=False):
+            assert aval.shape == weights[name].shape
+        assert "cudnn" not in exported.mlir_module().lower()
+    assert sorted(path.name for path in nano.iterdir()) == sorted(
+        ["manifest.json", "rcodec_programs.py", "weights.safetensors"]
+        + [entry["file"] for entry in manifest["programs"].values()]
+    )
+
+
+def test_weights_are_not_in_the_programs(nano) -> None:
+    """The same programs serve any weights of the shape, and hold none."""
+    model = open_model(NANO, entropy=False)
+    kernel = np.asarray(model.tensors["unet/conv_in/conv/kernel"])
+    for path in nano.glob("*.jax_export"):
+        data = path.read_bytes()
+        for dtype in (np.float32, np.float16):
+            assert kernel.astype(dtype).tobytes()[:64] not in data
+
+
+def test_changed_programs_and_other_folders_are_refused(nano, tmp_path) -> None:
+    folder = Path(shutil.copytree(nano, tmp_path / "copy"))
+    path = folder / "decoder.jax_export"
+    path.write_bytes(path.read_bytes()[:-1])
+    code = "import rcodec_programs as r; r.Programs('.').call('decoder', 0)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert "not the one that the manifest describes" in done.stderr
+    (folder / "manifest.json").write_text("{}")
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
+    assert "expected rcodec programs of version 0" in done.stderr
+
+
+def test_the_command_writes_it(tmp_path, capsys) -> None:
+    words = ["export", str(NANO), "--format", "stablehlo", "--dtype", "bfloat16", "--json"]
+    assert main([*words, "--out", str(tmp_path / "out")]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert "step.jax_export" in figures["files"]
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    kinds = manifest["programs"]["decoder"]["weights"]
+    assert {kinds.pop("latent/shift"), kinds.pop("latent/scale")} == {"float32"}
+    assert set(kinds.values()) == {"bfloat16"}
+    words[3] = "safetensors"
+    assert main([*words, "--out", str(tmp_path / "other")]) == 2
+    assert "--dtype: expected --format stablehlo" in capsys.readouterr().err
+
+
+def test_without_flatbuffers_one_line_says_what_to_install(monkeypatch, tmp_path) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'rcodec-jax\[export\]'"):
+        export_stablehlo(small_diffusion(), tmp_path / "programs")
+    assert not (tmp_path / "programs").exists()
