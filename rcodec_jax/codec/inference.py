@@ -19,6 +19,7 @@ from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
 from rcodec_jax.diffusion.sampler import Denoise, ddim
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.regions.levelmap import LevelMap
 
 
@@ -36,7 +37,7 @@ class Programs:
         self, bundle: Bundle, *, dtype: str = "float32", tile: int = TILE, halo: int = HALO
     ) -> None:
         self._config = bundle.config
-        self._networks = Networks(bundle.config, jnp.dtype(dtype))
+        self._networks = Networks(bundle.config, jnp.dtype(dtype), folded=True)
         self._host = bundle.params
         self._device: dict[str, Any] = {}
         self._dtype = jnp.dtype(dtype)
@@ -47,9 +48,9 @@ class Programs:
     def _params(self, part: str) -> dict[str, Any]:
         """Parameters of one network on the device: encoding never needs the denoiser's."""
         if part not in self._device:
-            self._device[part] = jax.tree.map(
-                lambda array: jnp.asarray(array, self._dtype), self._host[part]
-            )
+            host = self._host[part]
+            host = fold_context(host) if part == "unet" else host
+            self._device[part] = jax.tree.map(lambda a: jnp.asarray(a, self._dtype), host)
         return {part: self._device[part]}
 
     def latent(self, pixels: np.ndarray) -> np.ndarray:

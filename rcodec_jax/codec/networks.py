@@ -14,6 +14,7 @@ from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.nn.autoencoder import Decoder, Encoder
+from rcodec_jax.nn.blocks import Remat
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, HyperAnalysis, HyperPrior, HyperSynthesis
 from rcodec_jax.nn.unet import UNet
 from rcodec_jax.ops.patches import truncation
@@ -80,21 +81,31 @@ class Networks:
     Every method is a pure function of `params`, a dict with the keys of `PARTS`.
     """
 
-    def __init__(self, config: ModelConfig, dtype: jnp.dtype = jnp.float32) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        dtype: jnp.dtype = jnp.float32,
+        *,
+        folded: bool = False,
+        remat: Remat = "none",
+    ) -> None:
         """Builds the modules; allocates nothing.
 
         Args:
           config: the model's shape.
           dtype: of the float networks' computation (the hyper-synthesis stays float32).
+          folded: the UNet's parameters come from `nn.unet.fold_context`; for inference.
+          remat: what autoencoder and UNet keep for a backward pass, see `nn.blocks.rematerialised`.
         """
         self.config = config
         latent = config.latent_channels
         auto, unet, hyper = config.autoencoder, config.unet, config.hyper
-        args: dict[str, Any] = {"latent_channels": latent, "dtype": dtype, **vars(auto)}
+        args: dict[str, Any] = {"latent_channels": latent, "dtype": dtype, "remat": remat}
+        args |= vars(auto)
         self.encoder = Encoder(**args)
         self.decoder = Decoder(**args)
         args = {name: value for name, value in vars(unet).items() if name not in _NOT_LAYERS}
-        self.unet = UNet(out_channels=latent, dtype=dtype, **args)
+        self.unet = UNet(out_channels=latent, folded=folded, dtype=dtype, remat=remat, **args)
         self.hyper_analysis = HyperAnalysis(hyper.analysis, hyper.hyper_channels, dtype)
         start = None
         if auto.patch > 1:  # the latent starts as a block transform, whose sizes are known

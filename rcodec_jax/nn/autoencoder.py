@@ -23,8 +23,10 @@ from rcodec_jax.nn.blocks import (
     Head,
     Norm,
     NormKind,
+    Remat,
     ResnetBlock,
     Upsample,
+    rematerialised,
 )
 from rcodec_jax.ops.patches import from_patches, to_patches, truncation
 
@@ -37,11 +39,13 @@ class _Middle(nn.Module):
     groups: int
     attention: bool
     dtype: jnp.dtype
+    remat: Remat
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        block = rematerialised(ResnetBlock, self.remat)
         args = (self.features, self.norm, self.groups)
-        x = ResnetBlock(*args, dtype=self.dtype, name="resnets_0")(x)
+        x = block(*args, dtype=self.dtype, name="resnets_0")(x)
         if self.attention:
             batch, height, width, channels = x.shape
             h = Norm(self.norm, self.groups, dtype=self.dtype, name="attn_norm")(x)
@@ -49,7 +53,7 @@ class _Middle(nn.Module):
                 h.reshape(batch, height * width, channels)
             )
             x = x + h.reshape(batch, height, width, channels)
-        return ResnetBlock(*args, dtype=self.dtype, name="resnets_1")(x)
+        return block(*args, dtype=self.dtype, name="resnets_1")(x)
 
 
 class Encoder(nn.Module):
@@ -74,22 +78,29 @@ class Encoder(nn.Module):
     attention: bool = False
     quant_conv: bool = False
     dtype: jnp.dtype = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Picture [B, H, W, 3] in -1..1, sides multiples of 8 -> mean, log-variance [B,h,w,C]."""
         x = to_patches(image, self.patch) if self.patch > 1 else image
         x = Conv(self.channels[0], dtype=self.dtype, name="conv_in")(x.astype(self.dtype))
+        block = rematerialised(ResnetBlock, self.remat)
         for i, features in enumerate(self.channels):
             for j in range(self.layers):
                 name = f"down_blocks_{i}_resnets_{j}"
-                block = ResnetBlock(features, self.norm, self.groups, dtype=self.dtype, name=name)
-                x = block(x)
+                x = block(features, self.norm, self.groups, dtype=self.dtype, name=name)(x)
             if i + 1 < len(self.channels):
                 name = f"down_blocks_{i}_downsample"
                 x = Downsample(features, asymmetric=True, dtype=self.dtype, name=name)(x)
         x = _Middle(
-            self.channels[-1], self.norm, self.groups, self.attention, self.dtype, name="mid_block"
+            self.channels[-1],
+            self.norm,
+            self.groups,
+            self.attention,
+            self.dtype,
+            self.remat,
+            name="mid_block",
         )(x)
         x = Head(
             2 * self.latent_channels,
@@ -123,6 +134,7 @@ class Decoder(nn.Module):
     attention: bool = False
     quant_conv: bool = False
     dtype: jnp.dtype = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(self, latent: jax.Array) -> jax.Array:
@@ -132,13 +144,19 @@ class Decoder(nn.Module):
             x = Conv(self.latent_channels, kernel=1, dtype=self.dtype, name="post_quant_conv")(x)
         x = Conv(self.channels[-1], dtype=self.dtype, name="conv_in")(x)
         x = _Middle(
-            self.channels[-1], self.norm, self.groups, self.attention, self.dtype, name="mid_block"
+            self.channels[-1],
+            self.norm,
+            self.groups,
+            self.attention,
+            self.dtype,
+            self.remat,
+            name="mid_block",
         )(x)
+        block = rematerialised(ResnetBlock, self.remat)
         for i, features in enumerate(reversed(self.channels)):
             for j in range(self.layers + 1):
                 name = f"up_blocks_{i}_resnets_{j}"
-                block = ResnetBlock(features, self.norm, self.groups, dtype=self.dtype, name=name)
-                x = block(x)
+                x = block(features, self.norm, self.groups, dtype=self.dtype, name=name)(x)
             if i + 1 < len(self.channels):
                 x = Upsample(features, dtype=self.dtype, name=f"up_blocks_{i}_upsample")(x)
         x = Head(

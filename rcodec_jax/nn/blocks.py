@@ -6,17 +6,35 @@ counterpart exists, so that importing weights is a renaming.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from rcodec_jax.nn.conditioning import Conditioning, LevelProjection
+from rcodec_jax.ops.attention import attention
+from rcodec_jax.ops.normalise import group_norm
 from rcodec_jax.ops.spatial import upsample_nearest
 
 NormKind = Literal["group", "channel"]
+Remat = Literal["none", "dots", "full"]
 Dtype = jnp.dtype
+
+
+def rematerialised(block: type[nn.Module], remat: Remat, static: tuple[int, ...] = ()) -> Any:
+    """A block that keeps less for the backward pass and computes the rest again (Chen et al. 2016).
+
+    Args:
+      block: the module.
+      remat: what it keeps: everything ("none"), besides its inputs the results of its convolutions
+        and matrix products ("dots"), or its inputs only ("full").
+      static: positions of arguments that are no arrays; `self` is 0.
+    """
+    if remat == "none":
+        return block
+    policy = jax.checkpoint_policies.dots_saveable if remat == "dots" else None
+    return nn.remat(block, policy=policy, static_argnums=static)
 
 
 class Conv(nn.Module):
@@ -57,6 +75,22 @@ class Conv(nn.Module):
         )(x)
 
 
+class GroupNorm(nn.Module):
+    """Group normalisation with a gain and an offset of each channel; see `ops.normalise`."""
+
+    groups: int
+    epsilon: float
+    dtype: Dtype
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """[B, h, w, C] -> the same shape."""
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        out = group_norm(x, scale, bias, groups=self.groups, epsilon=self.epsilon)
+        return out.astype(self.dtype)
+
+
 class Norm(nn.Module):
     """Normalisation: over groups of channels and space, or over channels of each cell alone.
 
@@ -74,7 +108,7 @@ class Norm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         if self.kind == "group":
-            return nn.GroupNorm(self.groups, epsilon=self.epsilon, dtype=self.dtype, name="norm")(x)
+            return GroupNorm(self.groups, self.epsilon, self.dtype, name="norm")(x)
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -185,33 +219,46 @@ class Upsample(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head attention over cells or onto a context, by the fastest path XLA has.
+    """Multi-head attention over cells or onto a context; see `ops.attention`.
 
     Attributes:
       heads: number of heads.
       head_dim: channels of a head.
-      bias: whether query, key and value have a bias.
       features: output channels.
+      bias: whether query, key and value have a bias.
+      folded_tokens: length of a constant context whose keys and values stand among the parameters
+        as "k" and "v" [M, heads * head_dim] (`unet.fold_context`); 0 for what the call says.
     """
 
     heads: int
     head_dim: int
     features: int
     bias: bool = False
+    folded_tokens: int = 0
     dtype: Dtype = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, context: jax.Array | None = None) -> jax.Array:
         """x [B, N, C], context [B, M, D] (x itself if None) -> [B, N, features]."""
-        context = x if context is None else context
         width = self.heads * self.head_dim
 
-        def project(name: str, value: jax.Array) -> jax.Array:
-            out = nn.Dense(width, use_bias=self.bias, dtype=self.dtype, name=name)(value)
-            return out.reshape(*value.shape[:2], self.heads, self.head_dim)
+        def split(value: jax.Array) -> jax.Array:
+            return value.reshape(*value.shape[:2], self.heads, self.head_dim)
 
-        out = jax.nn.dot_product_attention(
-            project("to_q", x), project("to_k", context), project("to_v", context)
-        )
+        def project(name: str, value: jax.Array) -> jax.Array:
+            return split(nn.Dense(width, use_bias=self.bias, dtype=self.dtype, name=name)(value))
+
+        def constant(name: str) -> jax.Array:
+            shape = (self.folded_tokens, width)
+            value = self.param(name, nn.initializers.zeros, shape).astype(self.dtype)
+            return split(jnp.broadcast_to(value[None], (x.shape[0], *shape)))
+
+        q = project("to_q", x)
+        if self.folded_tokens:
+            k, v = constant("k"), constant("v")
+        else:
+            context = x if context is None else context
+            k, v = project("to_k", context), project("to_v", context)
+        out = attention(q, k, v)
         out = out.reshape(*x.shape[:2], width)
         return nn.Dense(self.features, dtype=self.dtype, name="to_out")(out)

@@ -6,6 +6,9 @@ UNet2DConditionModel, so scalar-t weights load unchanged: a constant map is a sc
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -17,8 +20,10 @@ from rcodec_jax.nn.blocks import (
     Head,
     Norm,
     NormKind,
+    Remat,
     ResnetBlock,
     Upsample,
+    rematerialised,
 )
 from rcodec_jax.nn.conditioning import Conditioning, LevelEmbedding, condition
 
@@ -29,15 +34,17 @@ class Transformer(nn.Module):
     Attributes:
       heads: attention heads; a head has C / heads channels.
       groups: of the group normalisation at the entry.
+      folded_tokens: of the cross-attention; see `Attention`.
     """
 
     heads: int
     groups: int = 32
+    folded_tokens: int = 0
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array, context: jax.Array) -> jax.Array:
-        """x [B, h, w, C], context [B, M, D] -> [B, h, w, C]."""
+    def __call__(self, x: jax.Array, context: jax.Array | None) -> jax.Array:
+        """x [B, h, w, C], context [B, M, D] (None where it is folded) -> [B, h, w, C]."""
         batch, height, width, channels = x.shape
 
         def dense(features: int, name: str) -> nn.Dense:
@@ -46,16 +53,18 @@ class Transformer(nn.Module):
         def normalise(name: str, value: jax.Array) -> jax.Array:
             return nn.LayerNorm(epsilon=1e-5, dtype=self.dtype, name=name)(value)
 
-        def attend(name: str, value: jax.Array, onto: jax.Array | None) -> jax.Array:
+        def attend(name: str, folded: int = 0) -> Attention:
             size = channels // self.heads
-            return Attention(self.heads, size, channels, dtype=self.dtype, name=name)(value, onto)
+            return Attention(
+                self.heads, size, channels, folded_tokens=folded, dtype=self.dtype, name=name
+            )
 
         h = Norm("group", self.groups, 1e-6, self.dtype, name="norm")(x)
         # A 1x1 convolution and a dense layer are one thing on [B, N, C]; only the stored shape of
         # SD 1 weights differs, and the importer sees to that.
         h = dense(channels, "proj_in")(h.reshape(batch, height * width, channels))
-        h = h + attend("attn1", normalise("norm1", h), None)
-        h = h + attend("attn2", normalise("norm2", h), context)
+        h = h + attend("attn1")(normalise("norm1", h))
+        h = h + attend("attn2", self.folded_tokens)(normalise("norm2", h), context)
         value, gate = jnp.split(dense(8 * channels, "ff_in")(normalise("norm3", h)), 2, axis=-1)
         h = h + dense(channels, "ff_out")(value * nn.gelu(gate, approximate=False))
         h = dense(channels, "proj_out")(h)
@@ -76,6 +85,7 @@ class UNet(nn.Module):
       time_features: channels of the timestep rows.
       norm, groups: normalisation.
       scale_shift: timesteps scale and shift (FiLM) instead of being added.
+      folded: parameters come from `fold_context`.
     """
 
     out_channels: int
@@ -89,7 +99,9 @@ class UNet(nn.Module):
     norm: NormKind = "channel"
     groups: int = 32
     scale_shift: bool = False
+    folded: bool = False
     dtype: jnp.dtype = jnp.float32
+    remat: Remat = "none"
 
     @nn.compact
     def __call__(
@@ -145,13 +157,12 @@ class UNet(nn.Module):
                 size = (skips[-1].shape[1], skips[-1].shape[2])
                 x = Upsample(self.channels[i], dtype=self.dtype, name=f"{name}_upsample")(x, size)
         # From zero: predicting v = 0 is the best linear estimate of a white latent.
-        x = Head(
-            self.out_channels, self.norm, self.groups, 1e-5, True, self.dtype, name="head"
-        )(x)
+        x = Head(self.out_channels, self.norm, self.groups, 1e-5, True, self.dtype, name="head")(x)
         return x.astype(jnp.float32)
 
-    def _resnet(self, name: str, features: int) -> ResnetBlock:
-        return ResnetBlock(
+    def _resnet(self, name: str, features: int) -> Any:
+        block = rematerialised(ResnetBlock, self.remat, static=(3,))
+        return block(
             features, self.norm, self.groups, 1e-5, self.scale_shift, self.dtype, name=name
         )
 
@@ -169,17 +180,44 @@ class UNet(nn.Module):
         heads = self.middle_heads
         if prefix != "mid_block":
             heads = self.heads[depth] if self.heads else 0
-        if heads and context is not None:
+        if heads:
             name = f"{prefix}_attentions_{index}"
-            x = Transformer(heads, self.groups, dtype=self.dtype, name=name)(x, context)
+            folded = self.context_tokens if self.folded else 0
+            block = rematerialised(Transformer, self.remat)
+            x = block(heads, self.groups, folded, dtype=self.dtype, name=name)(x, context)
         return x
 
-    def _attends(self) -> bool:
-        return any((*self.heads, self.middle_heads))
-
     def _context(self, batch: int) -> jax.Array | None:
-        if not self._attends():
+        if self.folded or not any((*self.heads, self.middle_heads)):
             return None
         shape = (self.context_tokens, self.context_features)
         context = self.param("context", nn.initializers.normal(0.02), shape)
         return jnp.broadcast_to(context[None].astype(self.dtype), (batch, *shape))
+
+
+def fold_context(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters for a UNet with `folded` from those of one without, for inference.
+
+    The context is constant, so what a cross-attention's keys and values project it to is as well:
+    that is computed here once instead of in every evaluation, and takes the place of context and
+    projections. Parameters without a context come back as they are. A pure function; float32.
+    """
+    if "context" not in params:
+        return dict(params)
+    context = jnp.asarray(params["context"], jnp.float32)  # [M, D]
+
+    def project(dense: Mapping[str, Any]) -> jax.Array:
+        kernel = jnp.asarray(dense["kernel"], jnp.float32)
+        return jnp.matmul(context, kernel, precision=jax.lax.Precision.HIGHEST)
+
+    def fold(tree: Mapping[str, Any]) -> dict[str, Any]:
+        attn = tree["attn2"]
+        kept = {name: attn[name] for name in ("to_q", "to_out")}
+        folded = {"k": project(attn["to_k"]), "v": project(attn["to_v"])}
+        return {**tree, "attn2": {**kept, **folded}}
+
+    return {
+        name: fold(tree) if "attn2" in tree else tree
+        for name, tree in params.items()
+        if name != "context"
+    }
