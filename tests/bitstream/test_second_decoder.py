@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import lzma
 from pathlib import Path
 from types import ModuleType
 
@@ -15,6 +16,8 @@ from rcodec_jax.entropy import dither_indices
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(path.name for path in GOLDEN.glob("*.rdc"))
+LIVELY = GOLDEN / "lively"
+"""Files of a model whose prior varies; one is large, with its payload in lanes."""
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +34,29 @@ def part(second):
     return network.read_part((GOLDEN / "nano" / "integer.safetensors").read_bytes())
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_it_reads_the_golden_files(second, part, name) -> None:
-    data = (GOLDEN / name).read_bytes()
-    recorded = json.loads((GOLDEN / "golden.json").read_text(encoding="utf-8"))["files"][name]
-    decoded = second.decode(data, part)
+@pytest.fixture(scope="module")
+def lively(second):
+    network = importlib.import_module("reference_network")
+    return network.read_part(lzma.decompress((LIVELY / "integer.safetensors.xz").read_bytes()))
+
+
+def assert_it_reads(decode, part, path: Path) -> None:
+    record = json.loads((path.parent / "golden.json").read_text(encoding="utf-8"))
+    recorded = record["files"][path.name]
+    decoded = decode(path.read_bytes(), part)
     found = decoded.hashes()
     assert found == {key: recorded[key] for key in found}
     assert [decoded.container.height, decoded.container.width] == recorded["size"]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_it_reads_the_golden_files(second, part, name) -> None:
+    assert_it_reads(second.decode, part, GOLDEN / name)
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in LIVELY.glob("*.rdc")))
+def test_it_reads_files_of_a_lively_prior(second, lively, name) -> None:
+    assert_it_reads(second.decode, lively, LIVELY / name)
 
 
 def test_it_borrows_nothing() -> None:

@@ -22,6 +22,12 @@ BYTES: dict[int, dict[str, str]] = {
     0: {
         "ends.rdc": "c61d67b8790188f1",
         "line.rdc": "9dd21a77ab6b2cd0",
+        "lively/cell.rdc": "12e4df30c772eaf0",
+        "lively/gradient.rdc": "640b8847e03b9b0a",
+        "lively/lanes_box.rdc": "a63c9e60329c6e8e",
+        "lively/odd_box.rdc": "b8b78cd91c12d271",
+        "lively/tall_fine.rdc": "7b7c52e649a1694b",
+        "lively/wide_coarse.rdc": "dce9ad15334f9bcc",
         "odd_box.rdc": "aecacf43f59e500b",
         "odd_fine.rdc": "ab8932e5ae108251",
         "photo.rdc": "53adb98489af9e69",
@@ -48,8 +54,8 @@ The bytes of {names} are not those that format version {version} has had.
 
 def found() -> dict[str, str]:
     return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16]
-        for path in sorted(GOLDEN.glob("*.rdc"))
+        path.relative_to(GOLDEN).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+        for path in sorted(GOLDEN.rglob("*.rdc"))
     }
 
 

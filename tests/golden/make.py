@@ -124,9 +124,9 @@ def load_part() -> tuple[IntegerPart, bytes]:
     return part, bytes.fromhex(manifest["float_digest"])
 
 
-def hashes(part: IntegerPart) -> dict[str, dict[str, object]]:
-    """What each file decodes to, by SHA-256 of little-endian int32."""
-    files = sorted(HERE.glob("*.rdc"))
+def hashes(part: IntegerPart, folder: Path = HERE) -> dict[str, dict[str, object]]:
+    """What each file of a folder decodes to, by SHA-256 of little-endian int32."""
+    files = sorted(folder.glob("*.rdc"))
     return {path.name: symbol_hashes(path.read_bytes(), lambda _: part) for path in files}
 
 
