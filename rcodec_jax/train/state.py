@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any
 
 import flax.struct
@@ -12,7 +11,8 @@ import numpy as np
 import optax
 
 from rcodec_jax.codec.freezing import Trained
-from rcodec_jax.codec.networks import Networks
+from rcodec_jax.codec.networks import RANGES, Networks
+from rcodec_jax.config import changed_fields
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import TrainConfig
 from rcodec_jax.errors import UsageError
@@ -64,7 +64,6 @@ def init_state(
     """The state at step 0, a pure function of the seed (also under `jax.eval_shape`)."""
     params = networks.init(jax.random.key(config.seed))
     latent = networks.config.latent_channels
-    names = [f"{kind}_{i}_out" for i in range(3) for kind in ("conv", "film")] + ["conv_3_out"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
@@ -73,25 +72,29 @@ def init_state(
         stats=Stats(
             shift=jnp.zeros(latent),
             power=jnp.ones(()),
-            ranges={name: jnp.zeros(()) for name in names},
+            ranges={name: jnp.zeros(()) for name in RANGES},
         ),
     )
 
 
-def warm_start(state: TrainState, trained: Trained, config: ModelConfig) -> TrainState:
-    """The state at step 0 with parameters and statistics of an earlier model, as host arrays.
+_NOT_SHAPE = ("node_range", "steps")
+"""Fields of a model that its parameters do not depend on."""
+
+
+def trained_stats(trained: Trained, config: ModelConfig) -> Stats:
+    """The statistics of an earlier model, to train on from it.
 
     Raises:
       UsageError: the earlier model has another shape.
     """
-    if dataclasses.replace(trained.config, node_range=config.node_range) != config:
-        raise UsageError("train.init_from: expected a model of the same shape, got another")
-    params = jax.tree.map(lambda _, new: np.asarray(new, np.float32), state.params, trained.params)
-    stats = Stats(
+    for change in changed_fields(trained.config, config):
+        if not change.path.startswith(_NOT_SHAPE):
+            raise UsageError(
+                f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
+                f"it, got {change.old}"
+            )
+    return Stats(
         shift=jnp.asarray(trained.shift, jnp.float32),
         power=jnp.asarray(trained.power, jnp.float32),
         ranges={name: jnp.asarray(value, jnp.float32) for name, value in trained.ranges.items()},
     )
-    ema = None if state.ema is None else params
-    warm = TrainState(state.step, params, ema, state.opt, stats)
-    return jax.tree.map(np.asarray, warm)

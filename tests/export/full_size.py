@@ -73,26 +73,34 @@ def ours(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     from rcodec_jax.codec.weights import open_weights
 
     weights = open_weights(folder / "ours")
-    params = jax.tree.map(jnp.asarray, weights.stored())
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), weights.stored())
     networks, given = Networks(weights.config), inputs()
     level_map, levels_t = np.full((1, 64, 64), 5, np.int32), np.full((1, 16), 999.0, np.float32)
     levels_t[:, 5] = T
-    encode, decode = jax.jit(networks.encode), jax.jit(networks.decode)
-    denoise = jax.jit(networks.denoise)
+    calls: dict[str, tuple[Any, ...]] = {
+        "encoder": (networks.encode, given["image"]),
+        "decoder": (networks.decode, given["raw"]),
+        "unet": (networks.denoise, given["x"], levels_t, level_map, None),
+    }
+    # Compiled before the clock starts; the encoder's mean comes first of two.
+    compiled = {
+        name: jax.jit(call).lower(params, *args).compile() for name, (call, *args) in calls.items()
+    }
+
+    def run(name: str) -> np.ndarray:
+        return np.asarray(jax.tree.leaves(compiled[name](params, *calls[name][1:]))[0])
+
     return timed(
-        encoder=lambda: np.asarray(encode(params, given["image"])[0]),
-        decoder=lambda: np.asarray(decode(params, given["raw"])),
-        unet=lambda: np.asarray(denoise(params, given["x"], levels_t, level_map, None)),
+        encoder=lambda: run("encoder"), decoder=lambda: run("decoder"), unet=lambda: run("unet")
     )
 
 
 def timed(
     **calls: Callable[[], np.ndarray],
 ) -> tuple[dict[str, np.ndarray], dict[str, float]]:
-    """Outputs, and seconds of the second call of each: the first one may compile."""
+    """Outputs, and seconds of each call."""
     outputs, seconds = {}, {}
     for name, call in calls.items():
-        call()
         start = time.perf_counter()
         outputs[name] = call()
         seconds[name] = time.perf_counter() - start

@@ -123,7 +123,7 @@ def test_a_run_or_its_bundle_can_be_trained_on(stages, pictures, tools, tmp_path
                 moved = np.abs(found[f".params['{part}']{rest}"] - value)
                 assert moved.max() <= tolerance * np.abs(value).max() + least, name
     other = dataclasses.replace(config.model, latent_channels=5)
-    with pytest.raises(UsageError, match="init_from: expected a model of the same shape"):
+    with pytest.raises(UsageError, match="init_from: model.latent_channels: expected 5"):
         run(
             dataclasses.replace(config, model=other, train=train),
             data=pictures,
