@@ -13,11 +13,11 @@
 # A process that dies takes the others with it, and all start again from the last checkpoint. Code
 # 75 ("saved, run me again": a process was sent SIGTERM) restarts without counting. SIGTERM to this
 # script is passed on: all processes save at the same step, and it exits with 75; Ctrl-C the same
-# with 130. Code 2, bad input, is final: 0 and 2 are passed on, and so is the last code of a failure.
+# with 130. Bad input, code 2, is final. The script ends with the code of the run.
 set -u
 
 readonly AGAIN=75 BAD_INPUT=2 INTERRUPTED=130 KILLED_BY_TERM=143
-readonly GRACE_SECONDS=120 # for the others to save too, once one process has
+readonly GRACE_SECONDS=120 # to save in, once asked to or once another process has
 
 usage() {
   sed -n '2,/^set -u/s/^# \{0,1\}//p' "$0" >&2
@@ -88,6 +88,7 @@ wait_for_all() {
       fi
     done
     left=(${still[@]+"${still[@]}"})
+    if [[ -n $stopped_by && $deadline -eq 0 ]]; then deadline=$((SECONDS + GRACE_SECONDS)); fi
     if ((deadline && SECONDS >= deadline)); then
       for i in ${left[@]+"${left[@]}"}; do kill -KILL "${pids[i]}" 2>/dev/null; done
     fi
@@ -102,16 +103,16 @@ while :; do
   if [[ $stopped_by == INT ]]; then exit "$INTERRUPTED"; fi
   # Before training has begun there is nothing to save, and SIGTERM simply ends a process.
   if [[ $stopped_by == TERM && $code -eq $KILLED_BY_TERM ]]; then exit "$AGAIN"; fi
-  if [[ $code -eq 0 || $code -eq $BAD_INPUT || -n $stopped_by ]]; then break; fi
+  if [[ $code -eq 0 || -n $stopped_by ]]; then break; fi
   if ((code == AGAIN)); then
     say "saved and stopped; starting again"
     continue
   fi
-  ((failures++))
   say "process $culprit ended with code $code; the end of its log:"
   tail -n 3 "$logs/process-$culprit.log" >&2
-  if ((failures > restarts)); then break; fi
+  # 126 and 127: there is no such command.
+  if ((code == BAD_INPUT || code == 126 || code == 127 || failures == restarts)); then break; fi
+  ((failures++))
   say "starting all again ($failures of $restarts)"
 done
-if ((code == BAD_INPUT)); then tail -n 1 "$logs/process-$culprit.log" >&2; fi
 exit "$code"

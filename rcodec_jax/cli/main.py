@@ -13,13 +13,15 @@ import importlib
 import keyword
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Sequence
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 from rcodec_jax.cli import environment, output
 from rcodec_jax.cli.arguments import Parser
 from rcodec_jax.cli.files import describe
+from rcodec_jax.cli.train import SAVED
 from rcodec_jax.errors import RcodecError
 
 COMMANDS = (
@@ -38,6 +40,7 @@ COMMANDS = (
     "demo",
 )
 
+FAULT = 1
 BAD_INPUT = 2
 INTERRUPTED = 130
 BROKEN_PIPE = 141
@@ -84,6 +87,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
       The exit code.
     """
+    try:
+        code = _told(argv)
+    except BaseException:
+        if _is_one_of_many():
+            traceback.print_exc()
+            _end_at_once(FAULT)
+        raise
+    if code not in (0, SAVED) and _is_one_of_many():
+        _end_at_once(code)
+    return code
+
+
+def _told(argv: Sequence[str] | None) -> int:
+    """Runs the command; an error becomes a line and a code."""
     try:
         code = _run(argv)
         sys.stdout.flush()
@@ -152,6 +169,19 @@ def _is_device_error(error: RuntimeError) -> bool:
     """Whether JAX could not start the kind of device that was asked for."""
     text = str(error)
     return "Unable to initialize backend" in text or "Unknown backend" in text
+
+
+def _is_one_of_many() -> bool:
+    """Whether other processes train with this one."""
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized() and jax.process_count() > 1
+
+
+def _end_at_once(code: int) -> NoReturn:
+    # JAX's own exit waits five minutes for the other processes, and they may wait for this one.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _silence_stdout() -> None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rcodec_jax.config.train import Config
 
 SAVED = 75
-"""Exit code after SIGTERM: saved, run me again (EX_TEMPFAIL). What is in `launch/` does."""
+"""Exit code after SIGTERM: saved, run me again (EX_TEMPFAIL). All that is in `launch/` does."""
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rcodec_jax import scale
-from rcodec_jax.checkpoint import Checkpoints, SignalGuard
+from rcodec_jax.checkpoint import Checkpoints, SignalGuard, wait_for_all
 from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest
@@ -142,6 +142,7 @@ class _Run:
                 advance, seconds = self.setup.compiled_step(stage, first, perceptual, batch)
                 report.compiled(step, seconds, self.setup.step_flops(stage, batch, perceptual))
                 waited_s = 0.0
+                wait_for_all(f"compiled stage {index}")
             profile.before(step + 1)
             state, metrics = advance(state, batch)
             step += 1

@@ -24,7 +24,6 @@ from rcodec_jax.config.train import Config
 MANIFEST = "manifest.jsonl"
 
 _PACKAGES = (
-    "rcodec-jax",
     "jax",
     "jaxlib",
     "libtpu",
@@ -103,7 +102,7 @@ def read_starts(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
 
 def package_versions() -> dict[str, str]:
     """Versions of the packages that a result may depend on, those that are installed."""
-    versions = {}
+    versions = {"rcodec-jax": rcodec_jax.__version__}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
