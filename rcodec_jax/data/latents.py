@@ -115,6 +115,8 @@ class LatentSet:
         Raises:
           UsageError: it cannot be read, or is not what the manifest says.
         """
+        if not 0 <= index < len(self):
+            raise IndexError(f"expected an index in 0..{len(self) - 1}, got {index}")
         record = self._records[index]
         try:
             latent = decode_latent(record, self.encoder_digest)

@@ -7,6 +7,7 @@ same for any number of processes (shard i holds the i-th run of its rows).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -21,6 +22,11 @@ from rcodec_jax.levels import CELL_PX
 
 SampleMaps = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
 """(rng, height_cells, width_cells) -> (level_map uint8 [h, w], nodes int32 [16])."""
+
+
+_ENDLESS = 2**52
+_MAX_THREADS = 16
+"""More wait for each other: a crop takes about half a millisecond of the interpreter's lock."""
 
 
 class RandomAccess(Protocol):
@@ -41,7 +47,7 @@ def make_dataset(
     shard_index: int = 0,
     shard_count: int = 1,
     worker_count: int = 0,
-    thread_count: int = 2,
+    thread_count: int | None = None,
     prefetch_batches: int = 4,
 ) -> Batches:
     """An endless iterator over batches, read by grain.
@@ -59,7 +65,8 @@ def make_dataset(
       worker_count: worker processes; 0 reads with threads of this process, which is right for
         cached or small data. With workers, the main module needs an `if __name__ == "__main__"`
         guard, and `close()` must be called.
-      thread_count: reading threads of this process, or of each worker.
+      thread_count: reading threads of this process, or of each worker; None for one a core up to
+        16 in this process, 2 in a worker.
       prefetch_batches: batches made ahead.
 
     Returns:
@@ -90,11 +97,13 @@ def make_dataset(
         dataset = grain.MapDataset.mix(shuffled, weights=mixture.weights).seed(seed)
     # The random map comes before the rows are dealt out: its randomness follows the global index.
     dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps))
-    local = _shard_rows(dataset, batch_size, rows, shard_index).batch(rows)
+    local = _shard_rows(dataset, batch_size, rows, shard_index)
+    if thread_count is None:
+        thread_count = 2 if worker_count else max(2, min(_MAX_THREADS, os.cpu_count() or 1))
     read = grain.ReadOptions(
         num_threads=thread_count, prefetch_buffer_size=max(prefetch_batches, thread_count)
     )
-    return Batches(local, read, worker_count)
+    return Batches(local, rows, read, worker_count)
 
 
 class Batches:
@@ -104,9 +113,10 @@ class Batches:
     pipeline is made anew from the position, which costs the same as starting it.
     """
 
-    def __init__(self, dataset: Any, read: Any, worker_count: int) -> None:
-        """Takes a `grain.MapDataset` of batches, and how to read it."""
-        self._dataset, self._read, self._worker_count = dataset, read, worker_count
+    def __init__(self, dataset: Any, batch_size: int, read: Any, worker_count: int) -> None:
+        """Takes an endless `grain.MapDataset` of rows, and how to read it."""
+        self._dataset, self._batch_size = dataset, batch_size
+        self._read, self._worker_count = read, worker_count
         self._iterator: Any = None
         self._next = 0
 
@@ -145,7 +155,11 @@ class Batches:
     def _start(self) -> Any:
         import grain
 
-        batches = self._dataset[self._next :].to_iter_dataset(self._read)
+        # An end that nobody reaches: grain rounds the length of batches of an endless data set up
+        # to more than an integer holds.
+        first = self._next * self._batch_size
+        rows = self._dataset[first : first + _ENDLESS]
+        batches = rows.batch(self._batch_size).to_iter_dataset(self._read)
         if self._worker_count:
             from absl import flags
 

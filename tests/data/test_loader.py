@@ -129,8 +129,9 @@ def test_every_epoch_shows_every_picture_once_in_a_new_order():
     assert first.tolist() != second.tolist()
 
 
-def test_a_single_picture_is_enough():
-    batches = take(loader(source=Noise(1)), 3)
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_single_picture_is_enough(batch_size):
+    batches = take(loader(source=Noise(1), batch_size=batch_size), 3)
     assert (batches[0]["image"] != batches[1]["image"]).any()
 
 
