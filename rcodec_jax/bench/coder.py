@@ -18,7 +18,6 @@ from rcodec_jax.bench import coderpeers
 from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.entropy.rangecoder import TOTAL, RangeDecoder, RangeEncoder
 from rcodec_jax.entropy.symbols import LANES_FROM, decode_latent, encode_latent
-from rcodec_jax.entropy.tables import TableBank
 from rcodec_jax.errors import RcodecError
 
 SIZES = (1_000, 10_000, 25_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
@@ -109,8 +108,8 @@ def sigma_indices(part: IntegerPart, node: int) -> np.ndarray:
     words = np.random.Philox(key=1)
     nodes, level_map = np.array([node]), np.zeros(_GRID, np.uint8)
     tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
-    z = _draw_values(part.hyper_tables.bank, tables.reshape(-1), words).reshape(tables.shape)
-    prior = part.predict(z.astype(np.int32), nodes, level_map)
+    z = part.hyper_tables.bank.draw(tables.reshape(-1), words).reshape(tables.shape)
+    prior = part.predict(z, nodes, level_map)
     return part.sigma_index(prior, nodes, level_map).reshape(-1)
 
 
@@ -120,24 +119,12 @@ def draw(part: IntegerPart, indices: np.ndarray, size: int, *, seed: int) -> Sam
     index = indices[words.random_raw(size) % indices.size]
     dither = (words.random_raw(size) >> np.uint64(58)).astype(np.uint8)
     tables, signs = part.gaussian.select(index, dither)
-    k = _draw_values(part.gaussian.bank, tables, words)
+    k = part.gaussian.bank.draw(tables, words)
     bits = sum(
         float(part.gaussian.bank.bits(tables[a : a + TOTAL], k[a : a + TOTAL]).sum())
         for a in range(0, size, TOTAL)
     )
     return Sample(index, dither, (k * signs).astype(np.int32), tables, k, bits / 8)
-
-
-def _draw_values(bank: TableBank, tables: np.ndarray, words: np.random.Philox) -> np.ndarray:
-    """A value of each table by its frequencies; an escape is the value below the list."""
-    keys = bank.start + np.repeat(np.arange(bank.count.size) * TOTAL, bank.count + 1)
-    k = np.empty(tables.size, np.int64)
-    for a in range(0, tables.size, TOTAL):
-        table = tables[a : a + TOTAL]
-        slot = (words.random_raw(table.size) >> np.uint64(48)).astype(np.int64)
-        found = np.searchsorted(keys, table * TOTAL + slot, side="right") - 1
-        k[a : a + TOTAL] = found - bank.base[table] - 1 + bank.minimum[table]
-    return k
 
 
 def coder_of_package(part: IntegerPart, sample: Sample) -> coderpeers.Coder:

@@ -51,9 +51,12 @@ def run(args: argparse.Namespace) -> int:
     card = None if args.card is None else _read_card(args.card)
 
     from rcodec_jax.codec.freezing import freeze
+    from rcodec_jax.codec.rateloss import MAX_SHARE
 
     start = time.perf_counter()
-    freeze(args.source, args.out, step=args.step, card=card)
+    losses = freeze(args.source, args.out, step=args.step, card=card)
+    shares = {node: loss.share for node, loss in losses.items()}
+    most = max(shares.values())
     sizes = {
         path.relative_to(folder).as_posix(): path.stat().st_size
         for path in sorted(folder.rglob("*"))
@@ -64,15 +67,22 @@ def run(args: argparse.Namespace) -> int:
         "bundle": args.out,
         "files": sizes,
         "bytes": sum(sizes.values()),
+        "rate_loss": shares,
         "seconds": time.perf_counter() - start,
     }
     output.report(
         figures,
         f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {len(sizes)} files, "
-        f"{figures['seconds']:.1f} s",
+        f"integers cost up to {100 * most:.3f} % of the rate, {figures['seconds']:.1f} s",
         as_json=args.json,
         stream=sys.stdout,
     )
+    if most > MAX_SHARE:
+        output.message(
+            "warning",
+            f"{args.out}: expected integers to cost at most {100 * MAX_SHARE:g} % of the rate, got "
+            f"{100 * most:.2f} %: ranges of activations may be far too wide or too narrow",
+        )
     return 0
 
 

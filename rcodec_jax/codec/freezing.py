@@ -15,6 +15,7 @@ from rcodec_jax.codec import thawing
 from rcodec_jax.codec.bundle import MANIFEST, load_bundle, save_bundle
 from rcodec_jax.codec.fixedpoint import integer_part
 from rcodec_jax.codec.ranges import measured_ranges
+from rcodec_jax.codec.rateloss import NODES, RateLoss, made_latents, rate_loss
 from rcodec_jax.codec.weights import MANIFEST as WEIGHTS
 from rcodec_jax.codec.weights import is_weights, open_weights
 from rcodec_jax.config import from_json
@@ -55,7 +56,7 @@ def freeze(
     *,
     step: int | None = None,
     card: dict[str, Any] | None = None,
-) -> None:
+) -> dict[int, RateLoss]:
     """Makes a bundle.
 
     Args:
@@ -63,6 +64,9 @@ def freeze(
       out: folder of the bundle; made if it is missing.
       step: checkpoint of a run to take; None for the latest.
       card: more entries for the bundle's card.
+
+    Returns:
+      What the integers cost in rate on made latents, by node.
 
     Raises:
       UsageError: the source is neither, or a run without a checkpoint, or a step of weights.
@@ -75,24 +79,27 @@ def freeze(
         trained = load_weights(source)
     else:
         raise UsageError(f"{source}: a step is of a run, these are weights")
-    freeze_trained(trained, out, card=card)
+    return freeze_trained(trained, out, card=card)
 
 
 def freeze_trained(
     trained: Trained, out: str | os.PathLike[str], *, card: dict[str, Any] | None = None
-) -> None:
+) -> dict[int, RateLoss]:
     """Makes a bundle of parameters in memory; see `freeze`."""
     model = (trained.config, trained.params, trained.ranges)
+    integers = integer_part(*model)
+    losses = rate_loss(trained.config, integers, trained.params, made_latents(integers, NODES))
     save_bundle(
         out,
         trained.config,
-        integer_part(*model),
+        integers,
         trained.params,
         trained.shift,
         np.full_like(trained.shift, 1.0 / np.sqrt(trained.power)),
         trained.card | (card or {}),
         thawing.what_freezing_loses(*model),
     )
+    return dict(zip(NODES, losses, strict=True))
 
 
 def load_trained(source: str | os.PathLike[str]) -> Trained:
@@ -154,11 +161,12 @@ def load_run(workdir: str | os.PathLike[str], *, step: int | None = None) -> Tra
 
     with Checkpoints(workdir / RUN_CHECKPOINTS, read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
-        saved = checkpoints.restore_params(("ema", "stats"), step=step)
+        averaged = "params" if config.train.ema_decay is None else "ema"
+        saved = checkpoints.restore_params((averaged, "stats"), step=step)
     stats = saved["stats"]
     return Trained(
         config=config.model,
-        params=saved["ema"],
+        params=saved[averaged],
         shift=np.asarray(stats["shift"], np.float32),
         power=float(stats["power"]),
         ranges={name: float(value) for name, value in stats["ranges"].items()},

@@ -13,15 +13,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.bundle import Bundle
-from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
+from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.entropy import PRIOR_BITS
+from rcodec_jax.entropy import PRIOR_BITS, IntegerPart
 from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
 from rcodec_jax.regions.levelmap import LevelMap, uniform_level_map
 
 NODES = (120, 250, 400, 600, 800)
+"""Nodes at which freezing looks at the rate."""
+
+MAX_SHARE = 0.003
+"""The most that integers may cost, as a share of the rate."""
+
+_CELLS = (32, 48)
+"""Latent cells of made latents, those of a picture of 256x384."""
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Latents:
+    """What a picture becomes.
+
+    Attributes:
+      y: float32 [h, w, C], latent; None to draw it from the float network's own prior.
+      z: int32 [hz, wz, Cz], hyper-latents.
+      levels: the map.
+    """
+
+    y: np.ndarray | None
+    z: np.ndarray
+    levels: LevelMap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,55 +62,64 @@ class RateLoss:
         """What the integers cost more, as a share; below zero if they cost less."""
         return self.integer_bits / self.float_bits - 1
 
+    def __add__(self, other: RateLoss) -> RateLoss:
+        return RateLoss(self.float_bits + other.float_bits, self.integer_bits + other.integer_bits)
+
 
 def rate_loss(
-    bundle: Bundle,
-    params: Params,
-    pictures: Iterable[np.ndarray],
-    *,
-    nodes: Sequence[int] = NODES,
-    programs: Programs | None = None,
-) -> dict[int, RateLoss]:
-    """Measures it on pictures under uniform maps.
+    config: ModelConfig, integers: IntegerPart, params: Params, latents: Iterable[Latents]
+) -> list[RateLoss]:
+    """Measures it, for each of the latents.
 
     Args:
-      bundle: the frozen model.
+      config: the model's shape.
+      integers: what its hyper-synthesis was frozen to.
       params: `hyper_synthesis` as it was trained (of the run; thawing gives back its rounded form).
-      pictures: uint8 [H, W, 3]; each is measured with its extension to a bucket.
-      nodes: of the maps.
-      programs: the bundle's, if they are compiled already.
-
-    Returns:
-      The loss by node, all pictures together.
+      latents: what to measure it on.
     """
-    networks = Networks(bundle.config)
-    programs = programs or Programs(bundle)
+    networks = Networks(config)
+    synthesis = {"hyper_synthesis": params["hyper_synthesis"]}
 
     @jax.jit
     def predict(
-        z: jax.Array, level_map: jax.Array, nodes: jax.Array
+        synthesis: Params, z: jax.Array, level_map: jax.Array, nodes: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        mean, log2_sigma, _ = networks.hyper_decode(params, z, LevelInputs.of(level_map, nodes))
+        inputs = LevelInputs.of(level_map, nodes)
+        mean, log2_sigma, _ = networks.hyper_decode(synthesis, z, inputs)
         return mean[0], log2_sigma[0]
 
-    totals = {node: np.zeros(2) for node in nodes}
-    for y in map(programs.latent, pictures):
-        for node in nodes:
-            levels = uniform_level_map(*y.shape[:2], node=node)
-            z = programs.hyper(y, levels)
-            trained = predict(
-                jnp.asarray(z[None], jnp.float32), levels.level_map[None], levels.nodes[None]
-            )
-            prior = bundle.integers.predict(z, levels.nodes, levels.level_map)
-            frozen = [
-                jnp.asarray(a / 2.0**PRIOR_BITS, jnp.float32)
-                for a in (prior.mean, prior.log2_sigma)
-            ]
-            totals[node] += [
-                prior_bits(y, trained[0], trained[1], levels),
+    losses = []
+    for item in latents:
+        levels = item.levels
+        z = jnp.asarray(item.z[None], jnp.float32)
+        mean, log2_sigma = predict(synthesis, z, levels.level_map[None], levels.nodes[None])
+        prior = integers.predict(item.z, levels.nodes, levels.level_map)
+        frozen = [
+            jnp.asarray(a / 2.0**PRIOR_BITS, jnp.float32) for a in (prior.mean, prior.log2_sigma)
+        ]
+        y = item.y
+        if y is None:
+            noise = np.random.default_rng(levels.n_lo).standard_normal(mean.shape, np.float32)
+            y = np.asarray(mean + jnp.exp2(log2_sigma) * noise)
+        losses.append(
+            RateLoss(
+                prior_bits(y, mean, log2_sigma, levels),
                 prior_bits(y, frozen[0], frozen[1], levels),
-            ]
-    return {node: RateLoss(*map(float, total)) for node, total in totals.items()}
+            )
+        )
+    return losses
+
+
+def made_latents(integers: IntegerPart, nodes: Sequence[int]) -> list[Latents]:
+    """Latents without pictures, one under a uniform map of each node: z as its tables say."""
+    made = []
+    for node in nodes:
+        levels = uniform_level_map(*_CELLS, node=node)
+        classes = integers.cell_classes(levels.nodes, levels.level_map)
+        tables = integers.hyper_tables.select(classes)
+        z = integers.hyper_tables.bank.draw(tables.reshape(-1), np.random.Philox(key=node))
+        made.append(Latents(None, z.reshape(tables.shape), levels))
+    return made
 
 
 def prior_bits(

@@ -144,6 +144,17 @@ class TableBank:
             bits[interval == self.base[tables]] += raw_bits(value)[1]
         return bits
 
+    def draw(self, tables: np.ndarray, words: np.random.Philox) -> np.ndarray:
+        """Values int64 [n] distributed as the tables say; an escape is the one below the list."""
+        keys = self.start + np.repeat(np.arange(self.count.size) * TOTAL, self.count + 1)
+        k = np.empty(tables.size, np.int64)
+        for first in range(0, tables.size, TOTAL):  # a block of some memory
+            table = tables[first : first + TOTAL]
+            slot = (words.random_raw(table.size) >> np.uint64(48)).astype(np.int64)
+            found = np.searchsorted(keys, table * TOTAL + slot, side="right") - 1
+            k[first : first + TOTAL] = found - self.base[table] - 1 + self.minimum[table]
+        return k
+
     def values(
         self, tables: np.ndarray, symbols: list[int], escapes: list[tuple[int, int]]
     ) -> np.ndarray:

@@ -14,6 +14,7 @@ from rcodec_jax.bench import codec as bench
 from rcodec_jax.bench import pictures
 from rcodec_jax.cli.info import Bits
 from rcodec_jax.cli.main import main
+from rcodec_jax.codec.rateloss import RateLoss
 from rcodec_jax.errors import RcodecError
 
 RECIPE = """
@@ -83,11 +84,13 @@ def test_unknown_key_names_near_ones(trainer, recipe, capsys):
 
 def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
     calls = []
+    losses = {120: RateLoss(1000.0, 1001.0), 600: RateLoss(100.0, 99.0)}
 
-    def freeze(source, out, *, step, card) -> None:
+    def freeze(source, out, *, step, card) -> dict[int, RateLoss]:
         calls.append((source, step, card))
-        (tmp_path / "bundle").mkdir()
+        (tmp_path / "bundle").mkdir(exist_ok=True)
         (tmp_path / "bundle" / "card.json").write_bytes(b"{}")
+        return losses
 
     monkeypatch.setitem(
         sys.modules, "rcodec_jax.codec.freezing", types.SimpleNamespace(freeze=freeze)
@@ -97,8 +100,16 @@ def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
     words = ["freeze", str(tmp_path / "run"), "--out", str(tmp_path / "bundle"), "--step", "40"]
     assert main([*words, "--json", "--card", str(tmp_path / "more.json")]) == 0
     assert calls == [(str(tmp_path / "run"), 40, {"hours": 3})]
-    figures = json.loads(capsys.readouterr().out)
+    captured = capsys.readouterr()
+    figures = json.loads(captured.out)
     assert figures["files"] == {"card.json": 2} and figures["bytes"] == 2
+    assert figures["rate_loss"] == pytest.approx({"120": 0.001, "600": -0.01})
+    assert "warning" not in captured.err
+    losses[800] = RateLoss(100.0, 101.0)
+    assert main([*words, "--force"]) == 0
+    captured = capsys.readouterr()
+    assert "integers cost up to 1.000 % of the rate" in captured.out
+    assert "warning" in captured.err and "at most 0.3 %" in captured.err
     assert main(words) == 2
     assert "--force" in capsys.readouterr().err
     (tmp_path / "more.json").write_text("[]")

@@ -7,36 +7,43 @@ import copy
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.rateloss import RateLoss, rate_loss
+from rcodec_jax.codec.rateloss import MAX_SHARE, NODES, Latents, made_latents, rate_loss
 from rcodec_jax.errors import BundleError
+from rcodec_jax.regions.levelmap import uniform_level_map
 
 
 @pytest.fixture(scope="module")
-def pictures(astronaut) -> list[np.ndarray]:
-    """Two of 256x256, whose programs other tests compile as well."""
-    corners = [(0, 0), (128, 64)]
-    return [np.ascontiguousarray(astronaut[r : r + 256, c : c + 256]) for r, c in corners]
+def latents(codec, astronaut) -> list[Latents]:
+    """Those of a picture of 256x256, whose programs other tests compile as well."""
+    programs = codec._programs
+    y = programs.latent(np.ascontiguousarray(astronaut[:256, :256]))
+    maps = [uniform_level_map(*y.shape[:2], node=node) for node in NODES]
+    return [Latents(y, programs.hyper(y, levels), levels) for levels in maps]
 
 
-def test_integers_cost_less_than_three_in_a_thousand(bundle, codec, floats, pictures) -> None:
-    found = rate_loss(bundle, floats, pictures, programs=codec._programs)
-    for node, loss in found.items():
-        assert abs(loss.share) < 0.003, (node, loss)
-    total = RateLoss(
-        sum(loss.float_bits for loss in found.values()),
-        sum(loss.integer_bits for loss in found.values()),
-    )
-    assert total.float_bits > 10_000 and abs(total.share) < 0.001
+def test_integers_cost_less_than_three_in_a_thousand(bundle, floats, latents) -> None:
+    """On a picture, and on latents made without one, as freezing measures it."""
+    integers = bundle.integers
+    for measured in (latents, made_latents(integers, NODES)):
+        losses = rate_loss(bundle.config, integers, floats, measured)
+        for loss, node in zip(losses, NODES, strict=True):
+            assert abs(loss.share) < MAX_SHARE, (node, loss)
+        total = sum(losses[1:], losses[0])
+        assert total.float_bits > 10_000 and abs(total.share) < 0.001
 
 
-def test_another_prior_is_seen_in_the_rate(bundle, codec, floats, pictures) -> None:
+def test_another_prior_is_seen_in_the_rate(bundle, floats, latents) -> None:
     """The measure would notice: spreads four times too wide cost a lot."""
     other = copy.deepcopy(floats)
     bias = other["hyper_synthesis"]["conv_4"]["conv"]["bias"]
     half = bias.shape[0] // 2
     other["hyper_synthesis"]["conv_4"]["conv"]["bias"] = bias.at[half:].add(2.0)
-    found = rate_loss(bundle, other, pictures[:1], nodes=[250], programs=codec._programs)
-    assert found[250].share < -0.05
+    for measured, low, high in (
+        (latents[1], -np.inf, -0.05),  # the float network is the wrong one
+        (made_latents(bundle.integers, [250])[0], 0.05, np.inf),  # y is drawn from it: the right
+    ):
+        (loss,) = rate_loss(bundle.config, bundle.integers, other, [measured])
+        assert low < loss.share < high
 
 
 def test_freezing_refuses_what_could_round(bundle, floats) -> None:
