@@ -5,6 +5,10 @@ softmax(q k^T / sqrt(D)) v, scores and softmax in float32 whatever the inputs ar
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+from collections.abc import Iterator
+
 import jax
 import jax.numpy as jnp
 
@@ -14,6 +18,24 @@ ROWS = 512
 SMALL = 1 << 21
 """Scores in all, up to which a CPU computes them at once."""
 
+_traced_for: contextvars.ContextVar[str | None] = contextvars.ContextVar(
+    "_traced_for", default=None
+)
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+    """While it lasts, programs are traced for another platform than this process runs on.
+
+    Args:
+      platform: "cpu", "gpu" or "tpu"; "any" for plain attention, which computes nothing twice.
+    """
+    token = _traced_for.set(platform)
+    try:
+        yield
+    finally:
+        _traced_for.reset(token)
+
 
 def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """Attention of q [B, N, H, D] onto k, v [B, M, H, D] -> [B, N, H, D], of q's dtype.
@@ -22,7 +44,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     scores and read them four times, a loop over heads and blocks of queries; elsewhere XLA's.
     Lengths that are symbols (`jax.export`) get XLA's everywhere, which any platform can run.
     """
-    backend = jax.default_backend()
+    backend = _traced_for.get() or jax.default_backend()
     if not all(isinstance(size, int) for size in (*q.shape, k.shape[1])):
         backend = "any"  # the program may run elsewhere than where it is traced
     if backend == "cpu":

@@ -8,6 +8,7 @@ from rcodec_jax.scale.collectives import Collective
 from rcodec_jax.scale.defaults import RULES
 from rcodec_jax.scale.distributed import initialize_from_environment
 from rcodec_jax.scale.flops import Flops, count_flops
+from rcodec_jax.scale.gathering import gathered
 from rcodec_jax.scale.mesh import AXES, BATCH_SPEC, abstract_mesh, make_mesh
 from rcodec_jax.scale.placement import fetch, global_batch, place, replicate
 from rcodec_jax.scale.plan import Compiled, TooLarge, compile_step
@@ -30,6 +31,7 @@ __all__ = [
     "compile_step",
     "count_flops",
     "fetch",
+    "gathered",
     "global_batch",
     "initialize_from_environment",
     "make_mesh",

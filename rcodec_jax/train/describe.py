@@ -17,6 +17,7 @@ from rcodec_jax import scale
 from rcodec_jax.codec.networks import PARTS, Networks
 from rcodec_jax.config.train import Config, MeshConfig, StageConfig
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.state import TrainState
 from rcodec_jax.train.step import make_gradient
@@ -169,7 +170,8 @@ def stage_work(config: Config, stage: StageConfig, shapes: TrainState) -> StageW
     """Counts the operations of a stage's steps, from the shapes of the training state."""
     counted, without = without_perceptual(stage)
     gradient = make_gradient(Networks(config.model), config.train, counted, None)
-    flops = scale.count_flops(gradient, shapes, stage_batch(config, counted))
+    with traced_for("any"):
+        flops = scale.count_flops(gradient, shapes, stage_batch(config, counted))
     return StageWork(
         kind=stage.kind,
         batch_size=stage.batch_size,

@@ -11,6 +11,7 @@ from jax.sharding import NamedSharding
 from rcodec_jax import scale
 from rcodec_jax.config.train import Config, MeshConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.describe import stage_batch, stage_work, state_parts, without_perceptual
 from rcodec_jax.train.setup import Setup
 
@@ -108,8 +109,9 @@ def make_plan(
         name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
         for name, leaf in batch.items()
     }
-    compiled = scale.compile_step(step, setup.abstract_state, placed, slices=mesh.slices)
-    flops = scale.count_flops(setup.gradient(stage), setup.shapes, batch).total
+    with traced_for(devices[0].platform):
+        compiled = scale.compile_step(step, setup.abstract_state, placed, slices=mesh.slices)
+        flops = scale.count_flops(setup.gradient(stage), setup.shapes, batch).total
     bound = None
     if isinstance(compiled, scale.Compiled):
         bound = scale.roofline(

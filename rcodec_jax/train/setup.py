@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 import time
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, NamedSharding
 
@@ -16,11 +18,16 @@ from rcodec_jax import scale
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.train import Config, StageConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.losses import Batch, Perceptual
+from rcodec_jax.train.moving import Flat, flatten
 from rcodec_jax.train.optimizer import make_optimizer
 from rcodec_jax.train.state import TrainState, init_state
 from rcodec_jax.train.step import make_gradient, make_step
+
+_ALWAYS_FLOAT32 = re.compile(r"^hyper_|^(encoder|decoder)/linear/")
+"""Parameters of what is computed in float32 in every run."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,7 +56,8 @@ class Setup:
         if mesh is None:
             axes = config.train.mesh
             mesh = scale.make_mesh(axes.data, axes.fsdp, axes.tensor, slices=axes.slices)
-        networks = Networks(config.model)
+        train = config.train
+        networks = Networks(config.model, jnp.dtype(train.dtype), remat=train.remat)
         optimizer = make_optimizer(config.train)
         shapes = jax.eval_shape(lambda: init_state(networks, optimizer, config.train))
         shardings = scale.shardings_for(shapes, mesh, scale.RULES, parameters=shapes.params)
@@ -78,11 +86,25 @@ class Setup:
         peak = self.config.train.peak_flops
         return None if peak is None else peak * self.mesh.devices.size
 
+    def gather(self, flat: Flat) -> Flat:
+        """Parameters by path, made whole over the axis `fsdp` in the dtype of the computation.
+
+        What the networks use in float32 whatever that is, travels in float32.
+        """
+        shardings = flatten(self.shardings.params)
+        dtype = jnp.dtype(self.config.train.dtype)
+
+        def gathered(path: str, leaf: jax.Array) -> jax.Array:
+            cast = None if _ALWAYS_FLOAT32.search(path) else dtype
+            return scale.gathered(leaf, shardings[path], "fsdp", cast)
+
+        return {path: gathered(path, leaf) for path, leaf in flat.items()}
+
     def gradient(
         self, stage: StageConfig, perceptual: Perceptual | None = None
     ) -> Callable[[TrainState, Batch], Gradient]:
         """What the steps of a stage move along; see `make_gradient`."""
-        return make_gradient(self.networks, self.config.train, stage, perceptual)
+        return make_gradient(self.networks, self.config.train, stage, perceptual, self.gather)
 
     def step(
         self, stage: StageConfig, first_step: int, perceptual: Perceptual | None = None
@@ -100,7 +122,9 @@ class Setup:
             )
         train = self.config.train
         return jax.jit(
-            make_step(self.networks, self.optimizer, train, stage, first_step, perceptual),
+            make_step(
+                self.networks, self.optimizer, train, stage, first_step, perceptual, self.gather
+            ),
             in_shardings=(self.shardings, NamedSharding(self.mesh, scale.BATCH_SPEC)),
             out_shardings=(self.shardings, None),
             donate_argnums=0,
@@ -125,4 +149,5 @@ class Setup:
             return None
         networks = Networks(self.config.model)
         counted = make_gradient(networks, self.config.train, stage, perceptual)
-        return scale.count_flops(counted, self.shapes, batch).total
+        with traced_for("any"):  # a CPU's blocked attention computes scores twice
+            return scale.count_flops(counted, self.shapes, batch).total

@@ -31,9 +31,16 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
 
 
 def make_gradient(
-    networks: Networks, config: TrainConfig, stage: StageConfig, perceptual: Perceptual | None
+    networks: Networks,
+    config: TrainConfig,
+    stage: StageConfig,
+    perceptual: Perceptual | None,
+    gather: Callable[[Flat], Flat] = lambda flat: flat,
 ) -> Callable[[TrainState, Batch], Gradient]:
-    """What a step moves along, before clipping: (state, batch) -> gradient, by path."""
+    """What a step moves along, before clipping: (state, batch) -> gradient, by path.
+
+    `gather` makes parameters whole that are split over devices, before the networks see them.
+    """
     if stage.kind == "autoencoder":
         loss_of: Any = autoencoder_loss
     else:
@@ -46,7 +53,7 @@ def make_gradient(
         paths = moving_paths(stage, flat)
 
         def objective(moving: Flat, part: Batch) -> Any:
-            params = nest(flat | moving)
+            params = nest(gather(flat | moving))
             return loss_of(networks, params, state.stats, part, stage.loss, perceptual)
 
         moving = {path: leaf for path, leaf in flat.items() if path in paths}
@@ -62,6 +69,7 @@ def make_step(
     stage: StageConfig,
     first_step: int,
     perceptual: Perceptual | None = None,
+    gather: Callable[[Flat], Flat] = lambda flat: flat,
 ) -> Step:
     """The step of one stage, not yet jitted.
 
@@ -72,13 +80,14 @@ def make_step(
       stage: the stage.
       first_step: steps of the run before this stage.
       perceptual: distance for `stage.loss.lpips`.
+      gather: as in `make_gradient`.
 
     Returns:
       (state, batch) -> (state, metrics); all metrics are scalars. Where loss or gradient is not
       finite, the metric "finite" is False and the state stays as it was, but for `step`, which
       becomes negative (~step); a state with a negative step stays as it is.
     """
-    gradient_of = make_gradient(networks, config, stage, perceptual)
+    gradient_of = make_gradient(networks, config, stage, perceptual, gather)
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         loss, moved, metrics, observed = gradient_of(state, batch)
