@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.freezing import load_trained
+from rcodec_jax.codec.freezing import Trained, load_trained
 from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.state import TrainState, warm_start
+from rcodec_jax.train.state import TrainState, init_state, trained_stats
 
 
 def starting_state(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, int, Any]:
@@ -21,8 +26,30 @@ def starting_state(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, 
     if step:
         state, data_state = checkpoints.restore(step, setup.abstract_state)
         return state, step, data_state
-    state = setup.initial_state()
     if setup.config.train.init_from:
-        trained = load_trained(setup.config.train.init_from)
-        state = scale.place(warm_start(state, trained, setup.config.model), setup.shardings)
-    return state, 0, None
+        return _warm_state(setup, load_trained(setup.config.train.init_from)), 0, None
+    return setup.initial_state(), 0, None
+
+
+def _warm_state(setup: Setup, trained: Trained) -> TrainState:
+    """The state at step 0 with parameters and statistics of an earlier model.
+
+    Random parameters are never made, and the earlier ones are read and placed one at a time: beside
+    the state there is only the largest of them.
+    """
+    stats = trained_stats(trained, setup.config.model)
+    params = jax.tree.map(
+        lambda leaf, sharding: scale.place(np.asarray(leaf, np.float32), sharding),
+        trained.params,
+        setup.shardings.params,
+    )
+
+    def begin(params: Any) -> TrainState:
+        state = init_state(setup.networks, setup.optimizer, setup.config.train)
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=None, ema=ema)
+
+    shardings = dataclasses.replace(setup.shardings, params=None)
+    state = jax.jit(begin, out_shardings=shardings)(params)
+    stats = scale.place(stats, setup.shardings.stats)
+    return dataclasses.replace(state, params=params, stats=stats)
