@@ -71,14 +71,19 @@ def map_tiles(
     cells: tuple[int, int],
     tile: int = TILE,
     halo: int = HALO,
+    *,
+    blend: bool = False,
 ) -> np.ndarray:
-    """Applies a local function to a picture in tiles and puts the results together.
+    """Applies a function to a picture in tiles and puts the results together.
 
     Args:
       f: takes the tiles of `arrays`, each [h_i, w_i, ...], and returns one array [h_o, w_o, ...].
       arrays: inputs whose sides are whole multiples of `cells`.
       cells: sides of the picture in cells.
       tile, halo: see `spans`.
+      blend: whether tiles fade into one another over their halos. For a function that is not local,
+        such as a network with statistics over the whole picture: its tiles differ in tone, and a
+        hard edge between cores would show.
 
     Returns:
       What `f` would return for the whole, up to what it draws from beyond the halo.
@@ -88,23 +93,55 @@ def map_tiles(
         return np.asarray(f(*arrays))
     result: np.ndarray | None = None
     size = (min(tile, cells[0]), min(tile, cells[1]))
-    for top, core_top, core_bottom in rows:
-        for left, core_left, core_right in columns:
-            parts = []
-            for array in arrays:
-                k = array.shape[0] // cells[0]
-                window = (
-                    slice(top * k, (top + size[0]) * k),
-                    slice(left * k, (left + size[1]) * k),
-                )
-                parts.append(array[window])
+    kind = np.dtype(np.uint8)
+    # A core in the middle must outlast both its fades.
+    fade = min(halo, (tile - 2 * halo) // 2) if blend else 0
+    for row in rows:
+        for column in columns:
+            parts = [
+                array[_window((row[0], column[0]), size, array.shape[0] // cells[0])]
+                for array in arrays
+            ]
             out = np.asarray(f(*parts))
             k = out.shape[0] // size[0]
             if result is None:
-                result = np.empty((cells[0] * k, cells[1] * k, *out.shape[2:]), out.dtype)
-            result[core_top * k : core_bottom * k, core_left * k : core_right * k] = out[
-                (core_top - top) * k : (core_bottom - top) * k,
-                (core_left - left) * k : (core_right - left) * k,
+                kind = out.dtype
+                shape = (cells[0] * k, cells[1] * k, *out.shape[2:])
+                result = np.zeros(shape, np.float32 if blend else kind)
+            window = _window((row[0], column[0]), size, k)
+            shares = [
+                _shares(span, length, side, k, fade)
+                for span, length, side in zip((row, column), size, cells, strict=True)
             ]
+            weight = np.multiply.outer(*shares).reshape(*out.shape[:2], *[1] * (out.ndim - 2))
+            if blend:
+                result[window] += weight * out
+            else:
+                np.copyto(result[window], out, where=weight > 0)
     assert result is not None  # there is at least one tile
-    return result
+    return result.astype(kind) if kind.kind == "f" else np.rint(result).astype(kind)
+
+
+def _window(start: tuple[int, int], size: tuple[int, int], k: int) -> Window:
+    """A tile in an array that has k elements along the side of a cell."""
+    (top, left), (height, width) = start, size
+    return slice(top * k, (top + height) * k), slice(left * k, (left + width) * k)
+
+
+def _shares(span: tuple[int, int, int], length: int, side: int, k: int, fade: int) -> np.ndarray:
+    """How much of the result is this tile's along one side; with its neighbours it adds up to 1.
+
+    Args:
+      span: as `spans` gives it.
+      length: of the tile in cells.
+      side: of the picture in cells.
+      k: elements per cell.
+      fade: cells on either side of a core's end over which a tile gives way to the next; 0 for
+        none. Tiles reach at least so far beyond their cores.
+    """
+    start, first, last = span
+    place = start + (np.arange(length * k) + 0.5) / k
+    width = max(2 * fade, 1e-9)
+    rise = np.clip((place - first) / width + 0.5, 0, 1) if first > 0 else np.ones(place.shape)
+    fall = np.clip((last - place) / width + 0.5, 0, 1) if last < side else np.ones(place.shape)
+    return np.asarray(np.minimum(rise, fall), np.float32)

@@ -54,6 +54,29 @@ def test_tiles_of_a_local_function_make_the_whole(h: int, w: int, seed: int) -> 
     )
 
 
+@pytest.mark.parametrize(("cells", "tile", "halo"), [((64, 48), 32, 8), ((80, 32), 48, 16)])
+def test_blended_tiles_fade_into_one_another(cells, tile: int, halo: int) -> None:
+    """Shares add up to one, a local function comes out as it is, and a jump becomes a slope."""
+    x = np.random.default_rng(0).normal(size=(cells[0] * 2, cells[1] * 2, 3)).astype(np.float32)
+    same = map_tiles(lambda x: x, [x], cells, tile, halo, blend=True)
+    np.testing.assert_allclose(same, x, atol=1e-6)
+    count = iter(range(100))
+
+    def toned(x: np.ndarray) -> np.ndarray:
+        return np.full_like(x, 10.0 * (next(count) % 2))
+
+    jumps = []
+    for blend in (False, True):
+        count = iter(range(100))
+        out = map_tiles(toned, [x], cells, tile, halo, blend=blend)
+        jumps.append(max(np.abs(np.diff(out, axis=axis)).max() for axis in (0, 1)))
+    assert jumps[0] == 10 and jumps[1] <= 10 / min(halo, tile - 2 * halo)
+    bytes_ = (np.abs(x) * 40).astype(np.uint8)
+    again = map_tiles(lambda x: x, [bytes_], cells, tile, halo, blend=True)
+    assert again.dtype == np.uint8
+    np.testing.assert_array_equal(again, bytes_)
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 40), st.integers(0, 40))
 def test_extension_mirrors_and_keeps_the_rest(h: int, w: int, down: int, right: int) -> None:
     x = np.random.default_rng(0).integers(0, 255, (h, w, 3)).astype(np.uint8)
