@@ -7,8 +7,9 @@
 #   launch/tpu_vm.sh POD ZONE configs/paper.py --data DIR --workdir DIR
 #
 # The recipe is a path on the hosts, and both folders are on a file system that all of them mount.
-# What follows POD and ZONE goes to `rcodec train` as it is. RESTARTS says how often a failed run
-# is started again (default 20). Ctrl-C here leaves the hosts training; to stop them and save:
+# What follows POD and ZONE goes to `rcodec train` as it is. RESTARTS says how often a run that
+# failed, or was sent SIGTERM on some host (saved, code 75), is started again (default 20). Ctrl-C
+# leaves the hosts training; after it, to have them save and stop:
 #
 #   launch/tpu_vm.sh POD ZONE --stop
 set -u
