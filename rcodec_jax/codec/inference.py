@@ -6,7 +6,7 @@ One program a network and bucket; a batch of one, since pictures differ in size.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
 from rcodec_jax.diffusion.sampler import Denoise, ddim
@@ -30,7 +31,10 @@ class Programs:
       bundle: the model.
       dtype: of parameters and computation, float32 or bfloat16. Pictures differ a little with it,
         the symbols of a file never.
-      tile, halo: pictures with a side beyond `tile` cells go through in tiles; see `tiling`.
+      tile, halo: pictures with a side beyond `tile` cells go through in tiles; see `tiling`. Of
+        networks that see no further than the halo they give what the whole would; those with
+        statistics or attention over the whole picture (Stable Diffusion's) see a tile instead, and
+        their tiles fade into one another.
     """
 
     def __init__(
@@ -44,6 +48,9 @@ class Programs:
         self._shift = bundle.shift.reshape(1, 1, -1)
         self._scale = bundle.scale.reshape(1, 1, -1)
         self._tile, self._halo = tile, halo
+        auto, unet = bundle.config.autoencoder, bundle.config.unet
+        attends = auto.attention or any((*unet.heads, unet.middle_heads))
+        self._blend = attends or "group" in (auto.norm, unet.norm)
 
     def _params(self, part: str) -> dict[str, Any]:
         """Parameters of one network on the device: encoding never needs the denoiser's."""
@@ -64,7 +71,7 @@ class Programs:
         def run(window: np.ndarray) -> np.ndarray:
             return np.asarray(self._encode(self._params("encoder"), window[None])[0])
 
-        raw = map_tiles(run, [pixels], (height, width), self._tile, self._halo)
+        raw = self._tiled(run, [pixels], (height, width))
         return (raw - self._shift) * self._scale
 
     def hyper(self, y: np.ndarray, levels: LevelMap) -> np.ndarray:
@@ -117,8 +124,16 @@ class Programs:
         def run(window: np.ndarray) -> np.ndarray:
             return np.asarray(self._decode(self._params("decoder"), window[None])[0])
 
-        pixels = map_tiles(run, [raw], cells, self._tile, self._halo)
+        pixels = self._tiled(run, [raw], cells)
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
+
+    def _tiled(
+        self,
+        run: Callable[..., np.ndarray],
+        arrays: Sequence[np.ndarray],
+        cells: tuple[int, int],
+    ) -> np.ndarray:
+        return map_tiles(run, arrays, cells, self._tile, self._halo, blend=self._blend)
 
     def _denoise_in_tiles(
         self, prior: np.ndarray, level_map: np.ndarray, cells: tuple[int, int]
@@ -131,45 +146,45 @@ class Programs:
                 return np.asarray(out[0])
 
             arrays = [np.asarray(x[0]), prior, level_map]
-            return jnp.asarray(map_tiles(run, arrays, cells, self._tile, self._halo)[None])
+            return jnp.asarray(self._tiled(run, arrays, cells)[None])
 
         return denoise
 
     @functools.cached_property
     def _encode(self) -> Callable[..., jax.Array]:
-        @jax.jit
         def encode(params: Any, pixels: jax.Array) -> jax.Array:
             return self._networks.encode(params, pixels.astype(jnp.float32) / 127.5 - 1.0)[0]
 
-        return encode
+        return _compiled(encode)
 
     @functools.cached_property
     def _hyper(self) -> Callable[..., jax.Array]:
-        @jax.jit
         def hyper(params: Any, y: jax.Array, nodes: jax.Array, level_map: jax.Array) -> jax.Array:
             z = self._networks.hyper_encode(params, y, LevelInputs.of(level_map, nodes))
             return jnp.floor(z + 0.5).astype(jnp.int32)
 
-        return hyper
+        return _compiled(hyper)
 
     @functools.cached_property
     def _denoise(self) -> Callable[..., jax.Array]:
-        @jax.jit
         def denoise(
             params: Any, x: jax.Array, prior: jax.Array, level_map: jax.Array, t: jax.Array
         ) -> jax.Array:
             return self._networks.denoise(params, x, t, level_map.astype(jnp.int32), prior)
 
-        return denoise
+        return _compiled(denoise)
 
     @functools.cached_property
     def _decode(self) -> Callable[..., jax.Array]:
-        @jax.jit
         def decode(params: Any, raw: jax.Array) -> jax.Array:
             signed = self._networks.decode(params, raw)
             return jnp.round(jnp.clip(signed * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)
 
-        return decode
+        return _compiled(decode)
+
+
+def _compiled(network: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    return jax.jit(network, compiler_options=compiler_options())
 
 
 def _row(nodes: np.ndarray) -> np.ndarray:
