@@ -26,7 +26,7 @@ from rcodec_jax.errors import CorruptPayloadError
 LANE_UNIT = 16
 """The number of lanes is a multiple of this."""
 
-MAX_LANES = 1024
+MAX_LANES = 512
 """Most lanes the encoder takes, past which nothing gets faster; the format goes to 4080."""
 
 _MIN_LANES = 32  # fewer are no faster than the scalar coder

@@ -9,7 +9,7 @@ from rcodec_jax.entropy.pairs import Pairs
 from rcodec_jax.entropy.rangecoder import TOTAL, TOTAL_BITS
 from rcodec_jax.entropy.tables import TableBank
 
-MOST_CUTS = 24
+MOST_CUTS = 16
 """Tables with more intervals are searched through buckets."""
 
 BUCKET_BITS = 8
