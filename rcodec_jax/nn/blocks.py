@@ -27,14 +27,21 @@ def rematerialised(block: type[nn.Module], remat: Remat, static: tuple[int, ...]
 
     Args:
       block: the module.
-      remat: what it keeps: everything ("none"), besides its inputs the results of its convolutions
-        and matrix products ("dots"), or its inputs only ("full").
+      remat: what it keeps: everything ("none"), besides its inputs what convolutions and products
+        with weights give ("dots"; attention's weights, which are large, are not kept), or its
+        inputs only ("full").
       static: positions of arguments that are no arrays; `self` is 0.
     """
     if remat == "none":
         return block
-    policy = jax.checkpoint_policies.dots_saveable if remat == "dots" else None
+    policy = _is_product_with_weights if remat == "dots" else None
     return nn.remat(block, policy=policy, static_argnums=static)
+
+
+def _is_product_with_weights(primitive: Any, *args: Any, **params: Any) -> bool:
+    if primitive is jax.lax.conv_general_dilated_p:
+        return True
+    return jax.checkpoint_policies.dots_with_no_batch_dims_saveable(primitive, *args, **params)
 
 
 class Conv(nn.Module):

@@ -50,6 +50,16 @@ class FiniteGuard:
                 )
 
 
+_KINDS = (
+    "the batch's",
+    "parameter",
+    "statistic",
+    "the loss's term",
+    "the loss",
+    "the gradient of",
+)
+
+
 def first_not_finite(
     gradient: Callable[[TrainState, Batch], Gradient], state: TrainState, batch: Batch
 ) -> str:
@@ -58,21 +68,14 @@ def first_not_finite(
     Looked at in this order: the batch, parameters, statistics, terms of the loss, gradients.
     """
 
-    def finite(state: TrainState, batch: Batch) -> dict[str, Any]:
+    def finite(state: TrainState, batch: Batch) -> list[Any]:
         state = dataclasses.replace(state, step=jnp.maximum(state.step, ~state.step))
         found = gradient(state, batch)
-        tensors = {
-            "the batch's": batch,
-            "parameter": state.params,
-            "statistic": state.stats,
-            "the loss's term": found.metrics,
-            "the loss": found.loss,
-            "the gradient of": found.by_path,
-        }
+        tensors = [batch, state.params, state.stats, found.metrics, found.loss, found.by_path]
         return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tensors)
 
     flags = jax.device_get(jax.jit(finite)(state, batch))
-    for kind, tree in flags.items():
+    for kind, tree in zip(_KINDS, flags, strict=True):
         for path, flag in jax.tree_util.tree_leaves_with_path(tree):
             if not flag:
                 name = jax.tree_util.keystr(path, simple=True, separator="/")
