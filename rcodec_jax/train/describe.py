@@ -119,11 +119,12 @@ def describe(config: Config, mesh: MeshConfig | None = None, *, flops: bool = Tr
     """
     axes = config.train.mesh if mesh is None else mesh
     sizes = {axis: max(getattr(axes, axis), 1) for axis in scale.AXES}
-    # Nothing is placed, so that a mesh without devices serves.
-    setup = Setup.of(config, cast(Mesh, scale.abstract_mesh(**sizes)))
+    with traced_for("any"):  # or attention would ask which device is here
+        # Nothing is placed, so that a mesh without devices serves.
+        setup = Setup.of(config, cast(Mesh, scale.abstract_mesh(**sizes)))
+        stages = config.train.stages if flops else ()
+        work = tuple(stage_work(config, stage, setup.shapes) for stage in stages)
     parts, other = state_parts(setup)
-    stages = config.train.stages if flops else ()
-    work = tuple(stage_work(config, stage, setup.shapes) for stage in stages)
     return Description(sizes, parts, _tensors(setup), other, work)
 
 
