@@ -70,6 +70,10 @@ OPTIONAL = {"huggingface_hub", "transformers"}
 """Packages of extras, imported by the function that needs them."""
 
 NOWHERE = {"torch", "tensorflow", "torchvision", "diffusers"}
+SCRIPTS = {"bench/torchpeer.py": {"torch", "diffusers"}}
+"""Files that are no part of the package but run by another interpreter, for a comparison, and what
+that has besides the standard library."""
+
 FILES = sorted(ROOT.rglob("*.py"))
 MODULES = [path.relative_to(ROOT).as_posix() for path in FILES]
 
@@ -141,13 +145,24 @@ def test_third_party_imports(module: str) -> None:
         root = name.split(".")[0]
         where = f"{module}:{line}: {name}"
         assert root not in OPTIONAL or when == "in a function", f"{where} may not be installed"
-        assert root not in NOWHERE, f"{where} is no dependency of this package"
+        assert root not in NOWHERE - SCRIPTS.get(module, set()), (
+            f"{where} is no dependency of this package"
+        )
         assert layer in ONLY_IN.get(root, {layer}), f"{where} belongs to {ONLY_IN[root]}"
         if layer in WITHOUT_JAX:
             assert root not in {"jax", "jaxlib", "flax", "optax"}, f"{where}: {layer} runs alone"
         if layer in THIRD_PARTY and root != PACKAGE:
             known = root in sys.stdlib_module_names or root in THIRD_PARTY[layer]
             assert known, f"{where} is more than {layer} may use"
+
+
+def test_scripts_for_other_interpreters_stand_alone() -> None:
+    for script, libraries in SCRIPTS.items():
+        roots = {name.split(".")[0] for name, _, _ in _imports(ROOT / script)}
+        assert roots <= {*sys.stdlib_module_names, *libraries}
+    modules = {f"{PACKAGE}.{script[:-3].replace('/', '.')}" for script in SCRIPTS}
+    for path in FILES:
+        assert not modules & {name for name, _, _ in _imports(path)}, f"{path} imports a script"
 
 
 @pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("cli/")])
