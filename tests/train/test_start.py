@@ -1,0 +1,77 @@
+"""What a run begins with when it begins from weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import ml_dtypes
+import numpy as np
+import pytest
+
+from rcodec_jax.checkpoint import Checkpoints
+from rcodec_jax.codec.bundle import flatten
+from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.weights import WeightsWriter, open_weights
+from rcodec_jax.config.train import MeshConfig
+from rcodec_jax.errors import UsageError
+from rcodec_jax.train.setup import Setup
+from rcodec_jax.train.start import starting_state
+
+SHIFT = np.array([0.5, -1.0, 2.0])
+
+
+@pytest.fixture
+def weights(tools, tmp_path) -> Path:
+    """Weights of the tests' model in half precision of both kinds."""
+    config = tools.config("codec").model
+    rng = np.random.default_rng(0)
+    tracked = dict.fromkeys(RANGES, 3.0)
+    with WeightsWriter(
+        tmp_path / "weights", config, shift=SHIFT, power=4.0, ranges=tracked
+    ) as writer:
+        for i, (name, shape) in enumerate(parameter_shapes(config).items()):
+            kind = (np.float16, ml_dtypes.bfloat16)[i % 2]
+            writer.add(name, rng.standard_normal(shape).astype(kind))
+    return tmp_path / "weights"
+
+
+@pytest.mark.parametrize(("optimizer", "ema"), [("adam", 0.99), ("adafactor", None)])
+def test_a_run_from_weights_begins_with_them(tools, weights, tmp_path, optimizer, ema) -> None:
+    """On a mesh too: parameters bit by bit, averages like them, an optimiser that knows nothing."""
+    config = tools.config(
+        "codec", init_from=str(weights), ema_decay=ema, optimizer=optimizer,
+        mesh=MeshConfig(data=2, fsdp=4),
+    )  # fmt: skip
+    setup = Setup.of(config)
+    with Checkpoints(tmp_path / "run") as checkpoints:
+        state, step, data = starting_state(setup, checkpoints)
+    assert (step, data, int(state.step)) == (0, None, 0)
+    given, found = open_weights(weights), flatten(state.params)
+    assert set(found) == set(given.names)
+    for name, value in found.items():
+        assert value.dtype == np.float32
+        np.testing.assert_array_equal(value, given.read(name).astype(np.float32))
+    assert (state.ema is None) == (ema is None)
+    for average, value in zip(
+        jax.tree.leaves(state.ema), jax.tree.leaves(state.params), strict=False
+    ):
+        np.testing.assert_array_equal(average, value)
+    np.testing.assert_array_equal(state.stats.shift, SHIFT.astype(np.float32))
+    assert float(state.stats.power) == 4.0 and float(state.stats.ranges["conv_0_out"]) == 3.0
+    expected = setup.initial_state()
+    for ours, fresh in zip(jax.tree.leaves(state.opt), jax.tree.leaves(expected.opt), strict=True):
+        np.testing.assert_array_equal(ours, fresh)
+    assert jax.tree.map(lambda x: x.sharding, state) == setup.shardings
+
+
+def test_weights_of_another_model_are_refused(tools, weights, tmp_path) -> None:
+    config = tools.config("codec", init_from=str(weights))
+    other = dataclasses.replace(config.model, latent_channels=5)
+    setup = Setup.of(dataclasses.replace(config, model=other))
+    with (
+        Checkpoints(tmp_path / "run") as checkpoints,
+        pytest.raises(UsageError, match="model.latent_channels: expected 5.*got 3"),
+    ):
+        starting_state(setup, checkpoints)
