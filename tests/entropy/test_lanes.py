@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -210,6 +211,35 @@ def test_every_flipped_bit_and_every_cut_fails(
     for extra in (b"\0", b"\xff", bytes(9)):
         with pytest.raises(BitstreamError):
             from_payload(payload + extra, gaussian, index, dither)
+
+
+def test_random_damage_stays_within_bounds(gaussian: GaussianTables) -> None:
+    """Runs of bytes replaced, moved or cut out: an error or symbols, never much memory."""
+    index, dither, j = gaussian_symbols(gaussian, 20_000)
+    j[::5000] = 30_000
+    payload = to_payload(gaussian, index, dither, j, lanes=32)
+    rng = np.random.default_rng(7)
+    from_payload(payload, gaussian, index, dither)
+    tracemalloc.start()
+    try:
+        for _ in range(80):
+            a, b, c = np.sort(rng.integers(1, len(payload), 3)).tolist()
+            spoiled = rng.bytes(b - a)
+            damaged = [
+                payload[:a] + spoiled + payload[b:],
+                payload[:a] + payload[b:c] + payload[a:b] + payload[c:],
+                bytes([rng.integers(1, 256)]) + payload[1:a] + payload[b:],
+            ][rng.integers(3)]
+            tracemalloc.reset_peak()
+            try:
+                found = from_payload(damaged, gaussian, index, dither)
+            except BitstreamError as error:
+                assert error.offset is not None and 0 <= error.offset <= len(damaged)
+            else:
+                assert np.abs(found).max() < 1 << 15
+            assert tracemalloc.get_traced_memory()[1] < 2**20 + 60 * j.size
+    finally:
+        tracemalloc.stop()
 
 
 def make_scene(part: IntegerPart, h: int, w: int, levels: int, seed: int) -> Scene:
