@@ -41,7 +41,7 @@ def find_context(
     if choice == "learned":
         return _random(features, seed), "random, to be learned"
     if choice is not None and choice != "text":
-        return _read(Path(choice), features), choice
+        return _read(Path(choice), features), Path(choice).name
     if choice is None and FILE in repository:
         return _read(repository.path(FILE), features), FILE
     missing = [file for file in _ENCODER if file not in repository]
