@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import numpy as np
-
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard, wait_for_all
 from rcodec_jax.codec.networks import count_parameters
@@ -159,10 +156,9 @@ class _Run:
                 self.checkpoints.save(
                     step, state, saved, report.latest, about=self.start, wait=stop
                 )
-            samples = train.sample_every and step % train.sample_every == 0 and "image" in batch
-            if samples and jax.process_index() == 0:
-                networks, image = self.setup.networks, np.asarray(batch["image"])
-                write_samples(report.workdir, step, networks, state, image)
+            if train.sample_every and step % train.sample_every == 0 and "image" in batch:
+                networks, image, mesh = self.setup.networks, batch["image"], self.setup.mesh
+                write_samples(report.workdir, step, networks, state, image, mesh)
             if stop:
                 signal = self.guard.received or "SIGTERM"  # perhaps another process's
                 report.say(f"stopped by {signal} at step {step}; run again to go on")

@@ -9,7 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from rcodec_jax import scale
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
 from rcodec_jax.levels import CELL_PX
@@ -22,30 +24,54 @@ COUNT = 4
 
 
 def write_samples(
-    workdir: Path, step: int, networks: Networks, state: TrainState, image: np.ndarray
+    workdir: Path,
+    step: int,
+    networks: Networks,
+    state: TrainState,
+    image: jax.Array,
+    mesh: Mesh,
 ) -> None:
     """Writes samples/STEP.png: original, then fine, middle and coarse; one row a picture.
+
+    All processes take part, since each may hold a part of the state; the first one writes.
 
     Args:
       workdir: folder of the run.
       step: names the file.
       networks, state: the model; its averaged parameters are used.
-      image: uint8 [B, H, W, 3].
+      image: uint8 [B, H, W, 3], on the mesh.
+      mesh: of all devices.
     """
-    image = image[:COUNT]
     low, high = networks.config.node_range
+    nodes = [round(low + share * (high - low)) for share in (0.2, 0.5, 0.8)]
+    whole = NamedSharding(mesh, PartitionSpec())
+    sheet = _sheet(networks, whole, state.averaged, state.stats, image, np.array(nodes, np.int32))
+    if jax.process_index() == 0:
+        folder = workdir / "samples"
+        folder.mkdir(exist_ok=True)
+        write_image(folder / f"{step:07d}.png", scale.fetch(sheet))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _sheet(
+    networks: Networks,
+    whole: NamedSharding,
+    params: Any,
+    stats: Stats,
+    image: jax.Array,
+    nodes: jax.Array,
+) -> jax.Array:
+    """Pictures uint8 [B, H, W, 3] and their decodes at each of `nodes` as one picture."""
+    image = image[:COUNT]
     columns = [image]
-    for share in (0.2, 0.5, 0.8):
-        node = np.full((image.shape[0], 1), round(low + share * (high - low)), np.int32)
-        decoded = _reconstruct(networks, state.averaged, state.stats, jnp.asarray(image), node)
-        columns.append(np.asarray(decoded))
-    sheet = np.concatenate([np.concatenate(list(c), axis=0) for c in columns], axis=1)
-    folder = workdir / "samples"
-    folder.mkdir(exist_ok=True)
-    write_image(folder / f"{step:07d}.png", sheet)
+    for node in nodes:
+        columns.append(
+            _reconstruct(networks, params, stats, image, jnp.full((image.shape[0], 1), node))
+        )
+    rows = jnp.concatenate([jnp.concatenate(list(column)) for column in columns], axis=1)
+    return jax.lax.with_sharding_constraint(rows, whole)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _reconstruct(
     networks: Networks, params: Any, stats: Stats, image: jax.Array, nodes: jax.Array
 ) -> jax.Array:
