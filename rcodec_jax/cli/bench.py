@@ -8,7 +8,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from rcodec_jax.cli import arguments, bench_data, bench_unet, level_map, output
+from rcodec_jax.cli import arguments, bench_data, bench_train, bench_unet, level_map, output
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,6 +89,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_run_options(coder, jax=False)
     coder.set_defaults(run=run_coder, uses_jax=False)
     bench_data.add_parser(benches)
+    bench_train.add_parser(benches)
     bench_unet.add_parser(benches)
     level_map.add_parser(benches)
 

@@ -137,7 +137,10 @@ class _Run:
             batch = scale.global_batch(host_batch, self.setup.mesh)
             if advance is None:
                 advance, seconds = self.setup.compiled_step(stage, first, perceptual, batch)
-                report.compiled(step, seconds, self.setup.step_flops(stage, batch, perceptual))
+                flops = None
+                if train.peak_flops is not None:
+                    flops = self.setup.step_flops(stage, batch, perceptual).total
+                report.compiled(step, seconds, flops)
                 waited_s = 0.0
                 wait_for_all(f"compiled stage {index}")
             profile.before(step + 1)

@@ -140,14 +140,9 @@ class Setup:
 
     def step_flops(
         self, stage: StageConfig, batch: Batch, perceptual: Perceptual | None = None
-    ) -> int | None:
-        """FLOPs of a step on all devices, without what is computed twice to save memory.
-
-        None where the configuration has no `peak_flops` to compare them with.
-        """
-        if self.peak_flops is None:
-            return None
+    ) -> scale.Flops:
+        """FLOPs of a step on all devices, without what is computed twice to save memory."""
         networks = Networks(self.config.model)
         counted = make_gradient(networks, self.config.train, stage, perceptual)
         with traced_for("any"):  # a CPU's blocked attention computes scores twice
-            return scale.count_flops(counted, self.shapes, batch).total
+            return scale.count_flops(counted, self.shapes, batch)
