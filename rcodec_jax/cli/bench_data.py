@@ -85,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
             step_seconds=args.step_seconds,
             progress=progress.update,
         )
-    decoders = bench.decoders()
+    decoders = bench.decoders(min(1.0, args.seconds))
     needed = args.batch / args.step_seconds if args.step_seconds else None
     figures = {
         "source": repr(source),
