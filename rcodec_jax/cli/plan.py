@@ -23,7 +23,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "plan",
-        help="memory, collectives and speed of a training step on a TPU pod, without one",
+        help="memory, collectives and speed of a training step on a pod, without one",
         description="Compiles the real training step of a stage for a pod, on any CPU machine, "
         "and says what it needs of each chip and how fast it could be at best. Minutes and "
         "gigabytes for a large model; nothing is run. Exit code 3: it does not fit.",
@@ -33,13 +33,14 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--topology",
         required=True,
         metavar="NAME",
-        help="generation and shape of a slice, such as v5e:16x16, v5p:4x4x4 or v6e:16x16",
+        help="generation and shape of a TPU slice, such as v5e:16x16, v5p:4x4x4 or v6e:16x16, or "
+        "h100:8 for a host of GPUs",
     )
     parser.add_argument(
         "--mesh",
         type=arguments.mesh,
         metavar="AXIS=SIZE,...",
-        help="such as data=8,fsdp=32, with slices=N for N slices (default: the recipe's)",
+        help="such as data=8,fsdp=32, with slices=N for N slices or hosts (default: the recipe's)",
     )
     parser.add_argument(
         "--stage",
@@ -181,17 +182,13 @@ def _speed(plan: Plan) -> list[str]:
         ],
     )
     bound = plan.bound
+    traffic = plan.memory.traffic_bytes
+    read = size_in_words(traffic) if traffic else "traffic not said by the compiler"
     times = output.table(
         ("at its peak, a chip needs for", "ms"),
         [
-            (
-                f"compute ({plan.flops / plan.chips / 1e12:,.2f} TFLOP)",
-                f"{1e3 * bound.compute:.1f}",
-            ),
-            (
-                f"its memory ({size_in_words(plan.memory.traffic_bytes)})",
-                f"{1e3 * bound.memory:.1f}",
-            ),
+            (f"compute ({plan.flops / plan.chips / 1e12:,.4g} TFLOP)", _ms(bound.compute)),
+            (f"its memory ({read})", _ms(bound.memory)),
             ("links to other chips", _ms(bound.links)),
             ("network to other slices", _ms(bound.network)),
         ],

@@ -138,7 +138,7 @@ def test_the_bound_is_the_slowest_part() -> None:
     assert waiting.limit == "network"
 
 
-@pytest.mark.parametrize("name", ["v5e", "v4:2x2x1", "v5e:16", "16x16", "h100:8"])
+@pytest.mark.parametrize("name", ["v5e", "v4:2x2x1", "v5e:16", "16x16", "h100:9"])
 def test_unknown_topologies(name: str) -> None:
     with pytest.raises(UsageError, match="v5e:16x16"):
         scale.topology(name)
