@@ -65,14 +65,14 @@ assert not {"flax", "rcodec_jax"} & set(sys.modules), "not alone"
 
 
 def small_diffusion() -> Model:
-    """Stable Diffusion's shape, tiny: group normalisation, attention, no prior."""
+    """What Stable Diffusion has and nano has not: group norms, attention, no prior, v."""
     unet = UNetConfig(
-        channels=(16, 32), layers=1, heads=(2, 0), middle_heads=4, context_features=16,
+        channels=(16,), layers=1, heads=(2,), middle_heads=4, context_features=16,
         context_tokens=5, time_features=32, norm="group", groups=8, scale_shift=False,
         prediction="v", prior=False,
     )  # fmt: skip
     auto = AutoencoderConfig(
-        channels=(8, 16, 16), patch=2, norm="group", groups=4, attention=True, quant_conv=True
+        channels=(8, 16), patch=4, norm="group", groups=4, attention=True, quant_conv=True
     )
     hyper = HyperConfig(hyper_channels=4, analysis=8, synthesis=(8, 8, 8))
     config = dataclasses.replace(stable_diffusion(unet), hyper=hyper, autoencoder=auto)
