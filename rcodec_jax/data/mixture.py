@@ -17,6 +17,9 @@ Source = PictureSource | LatentSet
 class Mixture:
     """Sources and their weights; which source a row comes from follows from its global index.
 
+    Any run of rows holds each source's share to within a row or two. (grain counts weights in
+    hundredths of the smallest, so that a share may be up to 1 % off.)
+
     Attributes:
       sources: all pictures or all latents, none of them empty.
       weights: above 0, of any sum.

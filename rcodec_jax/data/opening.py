@@ -13,6 +13,7 @@ from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.manifest import INFO, is_packed, read_manifest
 from rcodec_jax.data.mixture import Source
 from rcodec_jax.data.records import ArrayRecordImages, PackedImages, TfdsImages
+from rcodec_jax.data.shards import UNFINISHED
 from rcodec_jax.data.sources import ImageFolder
 from rcodec_jax.errors import UsageError
 
@@ -46,18 +47,24 @@ def open_source(
     """
     text = os.fspath(path)
     folder = Path(text).expanduser()
+    if folder.is_dir() and not is_packed(folder):
+        if (folder / INFO).is_file():
+            return _open_tfds(folder, split, cache_bytes)
+        if versions := _versions(folder):
+            return _open_tfds(versions[-1], split, cache_bytes)
+    if split != "train" and (folder.exists() or glob.has_magic(text)):
+        raise UsageError(f"{text}: expected a data set of TFDS, which has splits, for {split!r}")
     if folder.is_dir():
         if is_packed(folder):
             if read_manifest(folder).kind == "latents":
                 return LatentSet(folder)
             return PackedImages(folder, min_side=min_side, cache_bytes=cache_bytes)
-        if (folder / INFO).is_file():
-            return _open_tfds(folder, split, cache_bytes)
-        if versions := _versions(folder):
-            return _open_tfds(versions[-1], split, cache_bytes)
+        if (folder / UNFINISHED).is_dir():
+            raise UsageError(f"{folder}: packing was cut short (the same command goes on with it)")
         return ImageFolder(folder, min_side=min_side, cache_bytes=cache_bytes, exclude=exclude)
     if folder.is_file() or glob.has_magic(text):
-        files = sorted(glob.glob(str(folder), recursive=True)) if glob.has_magic(text) else [text]
+        files = sorted(glob.glob(str(folder), recursive=True)) or [str(folder)]
+        files = [file for file in files if Path(file).is_file()]
         if not files:
             raise UsageError(f"{text}: expected ArrayRecord files, found none that match")
         return ArrayRecordImages(text, files, cache_bytes=cache_bytes)

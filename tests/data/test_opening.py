@@ -169,6 +169,7 @@ def test_errors_take_one_line_and_no_network(folder, packed, foreign, tmp_path, 
     for path in packed.iterdir():
         if not path.name.endswith("00001-of-00002"):
             (incomplete / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "begun" / ".unfinished").mkdir(parents=True)
     for path, split, words in [
         ("imagenet2012", "train", "prepared under .*none .*found none"),
         ("cifar10:3.0.2", "train", "found none"),
@@ -181,6 +182,9 @@ def test_errors_take_one_line_and_no_network(folder, packed, foreign, tmp_path, 
         (tmp_path / "junk", "train", "not ArrayRecord"),
         (tmp_path / "text", "train", "under 'image', got text"),
         (incomplete, "train", "00001-of-00002: missing"),
+        (packed, "test", "which has splits, for 'test'"),
+        (tmp_path / "begun", "train", "packing was cut short"),
+        (folder, "train[:2]", "which has splits"),
     ]:
         with pytest.raises(UsageError, match=words) as caught:
             open_source(path, split=split)
