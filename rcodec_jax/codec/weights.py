@@ -151,8 +151,8 @@ class WeightsWriter:
             if kind is None:
                 self._finish()
         finally:
-            for part in self._folder.glob("*.part"):
-                part.unlink()
+            for i in range(len(self._shards)):
+                self._part(i + 1).unlink(missing_ok=True)
 
     def _finish(self) -> None:
         written = {name for shard in self._shards for name in shard}
@@ -163,8 +163,9 @@ class WeightsWriter:
                 + (", ..." if len(missing) > 5 else "")
             )
         (self._folder / MANIFEST).unlink(missing_ok=True)  # from here on it is none
-        for path in self._folder.glob("model-*.safetensors"):
-            path.unlink()
+        for path in self._folder.iterdir():
+            if _SHARD.fullmatch(path.name):
+                path.unlink()
         weight_map: dict[str, str] = {}
         for i, shard in enumerate(self._shards, 1):
             name = f"model-{i:05}-of-{len(self._shards):05}.safetensors"
