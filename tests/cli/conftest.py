@@ -30,6 +30,7 @@ class FakeCodec:
     """Records how it was loaded and called."""
 
     model: str | None = None
+    dtype: str = "float32"
     calls: list[dict] = dataclasses.field(default_factory=list)
     card: dict = dataclasses.field(default_factory=lambda: {"name": "fake"})
 
@@ -56,7 +57,7 @@ def codec(monkeypatch, tmp_path) -> FakeCodec:
     fake = FakeCodec()
 
     def load(model=None, *, dtype="float32") -> FakeCodec:
-        fake.model = model
+        fake.model, fake.dtype = model, dtype
         return fake
 
     monkeypatch.setitem(rcodec_jax.__dict__, "load", load)

@@ -54,7 +54,12 @@ def test_options_reach_the_codec(codec, photo, tmp_path, words, option, value):
 
 def test_model_is_passed_on(codec, photo, tmp_path):
     assert main(["encode", photo, str(tmp_path / "p.rdc"), "--model", "bundle"]) == 0
-    assert codec.model == "bundle"
+    assert (codec.model, codec.dtype) == ("bundle", "float32")
+    for words in (["encode", photo, "p.rdc"], ["decode", str(tmp_path / "p.rdc"), "back.png"]):
+        words[2] = str(tmp_path / words[2])
+        codec.dtype = ""
+        assert main([*words, "--dtype", "bfloat16", "--force"]) == 0
+        assert codec.dtype == "bfloat16"
 
 
 def test_boxes_join(codec, photo, tmp_path):
