@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rcodec_jax import scale
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.train import latents
@@ -55,8 +56,8 @@ def test_micro_batches_give_the_gradient_of_the_whole(config) -> None:
     jax.tree.map(np.testing.assert_array_equal, parts, again)
     assert parts.by_path.keys() == whole.by_path.keys()
     for path, value in whole.by_path.items():
-        scale = np.abs(value).max() + 1e-12
-        np.testing.assert_allclose(parts.by_path[path] / scale, value / scale, atol=2e-5)
+        largest = np.abs(value).max() + 1e-12
+        np.testing.assert_allclose(parts.by_path[path] / largest, value / largest, atol=2e-5)
     assert parts.loss == pytest.approx(whole.loss, rel=1e-5)
     for name, value in whole.metrics.items():
         assert parts.metrics[name] == pytest.approx(value, rel=1e-5)
@@ -161,7 +162,7 @@ def test_min_snr_bounds_the_weight_of_x0() -> None:
 
 
 def test_a_step_that_is_not_finite_changes_nothing(config) -> None:
-    """Nor do steps after it; and what is found afterwards is the batch that did it."""
+    """Nor do steps after it; what is found then is the batch that did it. The state is donated."""
     setup = Setup.of(config)
     (stage,) = config.train.stages
     good = latent_batch()
@@ -169,10 +170,13 @@ def test_a_step_that_is_not_finite_changes_nothing(config) -> None:
     bad["latent"][2, 3, 4, 1] = np.inf
     start = setup.initial_state()
     before = jax.tree.map(np.asarray, start)
-    step = setup.step(stage, 0)
+    step, _ = setup.compiled_step(stage, 0, None, scale.global_batch(good, setup.mesh))
+    donated = step.memory_analysis().alias_size_in_bytes
+    assert donated == sum(leaf.nbytes for leaf in jax.tree.leaves(start))
     guard = FiniteGuard(setup.gradient(stage))
     state = start
     for number, batch in enumerate((good, bad, good), start=1):
+        batch = scale.global_batch(batch, setup.mesh)
         state, metrics = step(state, batch)
         guard.note(number, metrics["finite"], batch)
         if number == 1:
