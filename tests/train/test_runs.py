@@ -131,21 +131,6 @@ def test_a_run_or_its_bundle_can_be_trained_on(stages, pictures, tools, tmp_path
         )
 
 
-def test_another_model_in_the_workdir_is_refused(stages, pictures, tmp_path) -> None:
-    config, workdir, _ = stages
-    wider = dataclasses.replace(config.model, latent_channels=5)
-    kept = (workdir / "config.json").read_text()
-    with pytest.raises(UsageError, match="another model or seed"):
-        run(dataclasses.replace(config, model=wider), data=pictures, workdir=workdir)
-    seeded = dataclasses.replace(config.train, seed=1)
-    with pytest.raises(UsageError, match="another model or seed"):
-        run(dataclasses.replace(config, train=seeded), data=pictures, workdir=workdir)
-    assert (workdir / "config.json").read_text() == kept
-    (tmp_path / "config.json").write_text('{"name": 3}')
-    with pytest.raises(UsageError, match="not the configuration of a run"):
-        run(config, data=pictures, workdir=tmp_path)
-
-
 def test_a_sharded_run_has_the_loss_of_one_device(pictures, tools, tmp_path) -> None:
     losses = {}
     for name, mesh in (("one", MeshConfig(data=1)), ("eight", MeshConfig(data=4, fsdp=2))):

@@ -64,7 +64,7 @@ def test_stopped_by_sigterm_and_started_again(pictures, tools, tmp_path: Path) -
         time.sleep(0.002)
     stopped.send_signal(signal.SIGTERM)
     _, said = stopped.communicate(timeout=300)
-    assert stopped.returncode == 130, said
+    assert stopped.returncode == 75, said
     assert "stopped by SIGTERM at step" in said and "Traceback" not in said
     finished = tools.metrics(tmp_path / "parts")[-1]["step"]
     assert 10 <= finished < STEPS

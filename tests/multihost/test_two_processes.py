@@ -1,0 +1,113 @@
+"""Two processes of four devices each, killed, stopped, started again; and one process in between.
+
+The mesh has all three axes, 2 x 2 x 2, so that each array is split, copied or both over processes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rcodec_jax.config import load_config
+from rcodec_jax.config.train import Config
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and a shell script")
+
+
+def _being_written(launched, least: int) -> list[int]:
+    """Steps that are on their way to disk."""
+    folder = launched.workdir / "checkpoints"
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    steps = [int(name.partition(".")[0]) for name in names if name.endswith("-tmp")]
+    return [step for step in steps if step >= least]
+
+
+def _same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> None:
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_the_run_is_whole(undisturbed, cluster) -> None:
+    assert undisturbed.saved() == [3, 6, 9]
+    rows = undisturbed.metrics()
+    assert [row["step"] for row in rows] == list(range(1, cluster.steps + 1))
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    # pictures are decoded by all, written by one
+    assert [path.name for path in (undisturbed.workdir / "samples").iterdir()] == ["0000006.png"]
+    (start,) = map(json.loads, (undisturbed.workdir / "manifest.jsonl").read_text().splitlines())
+    assert start["devices"]["processes"] == 2 and start["devices"]["count"] == 8
+    assert (
+        start["devices"]["mesh"] | {"data": 2, "fsdp": 2, "tensor": 2} == start["devices"]["mesh"]
+    )
+
+
+def test_killed_in_a_save_then_asked_to_stop_it_ends_with_the_same_bits(
+    undisturbed, cluster, tmp_path: Path
+) -> None:
+    launched = cluster.launch(tmp_path / "disturbed")
+    try:
+        # SIGKILL to the first process in the middle of its second save
+        launched.wait_until(lambda: _being_written(launched, 6))
+        launched.kill(0, 0, signal.SIGKILL)
+        assert 6 not in launched.saved()
+        # SIGTERM to the second process, once the others have started again
+        launched.wait_until(lambda: launched.pids(1) and len(_starts(launched)) == 2)
+        assert _starts(launched)[-1]["step"] == 3
+        launched.wait_until(lambda: launched.metrics()[-1]["step"] >= 4)
+        launched.kill(1, 1, signal.SIGTERM)
+        assert launched.wait() == 0, launched.told()
+    finally:
+        launched.stop()
+    assert "process 0 ended with code 137" in launched.said
+    assert "saved and stopped; starting again" in launched.said
+    stopped = _starts(launched)[-1]["step"]
+    assert 4 <= stopped < cluster.steps and stopped in launched.saved()
+    assert f"stopped by SIGTERM at step {stopped}" in launched.told()
+    assert len(_starts(launched)) == 3
+    _same_bits(
+        cluster.state(launched.workdir, cluster.steps),
+        cluster.state(undisturbed.workdir, cluster.steps),
+    )
+    assert launched.metrics() == undisturbed.metrics()
+
+
+def _starts(launched) -> list[dict]:
+    path = launched.workdir / "manifest.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def test_two_processes_then_one_then_two(undisturbed, cluster, tmp_path: Path) -> None:
+    """Every three steps on another number of processes, each on the other's checkpoint."""
+    from rcodec_jax.train import run
+
+    workdir = cluster.copy(undisturbed, 3, tmp_path / "run")
+    config = load_config(cluster.recipe, Config)
+    assert run(_until(config, 6), data=cluster.pictures, workdir=workdir) == 6
+    back = cluster.run(tmp_path)
+    expected = undisturbed.metrics()
+    assert [row["step"] for row in back.metrics()] == [row["step"] for row in expected]
+    for row, other in zip(back.metrics(), expected, strict=True):
+        for name in ("loss", "psnr", "kl", "grad_norm"):
+            assert row[name] == pytest.approx(other[name], rel=1e-4), (row["step"], name)
+    found = cluster.state(workdir, cluster.steps)
+    for name, value in cluster.state(undisturbed.workdir, cluster.steps).items():
+        scale = np.abs(value).max(initial=1e-3)
+        np.testing.assert_allclose(found[name], value, atol=1e-3 * scale, rtol=0, err_msg=name)
+
+
+def _until(config: Config, steps: int) -> Config:
+    import dataclasses
+
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
+
+
+def test_a_process_with_another_recipe_ends_all_at_once(cluster, tmp_path: Path) -> None:
+    launched = cluster.launch(tmp_path, "--set", "train.mesh.fsdp=3")
+    assert launched.wait() == 2, launched.told()
+    assert "rcodec: error: mesh" in launched.told() and "Traceback" not in launched.told()

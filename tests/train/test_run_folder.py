@@ -1,0 +1,150 @@
+"""What a run's folder records of it, and what it refuses to go on with."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from rcodec_jax.checkpoint import Checkpoints, whole_steps
+from rcodec_jax.config import from_dict
+from rcodec_jax.config.train import Config
+from rcodec_jax.data import ImageFolder, listing_digest
+from rcodec_jax.errors import UsageError
+from rcodec_jax.train import run
+from rcodec_jax.train.manifest import read_starts
+from rcodec_jax.train.workdir import find_changes, find_data_change
+
+
+def _with(config: Config, **train) -> Config:
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, **train))
+
+
+@pytest.fixture(scope="module")
+def stopped(pictures, tools, tmp_path_factory) -> tuple[Config, Path]:
+    """A run of one step out of three, and its folder."""
+    config = tools.config("autoencoder", steps=3, keep_latest=9)
+    workdir = tmp_path_factory.mktemp("stopped")
+    assert run(_with(config, steps=1), data=pictures, workdir=workdir) == 1
+    return config, workdir
+
+
+@pytest.fixture
+def copy(stopped, tmp_path: Path) -> tuple[Config, Path]:
+    """The same in a folder of one's own."""
+    shutil.copytree(stopped[1], tmp_path / "copy")
+    return stopped[0], tmp_path / "copy"
+
+
+def test_every_start_is_a_line_of_the_manifest(copy, pictures) -> None:
+    config, workdir = copy
+    assert run(config, data=pictures, workdir=workdir) == 3
+    first, second = read_starts(workdir)
+    assert (first["step"], second["step"]) == (0, 1)
+    assert first["changes"] == [] and second["changes"] == ["train.steps 1 -> None"]
+    assert from_dict(Config, second["config"]) == config
+    for entry in (first, second):
+        assert re.fullmatch("[0-9a-f]{64}", entry["code"])
+        assert {"rcodec-jax", "jax", "jaxlib", "flax", "orbax-checkpoint"} <= set(entry["packages"])
+        assert entry["seed"] == 0 and entry["data"]["pictures"] == 5
+        assert entry["devices"]["count"] == 1 and entry["devices"]["processes"] == 1
+        assert entry["started"].endswith("+00:00") and entry["command"]
+    assert first["data"] == second["data"]
+    # a checkpoint that is taken out of its folder still says where it comes from
+    with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
+        assert checkpoints.about(1) == first and checkpoints.about(3) == second
+
+
+def test_a_changed_configuration_is_refused_field_by_field(copy, pictures) -> None:
+    config, workdir = copy
+    kept = [(workdir / name).read_bytes() for name in ("config.json", "manifest.jsonl")]
+    model = dataclasses.replace(config.model, latent_channels=5)
+    changed = dataclasses.replace(_with(config, seed=1, clip=2.0, log_every=7), model=model)
+    with pytest.raises(UsageError) as refusal:
+        run(changed, data=pictures, workdir=workdir)
+    said = str(refusal.value)
+    assert "model.latent_channels 3 -> 5; train.seed 0 -> 1; train.clip 1.0 -> 2.0." in said
+    assert "log_every" not in said and "--allow-change model.latent_channels" in said
+    with pytest.raises(UsageError, match="holds a run with other settings: train.seed 0 -> 1"):
+        changed = _with(config, seed=1, clip=2.0)
+        run(changed, data=pictures, workdir=workdir, allow_changes=["train.clip"])
+    with pytest.raises(UsageError, match="expected the name of a field"):
+        run(config, data=pictures, workdir=workdir, allow_changes=["train.clop"])
+    assert kept == [(workdir / name).read_bytes() for name in ("config.json", "manifest.jsonl")]
+
+
+def test_a_change_that_is_allowed_is_recorded(copy, pictures) -> None:
+    config, workdir = copy
+    left_out = dataclasses.replace(config.train.data, exclude=("no_such_file",))
+    changed = _with(config, data=left_out, log_every=2)
+    assert run(changed, data=pictures, workdir=workdir, allow_changes=["train.data"]) == 3
+    assert read_starts(workdir)[-1]["changes"] == [
+        "train.steps 1 -> None",
+        "train.log_every 1 -> 2",
+        "train.data.exclude () -> nothing",
+        "train.data.exclude.0 nothing -> 'no_such_file'",
+    ]
+    assert find_changes(changed, workdir) == []  # it is this run's setting now
+
+
+def test_other_data_is_refused_wherever_it_lies(copy, pictures, tmp_path: Path) -> None:
+    config, workdir = copy
+    moved, fewer = tmp_path / "moved", tmp_path / "fewer"
+    shutil.copytree(pictures, moved)
+    shutil.copytree(pictures, fewer)
+    (fewer / "4.png").unlink()
+    with pytest.raises(UsageError, match="other settings: data [0-9a-f]{16} -> [0-9a-f]{16}"):
+        run(config, data=fewer, workdir=workdir)
+    digest = listing_digest([ImageFolder(moved)])
+    assert find_data_change(digest, workdir) == []
+    assert run(config, data=fewer, workdir=workdir, allow_changes=["data"]) == 3
+    assert read_starts(workdir)[-1]["changes"][-1].startswith("data ")
+
+
+def test_without_a_checkpoint_anything_may_change(copy) -> None:
+    config, workdir = copy
+    shutil.rmtree(workdir / "checkpoints")
+    changed = _with(config, seed=5, steps=1)
+    assert find_changes(changed, workdir) == find_data_change("another", workdir) == []
+
+
+def test_a_config_that_cannot_be_read_is_named(copy, pictures) -> None:
+    config, workdir = copy
+    (workdir / "config.json").write_text('{"name": 3}')
+    with pytest.raises(UsageError, match=r"config\.json: not the configuration of a run"):
+        run(config, data=pictures, workdir=workdir)
+
+
+def test_a_line_cut_off_by_a_crash_is_passed_over(copy) -> None:
+    _, workdir = copy
+    with (workdir / "manifest.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 1})[:5])
+    assert len(read_starts(workdir)) == 1
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_ctrl_c_saves_and_then_interrupts(pictures, tools, tmp_path: Path) -> None:
+    config = _with(tools.config("autoencoder", steps=5000), save_every=10**6)
+    log = tmp_path / "metrics.jsonl"
+
+    def interrupt() -> None:
+        deadline = time.monotonic() + 300
+        while time.monotonic() < deadline and not (log.exists() and log.read_text()):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run(config, data=pictures, workdir=tmp_path)
+    thread.join()
+    steps = whole_steps(tmp_path / "checkpoints")
+    assert len(steps) == 1 and 1 <= steps[0] < 5000
