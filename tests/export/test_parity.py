@@ -8,9 +8,11 @@ import numpy as np
 import peers
 import pytest
 
+from rcodec_jax.codec.networks import Networks
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.export.exporting import export_diffusers
 from rcodec_jax.export.source import open_model
+from rcodec_jax.nn.unet import fold_context
 
 TOLERANCE = 1e-4
 LEVELS = 16
@@ -65,6 +67,16 @@ def test_decoder(pair) -> None:
 def test_denoiser_at_a_scalar_timestep(pair, denoise, t: int) -> None:
     x = np.random.default_rng(t).normal(size=LATENT).astype(np.float32)
     assert peers.relative_error(denoise(x, _levels(t, 2)), pair.their_unet(x, t)) < TOLERANCE
+
+
+def test_denoiser_with_folded_context(pair) -> None:
+    """As decoding runs it: keys and values of the context computed once."""
+    folded = Networks(pair.networks.config, folded=True)
+    params = {"unet": fold_context(pair.params["unet"])}
+    x = np.random.default_rng(6).normal(size=LATENT).astype(np.float32)
+    level_map = np.full(LATENT[:3], HERE, np.int32)
+    found = jax.jit(folded.denoise)(params, x, _levels(640, 2), level_map, None)
+    assert peers.relative_error(found, pair.their_unet(x, 640)) < TOLERANCE
 
 
 def test_ten_steps_of_ddim(pair, denoise) -> None:
