@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 import sys
 
-from rcodec_jax.cli import arguments, output
+from rcodec_jax.cli import arguments, environment, output
 
 
 def add_parser(benches: arguments.Subparsers) -> None:
@@ -70,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.bench import data as bench
     from rcodec_jax.data import Mixture, open_source
 
-    cores = len(os.sched_getaffinity(0))
+    cores = environment.usable_cores()
     source = open_source(args.source, split=args.split, cache_bytes=args.cache_mb * 10**6)
     settings = [(threads, 0) for threads in sorted({1, 2, cores})]
     settings += [(2, args.workers)] if args.workers else []

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments, output
+from rcodec_jax.cli import arguments, environment, output
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -155,7 +154,7 @@ def run_pack(args: argparse.Namespace) -> int:
             max_side=args.max_side,
             exclude=args.exclude,
             shard_count=args.shards,
-            workers=args.workers or len(os.sched_getaffinity(0)),
+            workers=args.workers or environment.usable_cores(),
             force=args.force,
             progress=progress.update,
         )

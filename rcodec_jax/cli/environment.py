@@ -40,6 +40,13 @@ def set_threads(count: int, environ: Environment | None = None) -> None:
         target[name] = str(count)
 
 
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def set_device(device: str, environ: Environment | None = None) -> None:
     """Makes JAX use one kind of device: a key of PLATFORMS.
 
