@@ -17,7 +17,7 @@ import PIL
 from rcodec_jax.data.examples import encode_example
 from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest
 from rcodec_jax.data.plain import plain_picture
-from rcodec_jax.data.shards import Packing
+from rcodec_jax.data.shards import LeftOut, Packing, Record
 from rcodec_jax.data.sources import files_digest, image_paths
 from rcodec_jax.data.tfdsfolder import IMAGE, INTEGER, TEXT
 from rcodec_jax.errors import RcodecError, UsageError
@@ -111,36 +111,32 @@ class _Job:
 
     def write(self, index: int, counter: Any = None) -> None:
         """Writes a shard; `counter.value` is raised by one for every picture."""
-        sizes_px: list[tuple[int, int]] = []
-        skipped: list[tuple[str, str]] = []
-        changed: list[str] = []
 
-        def records() -> Iterator[bytes]:
+        def entries() -> Iterator[Record | LeftOut]:
             for name in self.shard_names(index):
                 if counter is not None:
                     with counter.get_lock():
                         counter.value += 1
-                try:
-                    picture = plain_picture((self.root / name).read_bytes(), max_side=self.max_side)
-                except UsageError as error:
-                    skipped.append((_printable(name), str(error)))
-                    continue
-                except OSError as error:
-                    skipped.append((_printable(name), (error.strerror or str(error)).lower()))
-                    continue
-                sizes_px.append((picture.height_px, picture.width_px))
-                if picture.changed:
-                    changed.append(name)
-                yield encode_example(
-                    {
-                        "image": picture.data,
-                        "name": _printable(name).encode(),
-                        "height": picture.height_px,
-                        "width": picture.width_px,
-                    }
-                )
+                yield self._entry(name)
 
-        self.packing.write(index, records(), sizes_px=sizes_px, skipped=skipped, changed=changed)
+        self.packing.write(index, entries())
+
+    def _entry(self, name: str) -> Record | LeftOut:
+        shown = os.fsencode(name).decode("utf-8", "replace")
+        try:
+            picture = plain_picture((self.root / name).read_bytes(), max_side=self.max_side)
+        except UsageError as error:
+            return LeftOut(shown, str(error))
+        except OSError as error:
+            return LeftOut(shown, (error.strerror or str(error)).lower())
+        features: dict[str, bytes | int] = {
+            "image": picture.data,
+            "name": shown.encode(),
+            "height": picture.height_px,
+            "width": picture.width_px,
+        }
+        size_px = picture.height_px, picture.width_px
+        return Record(encode_example(features), size_px, picture.changed)
 
 
 def _write_shards(job: _Job, workers: int, progress: Progress) -> None:
@@ -192,8 +188,3 @@ def _write_in_worker(index: int) -> None:
     assert _worker is not None
     job, counter = _worker
     job.write(index, counter)
-
-
-def _printable(name: str) -> str:
-    """A file name as valid UTF-8."""
-    return os.fsencode(name).decode("utf-8", "replace")

@@ -51,6 +51,23 @@ _OWN = re.compile(
 
 
 @dataclasses.dataclass(frozen=True)
+class Record:
+    """One record to write, the (height, width) it is of in pixels, and if it was encoded anew."""
+
+    data: bytes
+    size_px: tuple[int, int]
+    changed: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """What is not written, by name, and why."""
+
+    name: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
 class ShardReport:
     """What became of one shard's records.
 
@@ -129,41 +146,33 @@ class Packing:
         except (OSError, ValueError, KeyError, TypeError):
             return None
 
-    def write(
-        self,
-        index: int,
-        records: Iterable[bytes],
-        *,
-        sizes_px: list[tuple[int, int]],
-        skipped: list[tuple[str, str]],
-        changed: list[str],
-    ) -> ShardReport:
-        """Writes a shard and its report.
-
-        Args:
-          index: which one, 0..shard_count - 1.
-          records: its records in order, perhaps none.
-          sizes_px, skipped, changed: filled by whoever yields the records; read when they end.
-        """
+    def write(self, index: int, entries: Iterable[Record | LeftOut]) -> ShardReport:
+        """Writes a shard, 0..shard_count - 1, and its report; there may be no record in it."""
         from array_record.python import array_record_module
 
         name = shard_name(self.kind, SPLIT, index, self.shard_count)
         part = self.folder / UNFINISHED / f"{index:05d}.{os.getpid()}.part"
-        count = 0
+        sizes_px: list[tuple[int, int]] = []
+        skipped: list[tuple[str, str]] = []
+        changed = 0
         writer = array_record_module.ArrayRecordWriter(str(part), _WRITER_OPTIONS)
         try:
-            for record in records:
-                writer.write(record)
-                count += 1
+            for entry in entries:
+                if isinstance(entry, LeftOut):
+                    skipped.append((entry.name, entry.reason))
+                    continue
+                writer.write(entry.data)
+                sizes_px.append(entry.size_px)
+                changed += entry.changed
         finally:
             writer.close()
         shard = None
-        if count:
-            shard = Shard(name, count, part.stat().st_size, file_sha256(part))
+        if sizes_px:
+            shard = Shard(name, len(sizes_px), part.stat().st_size, file_sha256(part))
             os.replace(part, self.folder / name)
         else:
             part.unlink()
-        report = ShardReport(shard, sizes_px, skipped, len(changed))
+        report = ShardReport(shard, sizes_px, skipped, changed)
         atomic_write(self._report_path(index), json.dumps(dataclasses.asdict(report)).encode())
         return report
 

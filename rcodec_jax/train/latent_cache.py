@@ -24,7 +24,7 @@ from rcodec_jax.codec.networks import Networks, Params
 from rcodec_jax.data import Mixture, image_batches
 from rcodec_jax.data.latents import encode_latent, latent_features
 from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest
-from rcodec_jax.data.shards import Packing
+from rcodec_jax.data.shards import Packing, Record
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.train.losses import to_signed
@@ -155,9 +155,13 @@ def cache_latents(
         position = {"next_index": index * shard_batches}
         if batches.get_state() != position:
             batches.set_state(position)
-        sizes = [(crop_px, crop_px)] * wanted
-        made = (encode_latent(latent, plan["encoder"]) for latent in latents(first, wanted))
-        packing.write(index, made, sizes_px=sizes, skipped=[], changed=[])
+        packing.write(
+            index,
+            (
+                Record(encode_latent(latent, plan["encoder"]), (crop_px, crop_px))
+                for latent in latents(first, wanted)
+            ),
+        )
     batches.close()
     progress(count, count, "")
     return packing.finish(latent_features(shape), {})

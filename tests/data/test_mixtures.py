@@ -15,7 +15,7 @@ from rcodec_jax.data.mixture import Mixture, select
 from rcodec_jax.data.opening import open_source
 from rcodec_jax.data.packing import pack_folder
 from rcodec_jax.data.records import TfdsImages
-from rcodec_jax.data.shards import Packing
+from rcodec_jax.data.shards import Packing, Record
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions.sampler import MapSampler
 
@@ -30,13 +30,9 @@ def write_latents(folder, *, count=7, shape=(6, 5, 3), encoder="e" * 16, seed=0,
     packing.begin()
     for index in range(shards):
         rows = range(count * index // shards, count * (index + 1) // shards)
-        packing.write(
-            index,
-            [encode_latent(latents[row], encoder) for row in rows],
-            sizes_px=[(8 * shape[0], 8 * shape[1])] * len(rows),
-            skipped=[],
-            changed=[],
-        )
+        size_px = 8 * shape[0], 8 * shape[1]
+        records = [Record(encode_latent(latents[row], encoder), size_px) for row in rows]
+        packing.write(index, records)
     packing.finish(latent_features(shape), {})
     return latents
 
