@@ -168,6 +168,7 @@ def test_commands_are_measured_in_processes_of_their_own():
 
 def test_demo_writes_pictures_and_figures(codec, photo, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr("rcodec_jax.cli.info.bits_of", lambda *_: Bits(np.ones((5, 7)), 5.0, 30.0))
+    monkeypatch.setattr("rcodec_jax.bitstream.read_container", lambda data: data)
     folder = tmp_path / "demo"
     words = ["demo", "--out", str(folder), "--picture", photo, "--box", "8,8,24,24"]
     assert main([*words, "--json"]) == 0
