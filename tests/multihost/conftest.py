@@ -29,7 +29,7 @@ from rcodec_jax.config.train import Config, MeshConfig, StageConfig, TrainConfig
 def config():
     model = ModelConfig(
         latent_channels=4,
-        autoencoder=AutoencoderConfig(channels=(8,), patch=8),
+        autoencoder=AutoencoderConfig(channels=(64,), patch=8),  # wide enough to be split
         unet=UNetConfig(channels=(8,), time_features=8),
         hyper=HyperConfig(hyper_channels=4, analysis=4, synthesis=(4, 4, 4), classes=4),
     )

@@ -47,6 +47,17 @@ def test_the_run_is_whole(undisturbed, cluster) -> None:
     )
 
 
+def test_arrays_are_split_over_all_axes(cluster) -> None:
+    """Or the runs here would prove nothing of `fsdp` and `tensor`."""
+    import jax
+
+    from rcodec_jax.train.setup import Setup
+
+    setup = Setup.of(load_config(cluster.recipe, Config))
+    specs = [sharding.spec for sharding in jax.tree.leaves(setup.shardings.params)]
+    assert {axis for spec in specs for axis in spec if axis} == {"fsdp", "tensor"}
+
+
 def test_killed_in_a_save_then_asked_to_stop_it_ends_with_the_same_bits(
     undisturbed, cluster, tmp_path: Path
 ) -> None:
