@@ -6,7 +6,7 @@ Models know nothing of it: what is split over which devices is said by rules fro
 from rcodec_jax.scale.chips import Chip, topology
 from rcodec_jax.scale.collectives import Collective
 from rcodec_jax.scale.defaults import RULES
-from rcodec_jax.scale.distributed import initialize_from_environment
+from rcodec_jax.scale.distributed import check_agreement, initialize_from_environment
 from rcodec_jax.scale.flops import Flops, count_flops
 from rcodec_jax.scale.gathering import gathered
 from rcodec_jax.scale.mesh import AXES, BATCH_SPEC, abstract_mesh, make_mesh
@@ -28,6 +28,7 @@ __all__ = [
     "Rules",
     "TooLarge",
     "abstract_mesh",
+    "check_agreement",
     "compile_step",
     "count_flops",
     "fetch",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
 
 import jax
+import numpy as np
+from jax.experimental import multihost_utils
 
 from rcodec_jax.errors import UsageError
 
@@ -52,6 +55,28 @@ def initialize_from_environment(environ: Mapping[str, str] | None = None) -> boo
         raise UsageError(f"expected {_INDEX} in 0..{_COUNT} - 1, got {index} of {count}")
     jax.distributed.initialize(environ[_ADDRESS], num_processes=count, process_id=index)
     return True
+
+
+def check_agreement(facts: Mapping[str, str]) -> None:
+    """Makes sure that all processes of a run were given the same; every process calls it.
+
+    Args:
+      facts: name -> a text that has to be the same everywhere.
+
+    Raises:
+      UsageError: in every process; names the fact and a process that differs from the first.
+    """
+    if jax.process_count() == 1:
+        return
+    digests = [hashlib.sha256(text.encode()).digest() for text in facts.values()]
+    mine = np.frombuffer(b"".join(digests), np.uint8).reshape(len(facts), -1)
+    everyone = np.asarray(multihost_utils.process_allgather(mine))
+    for index, theirs in enumerate(everyone):
+        for name, expected, got in zip(facts, everyone[0], theirs, strict=True):
+            if not np.array_equal(got, expected):
+                raise UsageError(
+                    f"expected the same {name} in all processes, got another in process {index}"
+                )
 
 
 def _number(environ: Mapping[str, str], name: str) -> int:
