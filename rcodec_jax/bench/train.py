@@ -70,7 +70,9 @@ class Row:
       images_per_s: at that time.
       flops: of a step in matrix products and convolutions, without what remat computes again.
       flops_per_s: at that time.
-      of_peak: what the FLOPs would take at the measured peaks of their kind, over the time.
+      of_peak: what the FLOPs would take at the measured peaks of their kind, over the time of the
+        fastest step: peaks are those of the fastest call too, so that what else the machine does
+        counts in neither.
       data_share: share of the time that was spent waiting for the loader.
     """
 
@@ -175,7 +177,7 @@ def _row(
         images_per_s=stage.batch_size / step_s,
         flops=flops,
         flops_per_s=flops.total / step_s,
-        of_peak=least / devices / step_s,
+        of_peak=least / devices / min(seconds),
         data_share=sum(waits) / sum(seconds),
     )
 
