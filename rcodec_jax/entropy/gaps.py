@@ -2,7 +2,7 @@
 
 At low rates most tables have one value of probability near 1. Symbols whose tables agree in it are
 put in blocks, and the coder says how far it is to the next symbol that is not the modal one. Sets
-of tables and everything else here are integers that depend on no model: FORMAT.md, section 6.2.
+of tables and everything else here are integers that depend on no model: FORMAT.md, section 6.1.
 """
 
 from __future__ import annotations
