@@ -15,7 +15,7 @@ from rcodec_jax.data.manifest import check, read_manifest
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.train import latent_cache, run
 from rcodec_jax.train.batches import open_sources, stage_mixture
-from rcodec_jax.train.latent_cache import cache_latents, encoder_digest
+from rcodec_jax.train.latent_cache import cache_latents, check_latents, encoder_digest
 from rcodec_jax.train.losses import to_signed
 
 OPTIONS = {"crop_px": 64, "records": 22, "batch_size": 8, "seed": 3}
@@ -105,10 +105,12 @@ def test_a_stage_trains_on_latents_of_its_own_encoder_only(
     assert run(config, workdir=tmp_path / "run") == 2
     assert all(np.isfinite(row["loss"]) for row in tools.metrics(tmp_path / "run") if "loss" in row)
 
-    untrained = dataclasses.replace(config, train=dataclasses.replace(train, init_from=None))
+    params = load_trained(model).params
+    check_latents(mixture_of(cached), params)
+    other = {"encoder": jax.tree.map(lambda leaf: np.asarray(leaf) + 1, params["encoder"])}
     digest = LatentSet(cached).encoder_digest
     with pytest.raises(UsageError, match=f"this model's encoder, .*those of {digest}"):
-        run(untrained, data=cached, workdir=tmp_path / "other")
+        check_latents(mixture_of(cached), other)
 
 
 def test_stages_take_the_sources_of_their_kind(pictures, cached, tools):
