@@ -12,13 +12,14 @@ from typing import Any
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard, wait_for_all
 from rcodec_jax.codec.networks import count_parameters
+from rcodec_jax.config import to_json
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
 from rcodec_jax.train.guard import FiniteGuard
 from rcodec_jax.train.latent_cache import check_latents
-from rcodec_jax.train.manifest import append_start, describe_start
+from rcodec_jax.train.manifest import append_start, code_digest, describe_start
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.profiling import ProfileWindow
 from rcodec_jax.train.reporting import Reporter
@@ -65,6 +66,8 @@ def run(
     sources = open_sources(config, data)
     listing = listing_digest(source for source, _ in sources)
     changes += find_data_change(listing, workdir, allow_changes)
+    wait_for_all("agreement")
+    scale.check_agreement({"recipe": to_json(config), "data": listing, "code": code_digest()})
     setup = Setup.of(config)
     train = config.train
     total = sum(stage.steps for stage in train.stages)

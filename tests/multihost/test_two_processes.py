@@ -5,6 +5,7 @@ The mesh has all three axes, 2 x 2 x 2, so that each array is split, copied or b
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -113,12 +114,22 @@ def test_two_processes_then_one_then_two(undisturbed, cluster, tmp_path: Path) -
 
 
 def _until(config: Config, steps: int) -> Config:
-    import dataclasses
-
     return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
 
 
-def test_a_process_with_another_recipe_ends_all_at_once(cluster, tmp_path: Path) -> None:
+def test_bad_input_ends_all_at_once(cluster, tmp_path: Path) -> None:
     launched = cluster.launch(tmp_path, "--set", "train.mesh.fsdp=3")
     assert launched.wait() == 2, launched.told()
     assert "rcodec: error: mesh" in launched.told() and "Traceback" not in launched.told()
+
+
+def test_a_process_with_another_recipe_is_found_out(cluster, tmp_path: Path) -> None:
+    """As on a pod with a host that was not brought up to date."""
+    recipe = tmp_path / "pico.py"
+    own = "import os\n" + cluster.recipe.read_text().replace(
+        "stages, log_every=1", 'stages, seed=int(os.environ["JAX_PROCESS_ID"]), log_every=1'
+    )
+    recipe.write_text(own)
+    launched = dataclasses.replace(cluster, recipe=recipe).launch(tmp_path)
+    assert launched.wait() == 2, launched.told()
+    assert "the same recipe in all processes, got another in process 1" in launched.told()
