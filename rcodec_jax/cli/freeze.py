@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         as_json=args.json,
         stream=sys.stdout,
     )
-    if most > MAX_SHARE:
+    if not most <= MAX_SHARE:  # also where it is no number
         output.message(
             "warning",
             f"{args.out}: expected integers to cost at most {100 * MAX_SHARE:g} % of the rate, got "
