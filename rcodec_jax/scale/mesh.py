@@ -74,10 +74,11 @@ def make_mesh(
             f"mesh {shown}: expected slices={len(known)}, as the devices are in {len(known)} "
             f"slices, got slices={slices}"
         )
-    if slices == 1:
-        return jax.make_mesh(tuple(sizes), AXES, axis_types=AXIS_TYPES, devices=devices)
     within = (sizes[0] // slices, *sizes[1:])
-    if len(known) == slices:
+    # Splitting physical axes: fsdp=32 on a torus of 16x16 is half of one axis and all of the other.
+    if slices == 1:
+        array = mesh_utils.create_device_mesh(within, devices, allow_split_physical_axes=True)
+    elif len(known) == slices:
         array = mesh_utils.create_hybrid_device_mesh(
             within, (slices, 1, 1), devices, allow_split_physical_axes=True
         )

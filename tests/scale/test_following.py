@@ -132,14 +132,17 @@ class Chip:
 
     id: int
     slice_index: int
+    side: int = 2
     platform: str = "tpu"
     device_kind: str = "some TPU"
     process_index: int = 0
     core_on_chip: int = 0
+    slices: int = 2
 
     @property
     def coords(self) -> tuple[int, int, int]:
-        return (self.id // 2 % 2, self.id // 4, 0)
+        cell = self.id // self.slices
+        return (cell % self.side, cell // self.side, 0)
 
 
 def test_slices_are_outermost_on_data() -> None:
@@ -150,6 +153,13 @@ def test_slices_are_outermost_on_data() -> None:
     mesh = scale.make_mesh(4, 2, 1, slices=2, devices=chips)
     slices = np.vectorize(lambda chip: chip.slice_index)(mesh.devices)
     assert (slices[:2] == slices[0, 0, 0]).all() and (slices[2:] != slices[0, 0, 0]).all()
+
+
+def test_an_axis_may_take_a_part_of_a_torus() -> None:
+    chips = [Chip(i, 0, side=16, device_kind="TPU v6 lite", slices=1) for i in range(256)]
+    mesh = scale.make_mesh(8, 32, devices=chips)
+    assert dict(mesh.shape) == {"data": 8, "fsdp": 32, "tensor": 1}
+    assert len(set(mesh.devices.flat)) == 256
 
 
 @pytest.mark.parametrize(
