@@ -20,6 +20,7 @@ from jax.sharding import Mesh
 import rcodec_jax
 from rcodec_jax.config import Change, to_dict
 from rcodec_jax.config.train import Config
+from rcodec_jax.data import atomic_write
 
 MANIFEST = "manifest.jsonl"
 
@@ -84,8 +85,9 @@ def describe_start(
 def append_start(workdir: Path, entry: dict[str, Any]) -> None:
     """Adds an entry to the manifest of a run; from the first process only."""
     if jax.process_index() == 0:
-        with (workdir / MANIFEST).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        entries = [*read_starts(workdir), entry]  # without a line cut off by a crash
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        atomic_write(workdir / MANIFEST, lines.encode())
 
 
 def read_starts(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:

@@ -123,11 +123,15 @@ def test_a_config_that_cannot_be_read_is_named(copy, pictures) -> None:
         run(config, data=pictures, workdir=workdir)
 
 
-def test_a_line_cut_off_by_a_crash_is_passed_over(copy) -> None:
-    _, workdir = copy
-    with (workdir / "manifest.jsonl").open("a") as file:
-        file.write(json.dumps({"step": 1})[:5])
+def test_lines_cut_off_by_a_crash_are_passed_over(copy, pictures, tools) -> None:
+    config, workdir = copy
+    for name in ("manifest.jsonl", "metrics.jsonl"):
+        with (workdir / name).open("a") as file:
+            file.write(json.dumps({"step": 1})[:5])
     assert len(read_starts(workdir)) == 1
+    assert run(_with(config, steps=1), data=pictures, workdir=workdir) == 1
+    assert [row["step"] for row in tools.metrics(workdir)] == [1]
+    assert [start["step"] for start in read_starts(workdir)] == [0, 1]
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
