@@ -170,5 +170,3 @@ class HyperPrior(nn.Module):
         row = node // (NODE_COUNT // self.classes)
         scale = jnp.exp(jnp.clip(self.log_scale, -5.0, 6.0))
         return logistic_bits(z - self.mean[row], scale[row])
-
-
