@@ -8,8 +8,8 @@ residual block, whose normalisation in between works on groups of channels. What
 computed by every device of the axis, as are the entropy model's small networks. The autoencoder's
 attention has a single head and is left alone too.
 
-`tensor` is for more devices than pictures: FSDP sends kernels, whatever the batch, and `tensor` sends
-activations, of every picture.
+`tensor` is for more devices than pictures: FSDP sends kernels, whatever the batch is, and `tensor`
+sends activations, of every picture.
 """
 
 from __future__ import annotations
