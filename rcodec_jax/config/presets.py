@@ -99,6 +99,7 @@ def fine_tuning() -> TrainConfig:
         learning_rate=5e-6,
         final_learning_rate=5e-7,
         warmup=1000,
+        rescale=False,
         loss=LossConfig(mse=4.0, lpips=0.8, latent=0.1),
     )
     return TrainConfig(

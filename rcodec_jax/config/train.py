@@ -61,6 +61,8 @@ class StageConfig:
       freeze: regular expressions of parameter paths, such as "^unet/down", that stay as they are,
         besides what `kind` leaves alone.
       latents: batches hold cached latents instead of pictures (kind "codec" only).
+      rescale: shift and scale of the latent follow the encoder while it is trained; False keeps
+        those of the weights, which a denoiser trained elsewhere expects.
     """
 
     kind: Literal["autoencoder", "codec", "joint"] = "joint"
@@ -74,6 +76,7 @@ class StageConfig:
     accumulate: int = 1
     freeze: tuple[str, ...] = ()
     latents: bool = False
+    rescale: bool = True
     loss: LossConfig = LossConfig()
 
 

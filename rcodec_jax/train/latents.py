@@ -71,17 +71,18 @@ def pooled(parts: Observed) -> Observed:
     return Observed(shift, power, jax.tree.map(lambda x: jnp.max(x, axis=0), ranges))
 
 
-def update(stats: Stats, observed: Observed, step: jax.Array) -> Stats:
+def update(stats: Stats, observed: Observed, step: jax.Array, *, rescale: bool = True) -> Stats:
     """Statistics after one more batch.
 
     Args:
       stats: those before.
       observed: of the batch; a range falls slowly and rises at once.
       step: finished steps; the first ones weigh more.
+      rescale: whether shift and power follow the encoder.
     """
     decay = jnp.minimum(DECAY, (1.0 + step) / (10.0 + step))
     shift, power = stats.shift, stats.power
-    if observed.shift is not None and observed.power is not None:
+    if rescale and observed.shift is not None and observed.power is not None:
         shift = decay * shift + (1.0 - decay) * observed.shift
         power = decay * power + (1.0 - decay) * observed.power
         power = jnp.maximum(power, MIN_POWER)

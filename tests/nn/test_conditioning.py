@@ -33,8 +33,8 @@ def unet(**changes) -> UNet:
 def sd_like() -> UNet:
     """Stable Diffusion's kind: group norm, added timesteps, cross-attention at the finer level."""
     return unet(
-        norm="group", groups=4, scale_shift=False, heads=(2, 0), middle_heads=2, context_features=12,
-        context_tokens=5,
+        norm="group", groups=4, scale_shift=False, heads=(2, 0), middle_heads=2,
+        context_features=12, context_tokens=5,
     )  # fmt: skip
 
 

@@ -95,6 +95,17 @@ def test_statistics_of_parts_are_those_of_the_whole() -> None:
     assert float(pooled.ranges["a"]) == 3.0
 
 
+def test_a_stage_may_keep_the_scale_of_its_weights() -> None:
+    """As Stable Diffusion's denoiser needs it; the ranges of the entropy model follow all the same."""
+    stats = Stats(jnp.zeros(3), jnp.asarray(30.0), {"conv_0_out": jnp.zeros(())})
+    observed = latents.Observed(jnp.ones(3), jnp.asarray(20.0), {"conv_0_out": jnp.asarray(2.0)})
+    kept = latents.update(stats, observed, jnp.asarray(7), rescale=False)
+    followed = latents.update(stats, observed, jnp.asarray(7))
+    np.testing.assert_array_equal(kept.shift, stats.shift)
+    assert kept.power == stats.power > followed.power > 20.0
+    assert kept.ranges == followed.ranges == {"conv_0_out": 2.0}
+
+
 def test_what_a_stage_moves() -> None:
     codec = StageConfig(kind="codec", freeze=("^unet/.*bias$",))
     assert moving_paths(codec, PATHS) == {"unet/down/kernel"}
