@@ -40,8 +40,8 @@ def make_mesh(
         At most one of the three may be -1: it takes what the others leave.
       slices: groups of devices with a fast network each and a slow one between them. The axis
         `data` is divided over them, outermost, so that only the sum of the gradients crosses the
-        slow network. Devices that do not know their slice (CPUs, GPUs) are taken for slices of
-        equal size in their order.
+        slow network. Only TPUs know their slice (what GPUs call so is their host); other devices
+        are taken for slices of equal size in their order.
       devices: the devices to use; all of them if None. Fewer may be asked for by explicit sizes
         in a single process, and then the first ones are used.
 
@@ -68,7 +68,10 @@ def make_mesh(
             f"got {sizes[0]}"
         )
     devices = devices[:needed]
-    known = {getattr(device, "slice_index", None) for device in devices}
+    known = {
+        getattr(device, "slice_index", None) if device.platform == "tpu" else None
+        for device in devices
+    }
     if None not in known and len(known) > 1 and len(known) != slices:
         raise UsageError(
             f"mesh {shown}: expected slices={len(known)}, as the devices are in {len(known)} "

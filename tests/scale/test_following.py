@@ -155,6 +155,13 @@ def test_slices_are_outermost_on_data() -> None:
     assert (slices[:2] == slices[0, 0, 0]).all() and (slices[2:] != slices[0, 0, 0]).all()
 
 
+def test_hosts_of_gpus_are_no_slices() -> None:
+    gpus = [Chip(index, index // 4, platform="gpu", device_kind="some GPU") for index in range(8)]
+    for sizes, slices in (((1, 8, 1), 1), ((2, 4, 1), 2), ((8, 1, 1), 4)):
+        mesh = scale.make_mesh(*sizes, slices=slices, devices=gpus)
+        assert [device.id for device in mesh.devices.flat] == list(range(8))
+
+
 def test_an_axis_may_take_a_part_of_a_torus() -> None:
     chips = [Chip(i, 0, side=16, device_kind="TPU v6 lite", slices=1) for i in range(256)]
     mesh = scale.make_mesh(8, 32, devices=chips)
