@@ -348,7 +348,7 @@ def _statistics(
         power = float(latent["power"])  # type: ignore[index]
         if ranges is not None:
             ranges = {name: float(ranges[name]) for name in RANGES}
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(f"malformed latent or ranges: {error!r}") from error
     if shift.shape != (config.latent_channels,) or not np.isfinite(shift).all():
         raise WeightsError(

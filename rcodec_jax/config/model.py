@@ -3,7 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
+
+
+def _refuse_below_one(config: Any, *names: str) -> None:
+    """Sizes of networks are whole numbers above 0, or tuples of them that are not empty.
+
+    Raises:
+      ValueError: names the first that is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        sizes = value if isinstance(value, tuple) else (value,)
+        if not sizes or min(sizes) < 1:
+            raise ValueError(f"{name}: expected whole numbers of at least 1, got {value}")
+
+
+def _refuse_uneven_groups(widths: tuple[int, ...], groups: int) -> None:
+    for width in widths:
+        if width % groups:
+            raise ValueError(f"groups: expected a divisor of {width} channels, got {groups}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +48,9 @@ class AutoencoderConfig:
     quant_conv: bool = False
 
     def __post_init__(self) -> None:
+        _refuse_below_one(self, "channels", "layers", "patch", "groups")
+        if self.norm == "group":
+            _refuse_uneven_groups(self.channels, self.groups)
         if self.patch * 2 ** (len(self.channels) - 1) != 8:
             raise ValueError(
                 "an autoencoder reduces by 8: expected patch * 2^(len(channels) - 1) == 8, got "
@@ -71,12 +93,23 @@ class UNetConfig:
     prior: bool = True
 
     def __post_init__(self) -> None:
+        _refuse_below_one(self, "channels", "layers", "context_tokens", "time_features", "groups")
         if self.prediction == "residual" and not self.prior:
             raise ValueError("prediction residual: expected prior True, got False")
         if self.heads and len(self.heads) != len(self.channels):
             raise ValueError(
                 f"expected heads for each of {len(self.channels)} widths, got {len(self.heads)}"
             )
+        heads = (*(self.heads or [0] * len(self.channels)), self.middle_heads)
+        attending: list[int] = []
+        for width, count in zip((*self.channels, self.channels[-1]), heads, strict=True):
+            if count < 0 or (count and width % count):
+                raise ValueError(f"heads: expected a divisor of {width} channels or 0, got {count}")
+            attending += [width] if count else []
+        if attending:
+            _refuse_below_one(self, "context_features")
+        # Transformers always normalise over groups.
+        _refuse_uneven_groups(self.channels if self.norm == "group" else (*attending,), self.groups)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +132,9 @@ class HyperConfig:
     see_node: bool = True
     see_map: bool = True
 
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "hyper_channels", "analysis", "synthesis", "classes")
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
@@ -117,3 +153,6 @@ class ModelConfig:
     hyper: HyperConfig = HyperConfig()
     node_range: tuple[int, int] = (128, 768)
     steps: int = 1
+
+    def __post_init__(self) -> None:
+        _refuse_below_one(self, "latent_channels", "steps")

@@ -101,21 +101,26 @@ def read_unet(
     if any(np.atleast_1d(read.get("only_cross_attention", False))):
         raise read.unfit("only_cross_attention", "false", data["only_cross_attention"])
     linear = read.get("use_linear_projection", False)
-    config = UNetConfig(
-        channels=channels,
-        layers=read.whole_number("layers_per_block", 2),
-        heads=tuple(n if here else 0 for n, here in zip(heads, attends, strict=True)),
-        middle_heads=heads[-1],
-        linear_projection=bool(linear),
-        context_features=read.whole_number("cross_attention_dim", 1280),
-        context_tokens=context_tokens,
-        time_features=read.whole_number("time_embedding_dim", 4 * channels[0]),
-        norm="group",
-        groups=read.whole_number("norm_num_groups", 32),
-        scale_shift=False,
-        prediction=prediction,
-        prior=False,
-    )
+    try:
+        config = UNetConfig(
+            channels=channels,
+            layers=read.whole_number("layers_per_block", 2),
+            heads=tuple(n if here else 0 for n, here in zip(heads, attends, strict=True)),
+            middle_heads=heads[-1],
+            linear_projection=bool(linear),
+            context_features=read.whole_number("cross_attention_dim", 1280),
+            context_tokens=context_tokens,
+            time_features=read.whole_number("time_embedding_dim", 4 * channels[0]),
+            norm="group",
+            groups=read.whole_number("norm_num_groups", 32),
+            scale_shift=False,
+            prediction=prediction,
+            prior=False,
+        )
+    except UsageError:
+        raise
+    except ValueError as error:
+        raise UsageError(f"{where}: {error}") from error
     read.finish()
     return config
 

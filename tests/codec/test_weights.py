@@ -153,6 +153,7 @@ def test_an_index_cannot_lead_out_of_the_folder(write, target) -> None:
         ("weights_version", 1), ("model", []), ("model", {"surprise": 1}), ("latent", None),
         ("latent", {"shift": [0] * 4}), ("latent", {"shift": [0] * 5, "power": 1}),
         ("latent", {"shift": "abcd", "power": 1}), ("latent", {"shift": [0] * 4, "power": "x"}),
+        ("latent", {"shift": [0] * 4, "power": 10**400}), ("model", {"unet": {"channels": []}}),
         ("ranges", []), ("ranges", {"conv_0_out": 1}), ("card", 5), ("source", None),
     ],
 )  # fmt: skip

@@ -106,6 +106,18 @@ def test_autoencoder_and_scaling_of_the_latent() -> None:
     assert again.power == 4.0 and again.shift.tolist() == [1, 2, 3, 4]
 
 
+def test_sizes_of_no_unet_are_refused_by_name() -> None:
+    for key, value, words in (
+        ("norm_num_groups", 7, "^unet: groups: expected a divisor of 320 channels, got 7"),
+        ("layers_per_block", 0, "^unet: layers"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            architecture.read_unet(
+                UNET | {key: value}, latent_channels=4, context_tokens=77, prediction="v",
+                where="unet",
+            )  # fmt: skip
+
+
 def test_three_resolutions_are_no_eighth() -> None:
     smaller = VAE | {
         "block_out_channels": [128, 256, 512],
