@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import StorageError
 
 # TensorStore, which writes the arrays, has no exception of its own for the system's errors.
 _SYSTEM_ERROR = re.compile(r"\[os_error_code='(\d+)'\]")
@@ -33,7 +33,7 @@ def told_in_one_line(doing: str, directory: Path) -> Iterator[None]:
       directory: the checkpoints.
 
     Raises:
-      RcodecError: the storage refused.
+      StorageError: the storage refused.
     """
     try:
         yield
@@ -43,7 +43,7 @@ def told_in_one_line(doing: str, directory: Path) -> Iterator[None]:
             raise
         steps = whole_steps(directory)
         kept = f"step {steps[-1]} is whole" if steps else "no step is there"
-        raise RcodecError(f"{doing} in {directory} failed: {said}; {kept}") from error
+        raise StorageError(f"{doing} in {directory} failed: {said}; {kept}") from error
 
 
 def whole_steps(directory: Path) -> list[int]:

@@ -1,8 +1,8 @@
 """The command `rcodec`: finds the subcommand, runs it, turns errors into one line and a code.
 
-Exit codes: 0 done, 2 bad input, 3 a plan that does not fit, 75 saved after SIGTERM, 130
-interrupted, 141 the reader of a pipe went away, 1 a fault in rcodec itself (with a traceback,
-because that one should be reported).
+Exit codes: 0 done, 2 bad input, 3 a plan that does not fit, 74 storage that failed during a run, 75
+saved after SIGTERM, 130 interrupted, 141 the reader of a pipe went away, 1 a fault in rcodec itself
+(with a traceback, because that one should be reported).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rcodec_jax.cli import environment, output
 from rcodec_jax.cli.arguments import Parser
 from rcodec_jax.cli.files import describe
 from rcodec_jax.cli.train import SAVED
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import RcodecError, StorageError
 
 COMMANDS = (
     "encode",
@@ -42,6 +42,7 @@ COMMANDS = (
 
 FAULT = 1
 BAD_INPUT = 2
+STORAGE = 74  # EX_IOERR
 INTERRUPTED = 130
 BROKEN_PIPE = 141
 
@@ -114,6 +115,8 @@ def _told(argv: Sequence[str] | None) -> int:
         return INTERRUPTED
     except RcodecError as error:
         output.message("error", str(error))
+        if isinstance(error, StorageError):
+            return STORAGE
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         output.message("error", f"{name}{describe(error)}")

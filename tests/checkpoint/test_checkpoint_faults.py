@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import RcodecError, StorageError
 
 _FULL = """
 import resource, sys
@@ -55,7 +55,7 @@ def test_a_full_disk_takes_one_line_and_no_earlier_step(tmp_path: Path) -> None:
 def test_a_folder_that_went_away_is_named(tmp_path: Path) -> None:
     state = {"w": jnp.zeros(4)}
     with (
-        pytest.raises(RcodecError, match="saving step 2 in .* failed: No such file"),
+        pytest.raises(StorageError, match="saving step 2 in .* failed: No such file"),
         Checkpoints(tmp_path / "run") as checkpoints,
     ):
         checkpoints.save(1, state, {}, wait=True)

@@ -15,7 +15,7 @@ from rcodec_jax.bench import pictures
 from rcodec_jax.cli.info import Bits
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.rateloss import RateLoss
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import RcodecError, StorageError
 
 RECIPE = """
 from rcodec_jax.config.train import Config
@@ -58,6 +58,18 @@ def test_stopped_training_has_a_code_of_its_own(trainer, recipe, tmp_path):
     trainer.finished = 3
     words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
     assert main(words) == 75
+
+
+def test_failed_storage_is_no_bad_input(monkeypatch, recipe, tmp_path, capsys):
+    """Launchers start such a run again; code 2 would be the end of it."""
+
+    def run(config, **options) -> int:
+        raise StorageError("saving step 3 failed: Stale file handle")
+
+    monkeypatch.setattr("rcodec_jax.train.run", run)
+    words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
+    assert main(words) == 74
+    assert capsys.readouterr().err == "rcodec: error: saving step 3 failed: Stale file handle\n"
 
 
 @pytest.mark.parametrize("words", [["--workdir", "run"], ["--data", "."]])
