@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -179,7 +180,10 @@ def _last_figures(workdir: Path, step: int | None) -> dict[str, float]:
     path = workdir / RUN_METRICS
     if not path.is_file():
         return {}
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):  # cut off by a crash
+            rows.append(json.loads(line))
     rows = [row for row in rows if step is None or row["step"] <= step]
     keep = ("step", "loss", "bpp", "bpp_y", "bpp_z", "psnr", "lpips", "latent")
     return {name: rows[-1][name] for name in keep if name in rows[-1]} if rows else {}

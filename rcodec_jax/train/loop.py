@@ -81,6 +81,7 @@ def run(
         ) as report,
         SignalGuard() as guard,
     ):
+        _check_stages(setup, sources, checkpoints.latest_step() or 0, last_step)
         state, step, data_state = starting_state(setup, checkpoints)
         pictures = sum(source.picture_count for source, _ in sources)
         listed = {"digest": listing, "pictures": pictures}
@@ -103,6 +104,24 @@ def run(
     if guard.received == "SIGINT":
         raise KeyboardInterrupt
     return step
+
+
+def _check_stages(
+    setup: Setup, sources: list[tuple[Source, float]], done: int, last_step: int
+) -> None:
+    """Finds at the start what the stages still to come would only find days later.
+
+    Raises:
+      UsageError: one of them has no data, no weights of its loss, or a batch that does not divide.
+    """
+    train, first = setup.config.train, 0
+    for stage in train.stages:
+        if first < last_step and done < first + stage.steps:
+            stage_mixture(sources, stage)
+            setup.check_batch(stage)
+            if stage.loss.lpips:
+                load_perceptual(train)
+        first += stage.steps
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

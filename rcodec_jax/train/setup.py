@@ -106,6 +106,15 @@ class Setup:
         """What the steps of a stage move along; see `make_gradient`."""
         return make_gradient(self.networks, self.config.train, stage, perceptual, self.gather)
 
+    def check_batch(self, stage: StageConfig) -> None:
+        """Raises UsageError: the batch does not divide into micro-batches over the devices."""
+        rows = math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) * stage.accumulate
+        if stage.batch_size % rows:
+            raise UsageError(
+                f"expected a batch_size that is a multiple of {rows} (devices of the axes data and "
+                f"fsdp x accumulate {stage.accumulate}), got {stage.batch_size}"
+            )
+
     def step(
         self, stage: StageConfig, first_step: int, perceptual: Perceptual | None = None
     ) -> Any:
@@ -114,12 +123,7 @@ class Setup:
         Raises:
           UsageError: the stage's batch does not divide into micro-batches over the devices.
         """
-        rows = math.prod(self.mesh.shape[axis] for axis in ("data", "fsdp")) * stage.accumulate
-        if stage.batch_size % rows:
-            raise UsageError(
-                f"expected a batch_size that is a multiple of {rows} (devices of the axes data and "
-                f"fsdp x accumulate {stage.accumulate}), got {stage.batch_size}"
-            )
+        self.check_batch(stage)
         train = self.config.train
         return jax.jit(
             make_step(

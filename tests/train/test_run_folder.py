@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from rcodec_jax.checkpoint import Checkpoints, whole_steps
+from rcodec_jax.codec.freezing import load_run
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import ImageFolder, listing_digest
@@ -129,9 +130,26 @@ def test_lines_cut_off_by_a_crash_are_passed_over(copy, pictures, tools) -> None
         with (workdir / name).open("a") as file:
             file.write(json.dumps({"step": 1})[:5])
     assert len(read_starts(workdir)) == 1
+    assert load_run(workdir).card["training"]["step"] == 1
     assert run(_with(config, steps=1), data=pictures, workdir=workdir) == 1
     assert [row["step"] for row in tools.metrics(workdir)] == [1]
     assert [start["step"] for start in read_starts(workdir)] == [0, 1]
+
+
+def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path: Path) -> None:
+    config = tools.config("autoencoder", "codec", "joint")
+    first, second, last = config.train.stages
+    lpips = dataclasses.replace(last, loss=dataclasses.replace(last.loss, lpips=1.0))
+    for stages, words in (
+        ((first, second, lpips), "needs weights: .*train.lpips_dir"),
+        ((first, dataclasses.replace(second, latents=True), last), "a source of cached latents"),
+        ((first, dataclasses.replace(second, accumulate=3), last), "batch_size .* multiple of 3"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            run(_with(config, stages=stages), data=pictures, workdir=tmp_path)
+        assert read_starts(tmp_path) == []
+    # nothing is asked of a stage that this run does not come to
+    assert run(_with(config, stages=stages, steps=1), data=pictures, workdir=tmp_path) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
