@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -26,6 +27,11 @@ esac
 exit 0
 """
 
+# Whoever starts the tests in the background makes all their children deaf to Ctrl-C, and a shell
+# cannot undo that for itself.
+LISTEN = "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL)"
+LISTENING = [sys.executable, "-c", f"{LISTEN}; os.execvp(sys.argv[1], sys.argv[1:])"]
+
 
 @pytest.fixture
 def start(tmp_path: Path):
@@ -34,7 +40,7 @@ def start(tmp_path: Path):
     def started(cases: str, *options: str) -> subprocess.Popen:
         (tmp_path / "stand_in.sh").write_text(STAND_IN % cases)
         return subprocess.Popen(
-            ["bash", str(LOCAL), *options, "recipe.py", "--data", "a b"],
+            [*LISTENING, "bash", str(LOCAL), *options, "recipe.py", "--data", "a b"],
             cwd=tmp_path,
             env={**os.environ, "RCODEC": "bash stand_in.sh"},
             stderr=subprocess.PIPE,
