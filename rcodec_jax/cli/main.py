@@ -1,8 +1,9 @@
 """The command `rcodec`: finds the subcommand, runs it, turns errors into one line and a code.
 
 Exit codes: 0 done, 2 bad input, 3 a plan that does not fit, 74 storage that failed during a run, 75
-saved after SIGTERM, 130 interrupted, 141 the reader of a pipe went away, 1 a fault in rcodec itself
-(with a traceback, because that one should be reported).
+saved after SIGTERM, 130 interrupted, 141 the reader of a pipe went away, 1 a device that could not
+be started for training, or a fault in rcodec itself (with a traceback, because that one should be
+reported).
 """
 
 from __future__ import annotations
@@ -45,6 +46,9 @@ BAD_INPUT = 2
 STORAGE = 74  # EX_IOERR
 INTERRUPTED = 130
 BROKEN_PIPE = 141
+
+_NO_BACKEND = "Unable to initialize backend"
+"""JAX says so of a device that it was to use and could not start."""
 
 
 class _Version(argparse.Action):
@@ -153,7 +157,15 @@ def _run(argv: Sequence[str] | None) -> int:
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)
         warnings.showwarning = _show_warning
-        return int(args.run(args) or 0)
+        try:
+            return int(args.run(args) or 0)
+        except RuntimeError as error:
+            asked = getattr(args, "device", None) is not None
+            if asked or not getattr(args, "trains", False) or _NO_BACKEND not in str(error):
+                raise
+            # A TPU is held for a while yet by a process that was just killed: no bad input.
+            output.message("error", f"no device to train on: {str(error).splitlines()[0]}")
+            return FAULT
 
 
 def _show_warning(
@@ -171,7 +183,7 @@ def _show_warning(
 def _is_device_error(error: RuntimeError) -> bool:
     """Whether JAX could not start the kind of device that was asked for."""
     text = str(error)
-    return "Unable to initialize backend" in text or "Unknown backend" in text
+    return _NO_BACKEND in text or "Unknown backend" in text
 
 
 def _is_one_of_many() -> bool:

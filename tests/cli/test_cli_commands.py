@@ -72,6 +72,20 @@ def test_failed_storage_is_no_bad_input(monkeypatch, recipe, tmp_path, capsys):
     assert capsys.readouterr().err == "rcodec: error: saving step 3 failed: Stale file handle\n"
 
 
+def test_a_device_that_is_held_is_no_bad_input(monkeypatch, recipe, tmp_path, capsys):
+    """A process that was just killed holds a TPU for a while; the launcher has to try again."""
+
+    def run(config, **options) -> int:
+        raise RuntimeError("Unable to initialize backend 'tpu': ABORTED: in use by pid 7\nmore")
+
+    monkeypatch.setattr("rcodec_jax.train.run", run)
+    words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
+    assert main(words) == 1
+    said = "rcodec: error: no device to train on: Unable to initialize backend 'tpu': ABORTED: "
+    assert capsys.readouterr().err == f"{said}in use by pid 7\n"
+    assert main([*words, "--device", "cpu"]) == 2
+
+
 @pytest.mark.parametrize("words", [["--workdir", "run"], ["--data", "."]])
 def test_train_needs_its_folders(trainer, recipe, words, capsys):
     assert main(["train", recipe, *words]) == 2
