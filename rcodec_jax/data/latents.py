@@ -113,7 +113,8 @@ class LatentSet:
         """A latent, read-only.
 
         Raises:
-          UsageError: it cannot be read, or is not what the manifest says.
+          UsageError: it is damaged, or not what the manifest says.
+          StorageError: the operating system cannot read it.
         """
         if not 0 <= index < len(self):
             raise IndexError(f"expected an index in 0..{len(self) - 1}, got {index}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,12 @@ from rcodec_jax.data.examples import decode_example
 from rcodec_jax.data.images import read_image
 from rcodec_jax.data.manifest import Manifest, read_manifest, read_sizes
 from rcodec_jax.data.sources import PictureSource, files_digest
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import RcodecError, StorageError, UsageError
 
 _IMAGE_KEYS = ("image", "image/encoded")
 _MAGIC = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF")
+_CALL_FAILED = re.compile(r"\b[a-z]+\(\) failed: ")
+"""ArrayRecord's reader says so of the operating system, `read() failed: Stale file handle`."""
 
 
 class ArrayRecords:
@@ -53,13 +56,13 @@ class ArrayRecords:
         """A record.
 
         Raises:
-          UsageError: it is damaged (each record has a checksum), or its file is gone.
+          UsageError: it is damaged (each record has a checksum).
+          StorageError: the operating system cannot read it; its file may be gone.
         """
         try:
             record: bytes = self._source[index]
         except Exception as error:
-            reason = _first_line(error)
-            raise UsageError(f"{self._name}: record {index} cannot be read: {reason}") from None
+            raise _unreadable(f"{self._name}: record {index}", error) from None
         return record
 
 
@@ -134,7 +137,10 @@ class ArrayRecordImages(PictureSource):
         if not len(self._records):
             raise UsageError(f"{pattern}: expected records with pictures, found none")
         super().__init__(len(self._records), cache_bytes=cache_bytes)
-        self.read(0)
+        try:
+            self.read(0)
+        except StorageError as error:
+            raise UsageError(str(error)) from None
 
     @property
     def digest(self) -> str:
@@ -208,7 +214,7 @@ class TfdsImages(PictureSource):
         try:
             data = self._source[picture][self._key]
         except Exception as error:
-            raise UsageError(f"{name}: cannot be read: {_first_line(error)}") from None
+            raise _unreadable(name, error) from None
         return _decode(data, name)
 
     def __repr__(self) -> str:
@@ -246,6 +252,12 @@ def _decode(record: bytes, name: str) -> np.ndarray:
         return read_image(_image_bytes(record)).pixels
     except UsageError as error:
         raise UsageError(f"{name}: {str(error).removeprefix('image: ')}") from None
+
+
+def _unreadable(name: str, error: Exception) -> RcodecError:
+    reason = _first_line(error)
+    kind = StorageError if _CALL_FAILED.search(reason) else UsageError
+    return kind(f"{name} cannot be read: {reason}")
 
 
 def _first_line(error: BaseException) -> str:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from rcodec_jax.data.images import open_image, read_image
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import StorageError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_ENTRIES = 2**22
@@ -70,7 +70,8 @@ class PictureSource(abc.ABC):
         """Decodes a picture, 0..picture_count - 1.
 
         Raises:
-          UsageError: it became unreadable or is damaged.
+          UsageError: it is damaged.
+          StorageError: the operating system cannot read it.
         """
 
     def __len__(self) -> int:
@@ -80,7 +81,7 @@ class PictureSource(abc.ABC):
         """Pixels of an entry, uint8 [H, W, 3], read-only.
 
         Raises:
-          UsageError: the file became unreadable or is damaged.
+          UsageError, StorageError: as `read`.
         """
         picture = int(self._entries[index])
         cached = self._cache.get(picture)
@@ -159,7 +160,14 @@ class ImageFolder(PictureSource):
         return files_digest(zip(names, self.paths, strict=True))
 
     def read(self, picture: int) -> np.ndarray:
-        return read_image(self.paths[picture]).pixels
+        try:
+            return read_image(self.paths[picture]).pixels
+        except UsageError as error:
+            cause = error.__cause__
+            if isinstance(cause, OSError) and cause.errno is not None:  # decoders give no number
+                path = self.paths[picture]
+                raise StorageError(f"{path}: cannot be read: {cause.strerror}") from cause
+            raise
 
     def __repr__(self) -> str:
         # grain logs its source; a short and stable text.

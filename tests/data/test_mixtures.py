@@ -1,6 +1,7 @@
 """Mixtures and every kind of source in the loader: shares, determinism, shards, exact resume."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import grain  # noqa: F401  (its first import draws a random number, which a test may not)
@@ -16,7 +17,7 @@ from rcodec_jax.data.opening import open_source
 from rcodec_jax.data.packing import pack_folder
 from rcodec_jax.data.records import TfdsImages
 from rcodec_jax.data.shards import Packing, Record
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.regions.sampler import MapSampler
 
 KINDS = ("folder", "packed", "files", "tfds", "latents", "mixture", "latent mixture")
@@ -216,3 +217,21 @@ def test_sources_travel_to_worker_processes(root, kind):
     mixture.sources[0][0]  # opens its file, which must not travel
     copy = pickle.loads(pickle.dumps(mixture))
     assert_same(take(loader(copy), 2), take(loader(mixture), 2))
+
+
+@pytest.mark.parametrize(
+    ("kind", "workers"), [("folder", 0), ("packed", 0), ("packed", 1), ("tfds", 0), ("latents", 0)]
+)
+def test_files_that_go_away_during_a_run_are_storage(root, tmp_path, kind, workers):
+    """The same again may go well, so this must not look like bad data."""
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    batches = loader(mixture_of(copy, kind), worker_count=workers)
+    for path in copy.rglob("*-of-*"):
+        path.unlink()
+    for path in (copy / "a").iterdir():
+        path.unlink()
+        path.mkdir()  # the error is then one of reading
+    with pytest.raises(StorageError, match="cannot be read: .*(No such file|Is a directory)"):
+        next(batches)
+    batches.close()
