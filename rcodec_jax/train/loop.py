@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config import to_json
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import RcodecError, StorageError, UsageError
 from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
 from rcodec_jax.train.guard import FiniteGuard
 from rcodec_jax.train.latent_cache import check_latents
@@ -55,8 +56,8 @@ def run(
 
     Raises:
       UsageError: unusable data or settings, or a workdir that holds another run.
-      RcodecError: a step that is not finite, which it names with the first bad tensor, or a
-        disk that is full.
+      RcodecError: a step that is not finite, which it names with the first bad tensor.
+      StorageError: a disk that is full or went away while it was training.
       KeyboardInterrupt: SIGINT, once the step is saved.
     """
     scale.initialize_from_environment()
@@ -152,43 +153,57 @@ class _Run:
         finite = FiniteGuard(self.setup.gradient(stage, perceptual))
         profile = ProfileWindow(report.workdir, train.profile)
         advance = None
-        while step < end:
-            asked = time.perf_counter()
-            host_batch = next(batches)
-            waited_s = time.perf_counter() - asked
-            batch = scale.global_batch(host_batch, self.setup.mesh)
-            if advance is None:
-                advance, seconds = self.setup.compiled_step(stage, first, perceptual, batch)
-                flops = None
-                if train.peak_flops is not None:
-                    flops = self.setup.step_flops(stage, batch, perceptual).total
-                report.compiled(step, seconds, flops)
-                waited_s = 0.0
-                wait_for_all(f"compiled stage {index}")
-            profile.before(step + 1)
-            state, metrics = advance(state, batch)
-            step += 1
-            profile.after(step, metrics)
-            finite.note(step, metrics.pop("finite"), batch)
-            report.add(step, metrics, stage, waited_s)
-            stop = self.guard.should_stop(step)
-            save = step % train.save_every == 0 or step == end or stop
-            finite.check(state, behind=0 if save else 1)
-            if step % train.log_every == 0 or step == end or stop:
-                report.log(step)
-            if save:
-                saved = {"stage": index, "iterator": batches.get_state()}
-                self.checkpoints.save(
-                    step, state, saved, report.latest, about=self.start, wait=stop
-                )
-            if train.sample_every and step % train.sample_every == 0 and "image" in batch:
-                networks, image, mesh = self.setup.networks, batch["image"], self.setup.mesh
-                write_samples(report.workdir, step, networks, state, image, mesh)
-            if stop:
-                signal = self.guard.received or "SIGTERM"  # perhaps another process's
-                report.say(f"stopped by {signal} at step {step}; run again to go on")
-                break
-        profile.close()
-        if hasattr(batches, "close"):
-            batches.close()
+        closing = contextlib.closing
+        with closing(batches), closing(profile), _storage_faults(report.workdir):
+            while step < end:
+                asked = time.perf_counter()
+                host_batch = next(batches)
+                waited_s = time.perf_counter() - asked
+                batch = scale.global_batch(host_batch, self.setup.mesh)
+                if advance is None:
+                    advance, seconds = self.setup.compiled_step(stage, first, perceptual, batch)
+                    flops = None
+                    if train.peak_flops is not None:
+                        flops = self.setup.step_flops(stage, batch, perceptual).total
+                    report.compiled(step, seconds, flops)
+                    waited_s = 0.0
+                    wait_for_all(f"compiled stage {index}")
+                profile.before(step + 1)
+                state, metrics = advance(state, batch)
+                step += 1
+                profile.after(step, metrics)
+                finite.note(step, metrics.pop("finite"), batch)
+                report.add(step, metrics, stage, waited_s)
+                stop = self.guard.should_stop(step)
+                save = step % train.save_every == 0 or step == end or stop
+                finite.check(state, behind=0 if save else 1)
+                if step % train.log_every == 0 or step == end or stop:
+                    report.log(step)
+                if save:
+                    saved = {"stage": index, "iterator": batches.get_state()}
+                    self.checkpoints.save(
+                        step, state, saved, report.latest, about=self.start, wait=stop
+                    )
+                if train.sample_every and step % train.sample_every == 0 and "image" in batch:
+                    networks, image, mesh = self.setup.networks, batch["image"], self.setup.mesh
+                    write_samples(report.workdir, step, networks, state, image, mesh)
+                if stop:
+                    signal = self.guard.received or "SIGTERM"  # perhaps another process's
+                    report.say(f"stopped by {signal} at step {step}; run again to go on")
+                    break
         return state, step
+
+
+@contextlib.contextmanager
+def _storage_faults(workdir: Path) -> Iterator[None]:
+    """What the operating system cannot read or write becomes a StorageError."""
+    try:
+        yield
+    except BrokenPipeError:  # whoever read what is said
+        raise
+    except (OSError, UsageError) as error:
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError) or cause.errno is None:
+            raise
+        reason = f"{cause.filename or workdir}: {cause.strerror}" if cause is error else str(error)
+        raise StorageError(reason) from error

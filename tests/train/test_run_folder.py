@@ -19,7 +19,8 @@ from rcodec_jax.codec.freezing import load_run
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import ImageFolder, listing_digest
-from rcodec_jax.errors import UsageError
+from rcodec_jax.data.loader import Batches
+from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.train import run
 from rcodec_jax.train.manifest import read_starts
 from rcodec_jax.train.workdir import find_changes, find_data_change
@@ -150,6 +151,22 @@ def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path
         assert read_starts(tmp_path) == []
     # nothing is asked of a stage that this run does not come to
     assert run(_with(config, stages=stages, steps=1), data=pictures, workdir=tmp_path) == 1
+
+
+def test_a_fault_during_training_closes_the_loader(pictures, tools, tmp_path, monkeypatch) -> None:
+    closed = []
+    monkeypatch.setattr(Batches, "close", lambda batches: closed.append(batches))
+    config = tools.config("autoencoder", sample_every=1)
+    (tmp_path / "samples" / "0000001.png").mkdir(parents=True)
+    with pytest.raises(UsageError, match="got a folder"):
+        run(config, data=pictures, workdir=tmp_path)
+    assert len(closed) == 1
+    # what the operating system says is no bad input, for launchers to start again after it
+    shutil.rmtree(tmp_path / "samples")
+    (tmp_path / "samples").write_text("")
+    with pytest.raises(StorageError, match="samples: File exists"):
+        run(config, data=pictures, workdir=tmp_path)
+    assert len(closed) == 2
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
