@@ -64,7 +64,7 @@ def stage_batches(config: Config, index: int, mixture: Mixture) -> Any:
         mixture,
         crop_px=stage.crop_px,
         batch_size=stage.batch_size,
-        seed=config.train.seed + 1000 * index,
+        seed=(config.train.seed + 1000 * index) % 2**32,
         sample_maps=MapSampler(stage.node_range or config.model.node_range),
         shard_index=jax.process_index(),
         shard_count=jax.process_count(),
