@@ -171,6 +171,8 @@ def read_autoencoder(data: Json, where: str) -> tuple[AutoencoderConfig, int, La
             attention=bool(read.get("mid_block_add_attention", True)),
             quant_conv=quant_conv,
         )
+    except UsageError:
+        raise
     except ValueError as error:
         raise UsageError(f"{where}: {error}") from error
     latent = _read_latent(read, latent_channels)

@@ -116,6 +116,8 @@ def test_sizes_of_no_unet_are_refused_by_name() -> None:
                 UNET | {key: value}, latent_channels=4, context_tokens=77, prediction="v",
                 where="unet",
             )  # fmt: skip
+    with pytest.raises(UsageError, match="^vae: layers_per_block: expected a whole number"):
+        architecture.read_autoencoder(VAE | {"layers_per_block": "x"}, "vae")
 
 
 def test_three_resolutions_are_no_eighth() -> None:
