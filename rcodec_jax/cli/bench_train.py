@@ -103,7 +103,7 @@ def _table(rows: list[Row]) -> str:
             "images/s",
             "GFLOP/step",
             "GFLOP/s",
-            "of peak",
+            "of peak (fastest step)",
             "waiting",
         ),
         [
