@@ -15,6 +15,7 @@ import hashlib
 import importlib.resources
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
             f"{path}: the configuration has {expected} channels of latent and hyper-latent, "
             f"the integer part {channels}"
         )
+    _check_names(path / FLOAT, arrays)
     card = manifest.get("card", {})
     if not isinstance(card, dict):
         raise BundleError(f"{path / MANIFEST}: expected a card that is an object")
@@ -328,6 +330,18 @@ def _read_floats(path: Path, model: Any) -> tuple[dict[str, Any], bytes]:
     except RcodecError as error:
         raise BundleError(f"{path}: {error}") from error
     return arrays, _float_digest(digest, model)
+
+
+def _check_names(path: Path, names: Iterable[str]) -> None:
+    """Raises BundleError: a part that no model has, or a tensor that is a group of others too."""
+    names = set(names)
+    for name in sorted(names):
+        groups = [name[:at] for at, letter in enumerate(name) if letter == "/"]
+        if not groups or groups[0] not in FLOAT_PARTS:
+            raise BundleError(f"{path}: the model has no tensor {name}")
+        for group in groups:
+            if group in names:
+                raise BundleError(f"{path}: {group} is a tensor, and so is {name} below it")
 
 
 def _float_digest(tensors: Any, model: Any) -> bytes:

@@ -136,6 +136,14 @@ def test_floats_that_no_half_can_hold_are_refused(bundle, tmp_path) -> None:
     assert not (tmp_path / MANIFEST).exists()
 
 
+def test_a_tensor_that_is_a_group_too_is_refused(bundle, tmp_path) -> None:
+    encoder = bundle.params["encoder"] | {"conv_in/conv": np.zeros(1, np.float16)}
+    params = bundle.params | {"encoder": encoder}
+    save_bundle(tmp_path, bundle.config, bundle.integers, params, bundle.shift, bundle.scale, {})
+    with pytest.raises(BundleError, match="encoder/conv_in/conv is a tensor, and so is encoder/"):
+        load_bundle(tmp_path)
+
+
 def test_a_file_of_another_model_names_both(codec, golden) -> None:
     data = (golden.HERE / "pixel.rdc").read_bytes()
     other = dataclasses.replace(codec.bundle.integers, _stored_digest=b"another!")
