@@ -71,16 +71,24 @@ def pooled(parts: Observed) -> Observed:
     return Observed(shift, power, jax.tree.map(lambda x: jnp.max(x, axis=0), ranges))
 
 
-def update(stats: Stats, observed: Observed, step: jax.Array, *, rescale: bool = True) -> Stats:
+def update(
+    stats: Stats,
+    observed: Observed,
+    step: jax.Array,
+    *,
+    rescale: bool = True,
+    warm: bool = False,
+) -> Stats:
     """Statistics after one more batch.
 
     Args:
       stats: those before.
       observed: of the batch; a range falls slowly and rises at once.
-      step: finished steps; the first ones weigh more.
+      step: finished steps; the first ones weigh more, unless the run is `warm`.
       rescale: whether shift and power follow the encoder.
+      warm: whether the run began from an earlier model, whose statistics hold.
     """
-    decay = jnp.minimum(DECAY, (1.0 + step) / (10.0 + step))
+    decay = DECAY if warm else jnp.minimum(DECAY, (1.0 + step) / (10.0 + step))
     shift, power = stats.shift, stats.power
     if rescale and observed.shift is not None and observed.power is not None:
         shift = decay * shift + (1.0 - decay) * observed.shift

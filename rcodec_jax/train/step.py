@@ -117,7 +117,8 @@ def make_step(
             ema = jax.tree.map(lambda a, p: a + (1.0 - decay) * (p - a), ema, params)
         norm = optax.tree.norm(grads)
         metrics = metrics | {"loss": loss, "grad_norm": norm, "learning_rate": rate}
-        stats = latents.update(state.stats, observed, state.step, rescale=stage.rescale)
+        warm = config.init_from is not None
+        stats = latents.update(state.stats, observed, state.step, rescale=stage.rescale, warm=warm)
         after = TrainState(state.step + 1, params, ema, opt, stats)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         return _advanced(state, after, finite), metrics | {"finite": finite}

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import ml_dtypes
 import numpy as np
 import pytest
@@ -16,8 +17,11 @@ from rcodec_jax.codec.networks import RANGES, parameter_shapes
 from rcodec_jax.codec.weights import WeightsWriter, open_weights
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.train import latents
+from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.start import starting_state
+from rcodec_jax.train.state import Stats
 
 SHIFT = np.array([0.5, -1.0, 2.0])
 
@@ -75,3 +79,18 @@ def test_weights_of_another_model_are_refused(tools, weights, tmp_path) -> None:
         pytest.raises(UsageError, match="model.latent_channels: expected 5.*got 3"),
     ):
         starting_state(setup, checkpoints)
+
+
+def test_one_batch_does_not_replace_imported_statistics() -> None:
+    stats = Stats(jnp.zeros(3), jnp.ones(()), {})
+    observed = latents.Observed(jnp.ones(3), jnp.full((), 2.0), None)
+    for warm, share in ((True, 0.01), (False, 0.9)):
+        after = latents.update(stats, observed, jnp.zeros((), jnp.int32), warm=warm)
+        np.testing.assert_allclose(after.shift, share, rtol=1e-5)
+        np.testing.assert_allclose(after.power, 1 + share, rtol=1e-5)
+
+
+def test_any_seed_does_for_a_later_stage(pictures, tools) -> None:
+    config = tools.config("autoencoder", "codec", seed=2**32 - 1)
+    mixture = stage_mixture(open_sources(config, pictures), config.train.stages[1])
+    stage_batches(config, 1, mixture).close()
