@@ -91,6 +91,10 @@ def run(
         append_start(workdir, start)
         parameters = count_parameters(setup.shapes.params)
         report.start(step, parameters, pictures, setup.mesh.devices.size)
+        if step == 0 and train.stages[0].kind == "codec" and train.init_from is None:
+            report.say(
+                "warning: the first stage trains the codec on a random autoencoder's latents"
+            )
         this = _Run(setup, sources, checkpoints, report, guard, start)
         first = 0
         for index, stage in enumerate(train.stages):
@@ -173,7 +177,7 @@ class _Run:
                 step += 1
                 profile.after(step, metrics)
                 finite.note(step, metrics.pop("finite"), batch)
-                report.add(step, metrics, stage, waited_s)
+                report.add(metrics, stage, waited_s)
                 stop = self.guard.should_stop(step)
                 save = step % train.save_every == 0 or step == end or stop
                 finite.check(state, behind=0 if save else 1)

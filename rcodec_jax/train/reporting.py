@@ -110,7 +110,6 @@ class Reporter:
 
     def add(
         self,
-        step: int,
         metrics: dict[str, jax.Array],
         stage: StageConfig,
         waited_s: float = 0.0,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from rcodec_jax.config import (
     to_json,
 )
 from rcodec_jax.config.train import Config
+from rcodec_jax.data import atomic_write
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.train.manifest import read_starts
 
@@ -71,10 +71,7 @@ def find_data_change(digest: str, workdir: Path, allowed: Sequence[str] = ()) ->
 def write_config(config: Config, workdir: Path) -> None:
     """Writes the configuration beside the run; from the first process only."""
     if jax.process_index() == 0:
-        path = workdir / CONFIG
-        part = path.with_suffix(".part")
-        part.write_text(to_json(config), encoding="utf-8")
-        os.replace(part, path)
+        atomic_write(workdir / CONFIG, to_json(config).encode())
 
 
 def _refuse(refused: Sequence[Change], workdir: Path) -> None:

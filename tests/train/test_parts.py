@@ -120,8 +120,8 @@ def test_reporter_writes_means(tmp_path) -> None:
     with Reporter(tmp_path, 10, peak_flops=1e6) as report:
         report.start(0, {"unet": 10}, 3, 1)
         report.compiled(0, 1.5, 2000)
-        report.add(1, {"loss": jnp.asarray(1.0)}, stage)
-        report.add(2, {"loss": jnp.asarray(2.0)}, stage, waited_s=1e-9)
+        report.add({"loss": jnp.asarray(1.0)}, stage)
+        report.add({"loss": jnp.asarray(2.0)}, stage, waited_s=1e-9)
         report.log(2)
         report.log(2)  # nothing new, no line
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -139,7 +139,7 @@ def test_events_hold_the_same_figures(tmp_path) -> None:
     with Reporter(tmp_path, 10, events=True) as report:
         report.start(4, {"unet": 10}, 3, 1)
         report.compiled(4, 1.5, None)
-        report.add(5, {"loss": jnp.asarray(3.0)}, stage)
+        report.add({"loss": jnp.asarray(3.0)}, stage)
         report.log(5)
     (path,) = tmp_path.glob("events.out.tfevents.*")
     data, events = path.read_bytes(), []

@@ -153,6 +153,11 @@ def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path
     assert run(_with(config, stages=stages, steps=1), data=pictures, workdir=tmp_path) == 1
 
 
+def test_a_codec_on_a_random_autoencoder_is_warned_of(pictures, tools, tmp_path, capsys) -> None:
+    run(tools.config("codec", steps=1), data=pictures, workdir=tmp_path)
+    assert capsys.readouterr().err.count("warning: the first stage trains the codec on a ran") == 1
+
+
 def test_a_fault_during_training_closes_the_loader(pictures, tools, tmp_path, monkeypatch) -> None:
     closed = []
     monkeypatch.setattr(Batches, "close", lambda batches: closed.append(batches))
