@@ -74,5 +74,8 @@ def test_split_parameters_change_nothing(alone, optimizer, sizes) -> None:
     assert axes == {axis for axis in ("fsdp", "tensor") if setup.mesh.shape[axis] > 1}
     _, expected, before = alone[optimizer]
     np.testing.assert_allclose(losses, expected, rtol=2e-5)
-    for one, other in zip(jax.tree.leaves(params), jax.tree.leaves(before), strict=True):
-        np.testing.assert_allclose(one, other, rtol=0, atol=5e-5)
+    # By array, not by element: Adam's first steps are as long for a gradient that is all rounding
+    # as for any other, so that a single element may go either way.
+    start = jax.device_get(setup.initial_state().params)
+    for one, other, first in zip(*map(jax.tree.leaves, (params, before, start)), strict=True):
+        assert np.linalg.norm(one - other) <= 0.02 * np.linalg.norm(other - first)

@@ -96,9 +96,10 @@ def test_statistics_of_parts_are_those_of_the_whole() -> None:
 
 
 def test_a_stage_may_keep_the_scale_of_its_weights() -> None:
-    """As Stable Diffusion's denoiser needs it; the ranges of the entropy model follow all the same."""
+    """As Stable Diffusion's denoiser needs it; ranges of the entropy model follow all the same."""
     stats = Stats(jnp.zeros(3), jnp.asarray(30.0), {"conv_0_out": jnp.zeros(())})
-    observed = latents.Observed(jnp.ones(3), jnp.asarray(20.0), {"conv_0_out": jnp.asarray(2.0)})
+    ranges = {"conv_0_out": jnp.asarray(2.0)}
+    observed = latents.Observed(jnp.ones(3), jnp.asarray(20.0), ranges)
     kept = latents.update(stats, observed, jnp.asarray(7), rescale=False)
     followed = latents.update(stats, observed, jnp.asarray(7))
     np.testing.assert_array_equal(kept.shift, stats.shift)
