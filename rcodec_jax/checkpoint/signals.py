@@ -23,13 +23,14 @@ class SignalGuard:
       with SignalGuard() as guard:
           for step in range(start, stop):
               state = train_step(state, next(batches))
-              if guard.should_stop(step + 1):
+              if guard.should_stop():
                   checkpoints.save(step + 1, state, batches.get_state(), wait=True)
                   break
     """
 
     def __init__(self) -> None:
         self._received: int | None = None
+        self._asked = 0
         self._previous: dict[int, Any] = {}
 
     @property
@@ -37,14 +38,13 @@ class SignalGuard:
         """Name of the signal that this process was sent ('SIGTERM'); None before."""
         return None if self._received is None else signal.Signals(self._received).name
 
-    def should_stop(self, step: int) -> bool:
-        """Whether to save and stop now.
-
-        Args:
-          step: number of finished steps. Several processes must all ask at each step.
-        """
+    def should_stop(self) -> bool:
+        """Whether to save and stop now. Several processes must all ask at each step."""
+        # The service says "at the next number", and before it was ever asked that is 1: a run that
+        # goes on from step 3 would pass it unseen, and a signal during compilation be lost.
+        self._asked += 1
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(step)
+            return multihost_utils.reached_preemption_sync_point(self._asked)
         return self._received is not None
 
     def __enter__(self) -> SignalGuard:

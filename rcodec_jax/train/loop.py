@@ -178,7 +178,7 @@ class _Run:
                 profile.after(step, metrics)
                 finite.note(step, metrics.pop("finite"), batch)
                 report.add(metrics, stage, waited_s)
-                stop = self.guard.should_stop(step)
+                stop = self.guard.should_stop()
                 save = step % train.save_every == 0 or step == end or stop
                 finite.check(state, behind=0 if save else 1)
                 if step % train.log_every == 0 or step == end or stop:

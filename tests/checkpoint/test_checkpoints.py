@@ -219,15 +219,15 @@ def test_the_first_signal_asks_and_the_second_acts(number: signal.Signals) -> No
     signal.signal(number, lambda *_: acted.append(number))
     try:
         with SignalGuard() as guard:
-            assert not guard.should_stop(1)
+            assert not guard.should_stop()
             os.kill(os.getpid(), number)
-            assert guard.should_stop(2)
+            assert guard.should_stop()
             assert guard.received == number.name
             assert not acted
             os.kill(os.getpid(), number)
             assert acted == [number]
         with SignalGuard() as guard:
-            assert not guard.should_stop(3)
+            assert not guard.should_stop()
         os.kill(os.getpid(), number)
         assert acted == [number] * 2
     finally:
@@ -239,7 +239,7 @@ def test_a_guard_outside_the_main_thread_only_answers() -> None:
 
     def ask() -> bool:
         with SignalGuard() as guard:
-            return guard.should_stop(1)
+            return guard.should_stop()
 
     with ThreadPoolExecutor(1) as pool:
         assert pool.submit(ask).result() is False
@@ -260,7 +260,7 @@ with SignalGuard() as guard, Checkpoints(sys.argv[1]) as checkpoints:
         print(i, flush=True)
         if len(sys.argv) > 2:
             sys.stdin.readline()
-        if guard.should_stop(i + 1):
+        if guard.should_stop():
             break
     checkpoints.save(i + 1, state, {"next": i + 1})
 """

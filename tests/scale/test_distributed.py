@@ -66,7 +66,7 @@ values = {"w": np.arange(256.0 * 64).reshape(256, 64).astype(np.float32)}
 state = scale.place(values, scale.shardings_for(values, mesh, scale.RULES))
 assert np.array_equal(scale.fetch(scale.replicate(values, mesh))["w"], values["w"])
 with SignalGuard() as guard, Checkpoints(sys.argv[1]) as checkpoints:
-    assert not guard.should_stop(1)
+    assert not guard.should_stop()
     checkpoints.save(1, state, {"next_index": 1}, wait=True)
 print("done", index)
 """
