@@ -94,6 +94,7 @@ def _starts(launched) -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
+@pytest.mark.slow
 def test_two_processes_then_one_then_two(undisturbed, cluster, tmp_path: Path) -> None:
     """Every three steps on another number of processes, each on the other's checkpoint."""
     from rcodec_jax.train import run

@@ -131,6 +131,7 @@ def test_a_run_or_its_bundle_can_be_trained_on(stages, pictures, tools, tmp_path
         )
 
 
+@pytest.mark.slow
 def test_a_sharded_run_has_the_loss_of_one_device(pictures, tools, tmp_path) -> None:
     losses = {}
     for name, mesh in (("one", MeshConfig(data=1)), ("eight", MeshConfig(data=4, fsdp=2))):
