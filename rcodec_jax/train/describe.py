@@ -14,13 +14,11 @@ import jax.numpy as jnp
 from jax.sharding import Mesh, NamedSharding
 
 from rcodec_jax import scale
-from rcodec_jax.codec.networks import PARTS, Networks
+from rcodec_jax.codec.networks import PARTS
 from rcodec_jax.config.train import Config, MeshConfig, StageConfig
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.state import TrainState
-from rcodec_jax.train.step import make_gradient
 
 _FIELDS = ("params", "ema", "opt")
 """What the state holds of every part."""
@@ -123,7 +121,7 @@ def describe(config: Config, mesh: MeshConfig | None = None, *, flops: bool = Tr
         # Nothing is placed, so that a mesh without devices serves.
         setup = Setup.of(config, cast(Mesh, scale.abstract_mesh(**sizes)))
         stages = config.train.stages if flops else ()
-        work = tuple(stage_work(config, stage, setup.shapes) for stage in stages)
+        work = tuple(stage_work(setup, stage) for stage in stages)
     parts, other = state_parts(setup)
     return Description(sizes, parts, _tensors(setup), other, work)
 
@@ -167,12 +165,10 @@ def stage_batch(config: Config, stage: StageConfig) -> dict[str, jax.ShapeDtypeS
     return batch | {"image": jax.ShapeDtypeStruct((rows, side, side, 3), jnp.uint8)}
 
 
-def stage_work(config: Config, stage: StageConfig, shapes: TrainState) -> StageWork:
-    """Counts the operations of a stage's steps, from the shapes of the training state."""
+def stage_work(setup: Setup, stage: StageConfig) -> StageWork:
+    """Counts the operations of a stage's steps."""
     counted, without = without_perceptual(stage)
-    gradient = make_gradient(Networks(config.model), config.train, counted, None)
-    with traced_for("any"):
-        flops = scale.count_flops(gradient, shapes, stage_batch(config, counted))
+    flops = setup.step_flops(counted, stage_batch(setup.config, counted))
     return StageWork(
         kind=stage.kind,
         batch_size=stage.batch_size,

@@ -6,8 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from flax.traverse_util import flatten_dict, unflatten_dict
-
+from rcodec_jax.codec.bundle import flatten, unflatten
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.errors import UsageError
 
@@ -20,18 +19,6 @@ TRAINED = {
 
 Flat = dict[str, Any]
 """Parameters by path: `unet/conv_in/conv/kernel`."""
-
-
-def flatten(params: dict[str, Any]) -> Flat:
-    """Nested dictionaries -> by path."""
-    flat: Flat = flatten_dict(params, sep="/")
-    return flat
-
-
-def nest(flat: Flat) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    nested: dict[str, Any] = unflatten_dict(flat, sep="/")
-    return nested
 
 
 def moving_paths(stage: StageConfig, paths: Iterable[str]) -> frozenset[str]:
@@ -65,4 +52,4 @@ def ever_moving(stages: Iterable[StageConfig], params: dict[str, Any]) -> dict[s
     """The parameters that any of the stages moves: only these need an optimiser's state."""
     flat = flatten(params)
     moving = frozenset().union(*(moving_paths(stage, flat) for stage in stages))
-    return nest({path: leaf for path, leaf in flat.items() if path in moving})
+    return unflatten({path: leaf for path, leaf in flat.items() if path in moving})

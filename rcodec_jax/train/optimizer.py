@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rcodec_jax.codec.bundle import flatten, unflatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
-from rcodec_jax.train.moving import flatten, nest
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -35,8 +35,12 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
 def kernels(params: dict[str, Any]) -> dict[str, Any]:
     """Whether each parameter is the kernel of a convolution or of a dense layer."""
-    flat = flatten(params)
-    return nest({path: path.endswith("/kernel") and leaf.ndim > 1 for path, leaf in flat.items()})
+    return unflatten(
+        {
+            path: path.endswith("/kernel") and leaf.ndim > 1
+            for path, leaf in flatten(params).items()
+        }
+    )
 
 
 def learning_rate(stage: StageConfig, step_in_stage: jax.Array) -> jax.Array:

@@ -135,7 +135,7 @@ def make_plan(
         average_bytes=sum(part.average_bytes for part in parts),
         optimizer_bytes=sum(part.optimizer_bytes for part in parts),
         memory=compiled,
-        model_flops=stage_work(config, stage, setup.shapes).flops,
+        model_flops=stage_work(setup, stage).flops,
         flops=flops,
         bound=bound,
     )

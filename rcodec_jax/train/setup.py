@@ -15,13 +15,14 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from rcodec_jax import scale
+from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.train import Config, StageConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.losses import Batch, Perceptual
-from rcodec_jax.train.moving import Flat, flatten
+from rcodec_jax.train.moving import Flat
 from rcodec_jax.train.optimizer import make_optimizer
 from rcodec_jax.train.state import TrainState, init_state
 from rcodec_jax.train.step import make_gradient, make_step
@@ -143,7 +144,10 @@ class Setup:
         return lowered.compile(), time.perf_counter() - began
 
     def step_flops(
-        self, stage: StageConfig, batch: Batch, perceptual: Perceptual | None = None
+        self,
+        stage: StageConfig,
+        batch: Batch | dict[str, jax.ShapeDtypeStruct],
+        perceptual: Perceptual | None = None,
     ) -> scale.Flops:
         """FLOPs of a step on all devices, without what is computed twice to save memory."""
         networks = Networks(self.config.model)

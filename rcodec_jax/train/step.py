@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rcodec_jax.codec.bundle import flatten, unflatten
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.train import latents
@@ -23,7 +24,7 @@ from rcodec_jax.train.losses import (
     codec_loss,
     draw_noise,
 )
-from rcodec_jax.train.moving import Flat, ever_moving, flatten, moving_paths, nest
+from rcodec_jax.train.moving import Flat, ever_moving, moving_paths
 from rcodec_jax.train.optimizer import learning_rate
 from rcodec_jax.train.state import TrainState
 
@@ -53,7 +54,7 @@ def make_gradient(
         paths = moving_paths(stage, flat)
 
         def objective(moving: Flat, part: Batch) -> Any:
-            params = nest(gather(flat | moving))
+            params = unflatten(gather(flat | moving))
             return loss_of(networks, params, state.stats, part, stage.loss, perceptual)
 
         moving = {path: leaf for path, leaf in flat.items() if path in paths}
@@ -94,7 +95,7 @@ def make_step(
         flat = flatten(state.params)
         optimised = ever_moving(config.stages, state.params)
         # The optimiser knows of what other stages move too: its gradient is 0 in this one.
-        grads = nest(
+        grads = unflatten(
             {
                 path: moved[path] if path in moved else jnp.zeros_like(leaf)
                 for path, leaf in flatten(optimised).items()
@@ -104,7 +105,7 @@ def make_step(
         rate = learning_rate(stage, state.step - first_step)
         # Momentum from an earlier stage must not move what this one freezes.
         by_path = flatten(updates)
-        params = nest(
+        params = unflatten(
             {
                 path: leaf - rate * by_path[path] if path in moved else leaf
                 for path, leaf in flat.items()

@@ -15,6 +15,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from rcodec_jax import scale
+from rcodec_jax.codec.bundle import flatten, unflatten
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config import load_config
 from rcodec_jax.config.model import UNetConfig
@@ -24,7 +25,6 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.describe import describe, stage_batch
 from rcodec_jax.train.losses import codec_loss, draw_noise
-from rcodec_jax.train.moving import flatten, nest
 from rcodec_jax.train.setup import Setup
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -144,5 +144,5 @@ def test_parameters_that_travel_in_bfloat16_are_used_in_it(tiny: Config, unet: U
             return codec_loss(setup.networks, *args, joint=True)[0]
 
         batch = stage_batch(config, stage)
-        jaxpr = jax.make_jaxpr(loss)(nest(whole), setup.shapes.stats, batch).jaxpr
+        jaxpr = jax.make_jaxpr(loss)(unflatten(whole), setup.shapes.stats, batch).jaxpr
     assert not _widened(jaxpr, {leaf.shape for leaf in cast})

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax import scale
+from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.train import latents
@@ -17,7 +18,7 @@ from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.forward import Noise
 from rcodec_jax.train.guard import FiniteGuard
 from rcodec_jax.train.losses import min_snr_weight
-from rcodec_jax.train.moving import ever_moving, flatten, moving_paths
+from rcodec_jax.train.moving import ever_moving, moving_paths
 from rcodec_jax.train.optimizer import kernels, make_optimizer
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.state import Stats, TrainState
