@@ -6,6 +6,7 @@ Measured, since a CPU's frequency and a GPU's power limit make the figure of a d
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import time
 from collections.abc import Callable
 
@@ -15,6 +16,8 @@ import jax.numpy as jnp
 Options = dict[str, str] | None
 Case = tuple[int, Callable[[], jax.Array]]
 """FLOPs of a call, and the call."""
+Timed = tuple[Case, list[float]]
+"""A case with the rates of its calls so far, in FLOP/s."""
 
 _MATMUL_SIDES = {"cpu": (1024, 2048), "accelerator": (4096, 8192)}
 _CONV_SHAPES = {  # batch, side, channels in and out
@@ -36,47 +39,74 @@ class Peaks:
     conv_flops: float
 
 
+class PeakMeter:
+    """Calls that keep JAX's default device busy, to be timed between those of other work.
+
+    Other work on the machine, and a clock that follows the heat, change what it can do by the
+    minute. A share of the peak is fair only against a peak of the same minutes.
+    """
+
+    def __init__(
+        self, dtype: jnp.dtype = jnp.float32, *, compiler_options: dict[str, str] | None = None
+    ) -> None:
+        """Compiles two sizes of each operation.
+
+        Operands and results are of `dtype`, at JAX's default precision (TF32 for float32 on GPUs
+        that have it).
+
+        Args:
+          dtype: float32, bfloat16 or float16.
+          compiler_options: of the programs whose share is asked for, where they have any.
+        """
+        kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
+        matmuls = [_matmul(side, dtype, compiler_options) for side in _MATMUL_SIDES[kind]]
+        convs = [_conv(*shape, dtype, compiler_options) for shape in _CONV_SHAPES[kind]]
+        self._matmuls: list[Timed] = [(case, []) for case in matmuls]
+        self._convs: list[Timed] = [(case, []) for case in convs]
+        for case in (*matmuls, *convs):
+            case[1]().block_until_ready()
+
+    def sample(self) -> None:
+        """Times every case once: some tenths of a second on a CPU."""
+        for (flops, call), rates in (*self._matmuls, *self._convs):
+            begin = time.perf_counter()
+            call().block_until_ready()
+            rates.append(flops / (time.perf_counter() - begin))
+
+    def best(self) -> Peaks:
+        """By the fastest call of each operation: what the device can do when left alone."""
+        return self._of(max)
+
+    def median(self) -> Peaks:
+        """By the median call of each operation's better size: what it could do in that time."""
+        return self._of(statistics.median)
+
+    def _of(self, summary: Callable[[list[float]], float]) -> Peaks:
+        matmul, conv = (
+            max(summary(rates) for _, rates in cases) for cases in (self._matmuls, self._convs)
+        )
+        return Peaks(matmul, conv)
+
+
 def measure_peaks(
     dtype: jnp.dtype = jnp.float32,
     *,
     budget_s: float = 2.0,
     compiler_options: dict[str, str] | None = None,
 ) -> Peaks:
-    """Measures JAX's default device in a few seconds.
-
-    Operands and results are of `dtype`, at JAX's default precision (TF32 for float32 on GPUs that
-    have it). Two sizes of each operation take turns until the time is up, and the best call
-    counts: what else the machine does, or how fast it runs just then, should not lower a peak.
+    """The peaks of JAX's default device by the fastest calls of a few seconds.
 
     Args:
-      dtype: float32, bfloat16 or float16.
+      dtype, compiler_options: as for `PeakMeter`.
       budget_s: seconds of timed calls, compilation apart; every case is called three times anyway.
-      compiler_options: of the programs whose share of the peak is asked for, where they have any.
-
-    Returns:
-      The peaks of one device.
     """
-    kind = "cpu" if jax.default_backend() == "cpu" else "accelerator"
-    matmuls = [_matmul(side, dtype, compiler_options) for side in _MATMUL_SIDES[kind]]
-    convs = [_conv(*shape, dtype, compiler_options) for shape in _CONV_SHAPES[kind]]
-    rates = _best_rates([*matmuls, *convs], budget_s)
-    return Peaks(max(rates[: len(matmuls)]), max(rates[len(matmuls) :]))
-
-
-def _best_rates(cases: list[Case], budget_s: float) -> list[float]:
-    """FLOP/s of each case's fastest call."""
-    for _, call in cases:
-        call().block_until_ready()  # compiles
-    best = [0.0] * len(cases)
+    meter = PeakMeter(dtype, compiler_options=compiler_options)
     start = time.perf_counter()
     rounds = 0
     while rounds < 3 or time.perf_counter() - start < budget_s:
-        for i, (flops, call) in enumerate(cases):
-            begin = time.perf_counter()
-            call().block_until_ready()
-            best[i] = max(best[i], flops / (time.perf_counter() - begin))
+        meter.sample()
         rounds += 1
-    return best
+    return meter.best()
 
 
 def _matmul(side: int, dtype: jnp.dtype, options: Options) -> Case:

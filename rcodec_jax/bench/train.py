@@ -1,4 +1,4 @@
-"""`rcodec bench train`: the real training step and loader against the machine's peaks."""
+"""`rcodec bench train`: the real training step against the machine's peaks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax import scale
-from rcodec_jax.bench.peak import Peaks, measure_peaks
+from rcodec_jax.bench.peak import PeakMeter, Peaks
 from rcodec_jax.bench.pictures import synthetic
 from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
@@ -45,7 +45,7 @@ PAPER_EIGHTH = ModelConfig(
 
 MODELS = {
     "tiny": Config(
-        "tiny", train=TrainConfig(stages=(StageConfig(kind="joint", batch_size=8, crop_px=128),))
+        "tiny", train=TrainConfig(stages=(StageConfig(kind="joint", batch_size=16, crop_px=128),))
     ),
     "paper/8": Config(
         "paper/8",
@@ -70,10 +70,10 @@ class Row:
       images_per_s: at that time.
       flops: of a step in matrix products and convolutions, without what remat computes again.
       flops_per_s: at that time.
-      of_peak: what the FLOPs would take at the measured peaks of their kind, over the time of the
-        fastest step: peaks are those of the fastest call too, so that what else the machine does
-        counts in neither.
-      data_share: share of the time that was spent waiting for the loader.
+      peaks: of one device while the steps ran, by the median of calls between them.
+      of_peak: what the FLOPs would take at those peaks, over the median step.
+      best: peaks by the fastest of these calls.
+      of_best: what the FLOPs would take at those, over the fastest step.
     """
 
     model: str
@@ -87,44 +87,32 @@ class Row:
     images_per_s: float
     flops: Flops
     flops_per_s: float
+    peaks: Peaks
     of_peak: float
-    data_share: float
+    best: Peaks
+    of_best: float
 
 
 def run(
     configs: dict[str, Config], *, steps: int, progress: Progress = lambda *_: None
-) -> tuple[list[Row], Peaks]:
+) -> list[Row]:
     """Measures the first stage of each run on the devices of its mesh.
 
     Args:
       configs: runs by name.
       steps: timed steps.
       progress: (done, total, what).
-
-    Returns:
-      A row for each, and the peaks of one device: the better of two measurements, before and after,
-      so that other work on the machine does not pass for a low peak.
     """
-    dtypes = {config.train.dtype for config in configs.values()}
-    dtype = jnp.dtype(dtypes.pop() if len(dtypes) == 1 else "float32")
-    total = len(configs) + 2
-    progress(0, total, "peaks")
-    before = measure_peaks(dtype)
-    measured = []
-    for done, (name, config) in enumerate(configs.items(), start=1):
-        progress(done, total, name)
-        measured.append((name, config, *_measure(config, steps)))
-    progress(total - 1, total, "peaks")
-    after = measure_peaks(dtype)
-    peaks = Peaks(
-        max(before.matmul_flops, after.matmul_flops), max(before.conv_flops, after.conv_flops)
-    )
-    progress(total, total, "done")
-    return [_row(*found, peaks) for found in measured], peaks
+    rows = []
+    for done, (name, config) in enumerate(configs.items()):
+        progress(done, len(configs), name)
+        rows.append(_measure(name, config, steps))
+    progress(len(configs), len(configs), "done")
+    return rows
 
 
-def _measure(config: Config, steps: int) -> tuple[Setup, Flops, float, list[float], list[float]]:
-    """Set-up, FLOPs of a step, compile time, and of each timed step its time and its waiting."""
+def _measure(name: str, config: Config, steps: int) -> Row:
+    """Steps and calls at the peak in turns: what slows the machine slows both."""
     stage = config.train.stages[0]
     setup = Setup.of(config)
     batches = make_dataset(
@@ -138,33 +126,23 @@ def _measure(config: Config, steps: int) -> tuple[Setup, Flops, float, list[floa
     flops = setup.step_flops(stage, batch)
     step, compile_s = setup.compiled_step(stage, 0, None, batch)
     state = setup.initial_state()
-    seconds, waits = [], []
+    meter = PeakMeter(jnp.dtype(config.train.dtype))
+    seconds = []
     for index in range(WARM_UP + steps):
+        batch = scale.global_batch(next(batches), setup.mesh)
         began = time.perf_counter()
-        host_batch = next(batches)
-        waited = time.perf_counter() - began
-        state, metrics = step(state, scale.global_batch(host_batch, setup.mesh))
-        jax.block_until_ready(metrics)
+        state, metrics = step(state, batch)
+        jax.block_until_ready((state, metrics))
         if index >= WARM_UP:
             seconds.append(time.perf_counter() - began)
-            waits.append(waited)
-    jax.block_until_ready(state)
-    return setup, flops, compile_s, seconds, waits
+            meter.sample()
+    step_s, devices = statistics.median(seconds), setup.mesh.devices.size
 
+    def least(peaks: Peaks) -> float:
+        """Seconds that the FLOPs take at these peaks."""
+        return (flops.matmul / peaks.matmul_flops + flops.conv / peaks.conv_flops) / devices
 
-def _row(
-    name: str,
-    config: Config,
-    setup: Setup,
-    flops: Flops,
-    compile_s: float,
-    seconds: list[float],
-    waits: list[float],
-    peaks: Peaks,
-) -> Row:
-    stage, devices = config.train.stages[0], setup.mesh.devices.size
-    step_s = statistics.median(seconds)
-    least = flops.matmul / peaks.matmul_flops + flops.conv / peaks.conv_flops
+    peaks, best = meter.median(), meter.best()
     return Row(
         model=name,
         kind=stage.kind,
@@ -177,8 +155,10 @@ def _row(
         images_per_s=stage.batch_size / step_s,
         flops=flops,
         flops_per_s=flops.total / step_s,
-        of_peak=least / devices / min(seconds),
-        data_share=sum(waits) / sum(seconds),
+        peaks=peaks,
+        of_peak=least(peaks) / step_s,
+        best=best,
+        of_best=least(best) / min(seconds),
     )
 
 

@@ -29,8 +29,12 @@ THREAD_VARIABLES = (
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu"}
 
-CPU_TRAINING_FLAG = "--xla_cpu_experimental_ynn_fusion_type="
-"""Empty value: weight gradients of convolutions about four times faster on CPU, equal to 1e-7."""
+CPU_TRAINING_FLAG = (
+    "--xla_cpu_experimental_ynn_fusion_type="
+    "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+)
+"""Operations that XLA's CPU back end leaves to a library of kernels: by default convolutions too,
+whose weight gradients are four times slower there. Its reductions take 5 to 15 % off a step."""
 
 
 def set_threads(count: int, environ: Environment | None = None) -> None:
@@ -99,7 +103,7 @@ def set_training_flags(environ: Environment | None = None) -> None:
     """Adds CPU_TRAINING_FLAG to XLA_FLAGS when training will run on the CPU."""
     target = os.environ if environ is None else environ
     flags = target.get("XLA_FLAGS", "")
-    if runs_on_cpu(target) and CPU_TRAINING_FLAG.rstrip("=") not in flags:
+    if runs_on_cpu(target) and CPU_TRAINING_FLAG.partition("=")[0] not in flags:
         target["XLA_FLAGS"] = f"{flags} {CPU_TRAINING_FLAG}".strip()
 
 
