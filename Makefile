@@ -42,7 +42,7 @@ slow: $(INSTALLED) ## the tests that take minutes or gigabytes
 
 # Needs 12 GB of disk and 8 GB of memory. PyTorch from PyPI brings CUDA along on Linux: an index of
 # CPU builds, in PIP_EXTRA_INDEX_URL, saves gigabytes.
-parity: $(INSTALLED) ## our networks against diffusers and PyTorch, up to the full size of SD 2.1
+parity: $(INSTALLED) ## our networks against diffusers and PyTorch, up to the full size of SD 2.1 and 1.5
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS) -e ".[$(EXTRAS),parity]"
 	$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/export/test_parity.py tests/export/test_parity_full.py tests/export/test_text_encoder.py
 

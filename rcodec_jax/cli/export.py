@@ -6,7 +6,6 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
@@ -48,19 +47,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    folder = files.check_folder(args.out, force=args.force)
-    if folder.exists() and folder.resolve() == Path(args.source).resolve():
-        raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
+    folder = files.check_folder(args.out, force=args.force, source=args.source)
     if args.dtype is not None and args.layout != "stablehlo":
         raise UsageError(f"--dtype: expected --format stablehlo with it, got {args.layout}")
     start = time.perf_counter()
     with output.Progress("export") as progress:
         notes = FORMATS[args.layout](args, progress.update)
-    sizes = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    sizes = files.sizes(folder)
     figures = {
         "source": args.source,
         "format": args.layout,

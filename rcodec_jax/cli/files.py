@@ -78,20 +78,25 @@ def check_output(path: str, *, force: bool, inputs: tuple[str, ...] = ()) -> Non
         raise UsageError(f"{path}: expected a folder that can be written, got {str(folder)!r}")
 
 
-def check_folder(path: str, *, force: bool, own: Collection[str] = ()) -> Path:
+def check_folder(
+    path: str, *, force: bool, own: Collection[str] = (), source: str | None = None
+) -> Path:
     """Refuses an output folder that holds something already, unless `force` is set.
 
     Args:
       path: the folder, which need not exist.
       force: whether it may hold anything.
       own: names of files that may be there in any case, as the command wrote them itself.
+      source: a folder that the command reads, which must be another.
 
     Raises:
-      UsageError: it is a file, or holds something else and `force` is not set.
+      UsageError: it is a file or the source, or holds something else and `force` is not set.
     """
     folder = Path(path)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{path}: expected a folder to write, got a file")
+    if source is not None and folder.resolve() == Path(source).resolve():
+        raise UsageError(f"{path}: expected a folder other than the source, got the same one")
     if folder.is_dir() and not force:
         strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
         if strange:
@@ -100,6 +105,15 @@ def check_folder(path: str, *, force: bool, own: Collection[str] = ()) -> Path:
                 "(--force writes into it)"
             )
     return folder
+
+
+def sizes(folder: Path) -> dict[str, int]:
+    """Bytes of every file below a folder, by path from there."""
+    return {
+        path.relative_to(folder).as_posix(): path.stat().st_size
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 def is_regular(path: Path) -> bool:

@@ -44,10 +44,7 @@ def run(args: argparse.Namespace) -> int:
             f"{args.source}: expected the folder of a run or of weights, "
             f"got {'a file' if Path(args.source).exists() else 'nothing there'}"
         )
-    folder = files.check_folder(args.out, force=args.force)
-    if folder.exists() and folder.samefile(args.source):
-        raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
-
+    folder = files.check_folder(args.out, force=args.force, source=args.source)
     card = None if args.card is None else _read_card(args.card)
 
     from rcodec_jax.codec.freezing import freeze
@@ -57,11 +54,7 @@ def run(args: argparse.Namespace) -> int:
     losses = freeze(args.source, args.out, step=args.step, card=card)
     shares = {node: loss.share for node, loss in losses.items()}
     most = max(shares.values())
-    sizes = {
-        path.relative_to(folder).as_posix(): path.stat().st_size
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
+    sizes = files.sizes(folder)
     figures = {
         "source": args.source,
         "bundle": args.out,

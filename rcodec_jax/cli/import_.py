@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.errors import UsageError
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -45,9 +43,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    folder = files.check_folder(args.out, force=args.force)
-    if folder.exists() and folder.resolve() == Path(args.source).resolve():
-        raise UsageError(f"{args.out}: expected a folder other than the source, got the same one")
+    files.check_folder(args.out, force=args.force, source=args.source)
 
     from rcodec_jax.export.importing import import_diffusers
 

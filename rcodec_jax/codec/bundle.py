@@ -25,6 +25,7 @@ import safetensors.numpy
 from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_header
 from rcodec_jax.config import from_dict, to_dict
 from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.data import atomic_write
 from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import BundleError, RcodecError
 
@@ -105,10 +106,7 @@ def save_bundle(
     if training is not None:
         (folder / TRAINING).write_bytes(safetensors.numpy.save(training))
     # Last, so that a folder with a manifest is a whole bundle.
-    text = json.dumps(manifest, indent=1) + "\n"
-    part = folder / f"{MANIFEST}.part"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, folder / MANIFEST)
+    atomic_write(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
 
 
 def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import json
+import math
 import os
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from rcodec_jax.codec.weights import is_weights, open_weights
 from rcodec_jax.config import from_json
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import Config
+from rcodec_jax.data import read_json_lines
 from rcodec_jax.errors import UsageError
 
 RUN_CONFIG = "config.json"
@@ -177,13 +177,7 @@ def load_run(workdir: str | os.PathLike[str], *, step: int | None = None) -> Tra
 
 def _last_figures(workdir: Path, step: int | None) -> dict[str, float]:
     """The last logged figures up to a step."""
-    path = workdir / RUN_METRICS
-    if not path.is_file():
-        return {}
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # cut off by a crash
-            rows.append(json.loads(line))
-    rows = [row for row in rows if step is None or row["step"] <= step]
+    rows = read_json_lines(workdir / RUN_METRICS)
+    rows = [row for row in rows if step is None or row.get("step", math.inf) <= step]
     keep = ("step", "loss", "bpp", "bpp_y", "bpp_z", "psnr", "lpips", "latent")
     return {name: rows[-1][name] for name in keep if name in rows[-1]} if rows else {}

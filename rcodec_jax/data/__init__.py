@@ -1,6 +1,6 @@
 """Pictures in and out, sources and the training loader. Imports no other part of rcodec."""
 
-from rcodec_jax.data.files import atomic_write
+from rcodec_jax.data.files import atomic_write, read_json_lines
 from rcodec_jax.data.images import Picture, read_image, read_mask, write_image
 from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.listing import listing_digest
@@ -21,6 +21,7 @@ __all__ = [
     "make_dataset",
     "open_source",
     "read_image",
+    "read_json_lines",
     "read_mask",
     "select",
     "write_image",

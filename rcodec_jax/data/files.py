@@ -1,11 +1,13 @@
-"""Writing files so that a reader never sees half of one."""
+"""Files that are written while something may stop the program, and read all the same."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from rcodec_jax.errors import UsageError
 
@@ -40,3 +42,18 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
             raise
     except OSError as error:
         raise UsageError(f"{target}: cannot be written: {error.strerror or error}") from error
+
+
+def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The objects of a file of JSON lines, in order; none where there is no file.
+
+    Lines that a crash cut off are left out.
+    """
+    source = Path(path)
+    if not source.is_file():
+        return []
+    rows = []
+    for line in source.read_text(encoding="utf-8").splitlines():
+        with contextlib.suppress(json.JSONDecodeError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rcodec_jax.codec.tensorstream import as_bytes, write_header
-from rcodec_jax.codec.weights import WeightsWriter
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.export import architecture
 from rcodec_jax.export.context import FILE as CONTEXT_FILE
 from rcodec_jax.export.importing import OnTensor

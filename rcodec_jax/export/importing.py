@@ -12,7 +12,7 @@ import numpy as np
 
 from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import PARTS, Networks
-from rcodec_jax.codec.weights import WeightsWriter
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.model import HyperConfig, ModelConfig
 from rcodec_jax.config.presets import DECODE_STEPS, PAPER_HYPER
 from rcodec_jax.errors import UsageError

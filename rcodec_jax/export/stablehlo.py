@@ -24,6 +24,7 @@ import numpy as np
 from rcodec_jax.codec.bundle import MANIFEST as BUNDLE
 from rcodec_jax.codec.tensorstream import as_bytes, write_header
 from rcodec_jax.config import to_dict
+from rcodec_jax.data import atomic_write
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader
 from rcodec_jax.export.programs import (
@@ -109,10 +110,7 @@ def export_stablehlo(
         "bundle": _digests(source),
         "card": model.card,
     }
-    text = json.dumps(manifest, indent=1) + "\n"
-    part = out / f"{loader.MANIFEST}.part"
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, out / loader.MANIFEST)
+    atomic_write(out / loader.MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
     if on_step is not None:
         on_step(len(programs) + 1, len(programs) + 1, loader.WEIGHTS)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import hashlib
 import importlib.metadata
@@ -20,7 +19,7 @@ from jax.sharding import Mesh
 import rcodec_jax
 from rcodec_jax.config import Change, to_dict
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import atomic_write
+from rcodec_jax.data import atomic_write, read_json_lines
 
 MANIFEST = "manifest.jsonl"
 
@@ -92,14 +91,7 @@ def append_start(workdir: Path, entry: dict[str, Any]) -> None:
 
 def read_starts(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The entries of a run's manifest, in order; none where there is no manifest."""
-    path = Path(workdir) / MANIFEST
-    if not path.is_file():
-        return []
-    starts = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with contextlib.suppress(json.JSONDecodeError):  # cut off by a crash
-            starts.append(json.loads(line))
-    return starts
+    return read_json_lines(Path(workdir) / MANIFEST)
 
 
 def package_versions() -> dict[str, str]:

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.config.train import StageConfig
-from rcodec_jax.data import atomic_write
+from rcodec_jax.data import atomic_write, read_json_lines
 from rcodec_jax.train.events import EventFile
 
 METRICS = "metrics.jsonl"
@@ -77,9 +77,8 @@ class Reporter:
         if not self._lead:
             return
         path = self.workdir / METRICS
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-        kept = [line for line in lines if _step_of(line) <= step]
-        atomic_write(path, "".join(f"{line}\n" for line in kept).encode())
+        kept = [row for row in read_json_lines(path) if row.get("step", math.inf) <= step]
+        atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         if self._wants_events:
             self._events = EventFile(self.workdir, step)
@@ -158,11 +157,3 @@ def peak_memory_bytes() -> int | None:
     stats = [device.memory_stats() or {} for device in jax.local_devices()]
     peaks = [found["peak_bytes_in_use"] for found in stats if "peak_bytes_in_use" in found]
     return max(peaks, default=None)
-
-
-def _step_of(line: str) -> float:
-    """Step of a line of the log; beyond all steps for one that was cut off by a crash."""
-    try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError, TypeError):
-        return math.inf

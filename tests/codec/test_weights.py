@@ -13,7 +13,8 @@ import safetensors
 
 from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
-from rcodec_jax.codec.weights import INDEX, MANIFEST, WeightsWriter, is_weights, open_weights
+from rcodec_jax.codec.weights import INDEX, MANIFEST, is_weights, open_weights
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config import to_dict
 from rcodec_jax.errors import WeightsError
 

@@ -1,7 +1,7 @@
-"""Stable Diffusion 2.1's size, one framework after the other, so that memory holds one model.
+"""Stable Diffusion's size, one framework after the other, so that memory holds one model.
 
-    python tests/export/full_size.py theirs FOLDER    random weights, inputs, diffusers' outputs
-    python tests/export/full_size.py ours FOLDER      our outputs, from the imported weights
+    python tests/export/full_size.py theirs sd21 FOLDER    random weights, diffusers' outputs
+    python tests/export/full_size.py ours sd21 FOLDER      our outputs, from the imported weights
 
 `tests/export/test_parity_full.py` runs both and compares; the figures go to JSON beside them.
 """
@@ -19,11 +19,17 @@ from typing import Any
 import numpy as np
 
 T = 261
-UNET = {
-    "attention_head_dim": [5, 10, 20, 20],
-    "cross_attention_dim": 1024,
-    "use_linear_projection": True,
+SHAPES: dict[str, dict[str, Any]] = {
+    "sd21": {
+        "attention_head_dim": [5, 10, 20, 20],
+        "cross_attention_dim": 1024,
+        "use_linear_projection": True,
+    },
+    "sd15": {"attention_head_dim": 8, "cross_attention_dim": 768},
 }
+"""What tells the UNets of 2.1 and 1.5 apart."""
+
+PREDICTIONS = {"sd21": "v_prediction", "sd15": "epsilon"}
 VAE = {
     "block_out_channels": (128, 256, 512, 512),
     "down_block_types": ("DownEncoderBlock2D",) * 4,
@@ -32,25 +38,25 @@ VAE = {
 }
 
 
-def inputs() -> dict[str, np.ndarray]:
+def inputs(shape: str) -> dict[str, np.ndarray]:
     """A picture of 512 x 512 pixels and latents of its size."""
     rng = np.random.default_rng(0)
     return {
         "image": rng.uniform(-1, 1, (1, 512, 512, 3)).astype(np.float32),
         "raw": rng.normal(0, 5, (1, 64, 64, 4)).astype(np.float32),
         "x": rng.normal(0, 1, (1, 64, 64, 4)).astype(np.float32),
-        "context": rng.normal(0, 1, (77, 1024)).astype(np.float32),
+        "context": rng.normal(0, 1, (77, SHAPES[shape]["cross_attention_dim"])).astype(np.float32),
     }
 
 
-def theirs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def theirs(shape: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """diffusers' outputs and how long each took."""
     import peers
 
     torch = peers.installed("torch")
-    given = inputs()
+    given = inputs(shape)
     np.save(folder / "context.npy", given["context"])
-    unet, vae = peers.save_random(folder / "theirs", UNET, VAE, "v_prediction")
+    unet, vae = peers.save_random(folder / "theirs", SHAPES[shape], VAE, PREDICTIONS[shape])
     context = given["context"]
 
     def encode() -> np.ndarray:
@@ -64,7 +70,7 @@ def theirs(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         )
 
 
-def ours(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+def ours(shape: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
     """Our outputs and how long each took."""
     import jax
     import jax.numpy as jnp
@@ -74,7 +80,7 @@ def ours(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, float]]:
 
     weights = open_weights(folder / "ours")
     params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), weights.stored())
-    networks, given = Networks(weights.config), inputs()
+    networks, given = Networks(weights.config), inputs(shape)
     level_map, levels_t = np.full((1, 64, 64), 5, np.int32), np.full((1, 16), 999.0, np.float32)
     levels_t[:, 5] = T
     calls: dict[str, tuple[Any, ...]] = {
@@ -107,10 +113,10 @@ def timed(
     return outputs, seconds
 
 
-def main(which: str, folder: str) -> None:
+def main(which: str, shape: str, folder: str) -> None:
     """Runs one side; writes WHICH.npz and WHICH.json."""
     run: Any = {"theirs": theirs, "ours": ours}[which]
-    outputs, seconds = run(Path(folder))
+    outputs, seconds = run(shape, Path(folder))
     np.savez(Path(folder) / f"{which}.npz", **outputs)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     figures = {"seconds": seconds, "peak_bytes": peak}

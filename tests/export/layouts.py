@@ -8,7 +8,7 @@ import numpy as np
 import safetensors.numpy
 
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
-from rcodec_jax.codec.weights import WeightsWriter
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 
 HYPER = HyperConfig(hyper_channels=4, analysis=8, synthesis=(4, 4, 4), classes=4)

@@ -20,8 +20,8 @@ from safetensors.numpy import load_file
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.bundle import load_bundle
 from rcodec_jax.codec.networks import LevelInputs, Networks, parameter_shapes
-from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, UNetConfig
-from rcodec_jax.config.presets import stable_diffusion
+from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
+from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.errors import UsageError
@@ -76,11 +76,16 @@ def small_diffusion() -> Model:
     )
     hyper = HyperConfig(hyper_channels=4, analysis=8, synthesis=(8, 8, 8))
     config = dataclasses.replace(stable_diffusion(unet), hyper=hyper, autoencoder=auto)
+    return random_model(config, np.float32)
+
+
+def random_model(config: ModelConfig, dtype: type) -> Model:
+    """A model of that shape whose activations stay in range."""
     rng = np.random.default_rng(0)
-    tensors = {
-        name: rng.standard_normal(shape).astype(np.float32) / np.sqrt(max(np.prod(shape[:-1]), 8))
-        for name, shape in parameter_shapes(config).items()
-    }
+    tensors = {}
+    for name, shape in parameter_shapes(config).items():
+        size = np.float32(max(np.prod(shape[:-1]), 8))
+        tensors[name] = (rng.standard_normal(shape, np.float32) / np.sqrt(size)).astype(dtype)
     return Model(config, tensors, np.full(4, 0.1, np.float32), 30.0, None, {}, {"name": "sd"})
 
 
@@ -163,14 +168,19 @@ def nano(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("which", ["nano", "stable diffusion"])
+@pytest.mark.parametrize(
+    "which", ["nano", "stable diffusion", pytest.param("full size", marks=pytest.mark.slow)]
+)
 def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
     if which == "nano":
         model, folder = open_model(NANO, entropy=False), request.getfixturevalue("nano")
     else:
         model, folder = small_diffusion(), tmp_path / "programs"
+        if which == "full size":  # 12 GB of memory
+            model = random_model(stable_diffusion(SD21_UNET), np.float16)
         export_stablehlo(model, folder)
-    given, expected = expected_of(model, SIZES if which == "nano" else SIZES[:1])
+    sizes = {"nano": SIZES, "stable diffusion": SIZES[:1], "full size": ((1, 1, 1),)}
+    given, expected = expected_of(model, sizes[which])
     found = run_alone(folder, tmp_path, given)
     assert found.keys() == expected.keys()
     for name, value in expected.items():

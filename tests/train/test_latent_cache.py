@@ -8,7 +8,7 @@ import pytest
 
 from rcodec_jax.codec.freezing import load_trained
 from rcodec_jax.codec.networks import RANGES, Networks, parameter_shapes
-from rcodec_jax.codec.weights import WeightsWriter
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import DataConfig, SourceConfig
 from rcodec_jax.data import LatentSet, Mixture, image_batches, open_source
 from rcodec_jax.data.manifest import check, read_manifest

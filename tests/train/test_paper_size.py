@@ -17,7 +17,8 @@ from skimage import data
 
 from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.codec.networks import parameter_shapes
-from rcodec_jax.codec.weights import WeightsWriter, open_weights
+from rcodec_jax.codec.weights import open_weights
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ import pytest
 from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
-from rcodec_jax.codec.weights import WeightsWriter, open_weights
+from rcodec_jax.codec.weights import open_weights
+from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import latents
