@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import importlib.util
 import os
 import sys
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
     config = stable_diffusion(SD21_UNET) if args.model_size == "paper" else bench.SMALL
     sizes = [WIDTHS[size] for size in sorted(set(args.size or WIDTHS))]
-    notes = ["MaxDiffusion: " + _max_diffusion()]
+    notes: list[str] = []
     with output.Progress("bench") as progress, contextlib.ExitStack() as stack:
         progress.update(0, 1, "peaks")
         peaks = measure_peaks(jax.numpy.dtype(args.dtype), compiler_options=compiler_options())
@@ -143,12 +142,6 @@ def _job(
         "threads": threads,
         "accelerator": accelerator,
     }
-
-
-def _max_diffusion() -> str:
-    if importlib.util.find_spec("maxdiffusion") is None:
-        return "not installed"
-    return "installed, but this benchmark does not run it"
 
 
 def _table(rows: list[Row]) -> str:

@@ -62,9 +62,6 @@ class RateLoss:
         """What the integers cost more, as a share; below zero if they cost less."""
         return self.integer_bits / self.float_bits - 1
 
-    def __add__(self, other: RateLoss) -> RateLoss:
-        return RateLoss(self.float_bits + other.float_bits, self.integer_bits + other.integer_bits)
-
 
 def rate_loss(
     config: ModelConfig, integers: IntegerPart, params: Params, latents: Iterable[Latents]

@@ -36,13 +36,11 @@ class Symbols:
       z: int32 [hz, wz, Cz], hyper-latents.
       j: int32 [h, w, C], quantised latent relative to the prior mean.
       prior: mean and log2 sigma that z and the levels give.
-      sigma_index: uint8 [h, w, C], level of s sigma of each j.
     """
 
     z: np.ndarray
     j: np.ndarray
     prior: Prior
-    sigma_index: np.ndarray
 
 
 def encode_symbols(
@@ -135,7 +133,7 @@ def decode_symbols(
     index = part.sigma_index(prior, nodes, level_map)
     dither = dither_indices(height_cells, width_cells, part.latent_channels).reshape(-1)
     j = decode_latent(decoder, payload, part.gaussian, index.reshape(-1), dither, large=large)
-    return Symbols(z, j.reshape(index.shape), prior, index)
+    return Symbols(z, j.reshape(index.shape), prior)
 
 
 def encode_latent(

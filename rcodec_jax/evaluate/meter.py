@@ -57,7 +57,7 @@ class Meter:
         """Figures of `decoded` against `original`, both uint8 [H, W, 3] of one size."""
         _check_pair(original, decoded)
         side = min(original.shape[:2])
-        with_ms_ssim = side >= fidelity.min_side_px(len(fidelity.MS_SSIM_WEIGHTS))
+        with_ms_ssim = side >= fidelity.MIN_SIDE_PX
         lpips = self._lpips if side >= MIN_SIDE_PX else None
         values = _whole(original[None], decoded[None], lpips, with_ms_ssim=with_ms_ssim)
         return Quality(*(None if v is None else float(v[0]) for v in values))  # type: ignore[arg-type]

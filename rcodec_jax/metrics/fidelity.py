@@ -1,4 +1,4 @@
-"""Pixel fidelity: PSNR, SSIM and MS-SSIM on RGB pictures. Pure, differentiable jnp."""
+"""Pixel fidelity: PSNR and MS-SSIM on RGB pictures. Pure, differentiable jnp."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 from rcodec_jax.errors import UsageError
 
 # Wang, Simoncelli, Bovik, "Multi-scale structural similarity", Asilomar 2003, section 3.2.
-MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # as published: they sum to 1.0001
 _WINDOW_TAPS = 11
 _WINDOW_SIGMA_PX = 1.5
 _K1, _K2 = 0.01, 0.03
 # A structure term can be negative (anti-correlated); powers of it are cut here so they stay real.
 _TERM_FLOOR = 1e-8
+
+MIN_SIDE_PX = (_WINDOW_TAPS - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
+"""Smallest picture side of which every scale of MS-SSIM has a whole window: 161."""
 
 
 def mse(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -31,47 +34,28 @@ def psnr(a: jax.Array, b: jax.Array) -> jax.Array:
     return -10.0 * jnp.log10(mse(a, b))
 
 
-def ssim(a: jax.Array, b: jax.Array) -> jax.Array:
-    """SSIM of each pair [N]: 11-tap Gaussian of sigma 1.5, whole windows only, mean over RGB.
-
-    `a`, `b` are [N, H, W, 3] in 0..1, sides of at least 11 px (UsageError otherwise).
-    """
-    _check_pair(a, b)
-    _check_side(a, 1)
-    full, _ = _ssim_terms(a, b)
-    return jnp.mean(full, axis=-1)
-
-
-def min_side_px(scales: int) -> int:
-    """Smallest picture side for which `scales` scales have a whole window: 161 px for five."""
-    return (_WINDOW_TAPS - 1) * 2 ** (scales - 1) + 1
-
-
-def ms_ssim(a: jax.Array, b: jax.Array, *, scales: int = 5) -> jax.Array:
+def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     """MS-SSIM of each pair [N]: product of weighted terms per channel, then mean over RGB.
 
     On RGB, as tables of learned codecs have it; MS-SSIM of luma alone comes out higher (JPEG at .21
     bpp on Kodak pictures: .87 here, .90 on luma), so the two must not be mixed.
-    Scales are halved by 2x2 means (an odd last row or column is repeated). Fewer than five
-    `scales` use the first weights, renormalised: another figure, not comparable with the usual one.
+    Scales are halved by 2x2 means (an odd last row or column is repeated).
 
     Args:
-      a, b: [N, H, W, 3] in 0..1.
-      scales: 1 to 5; every side must be at least `min_side_px(scales)` (UsageError otherwise).
+      a, b: [N, H, W, 3] in 0..1, sides of at least MIN_SIDE_PX (UsageError otherwise).
     """
     _check_pair(a, b)
-    if not 1 <= scales <= len(MS_SSIM_WEIGHTS):
-        raise UsageError(f"MS-SSIM takes 1 to {len(MS_SSIM_WEIGHTS)} scales, got {scales}")
-    _check_side(a, scales)
-    weights = np.array(MS_SSIM_WEIGHTS[:scales]) / sum(MS_SSIM_WEIGHTS[:scales])
-    if scales == len(MS_SSIM_WEIGHTS):
-        weights = np.array(MS_SSIM_WEIGHTS)  # as published: they sum to 1.0001
+    if min(a.shape[1:3]) < MIN_SIDE_PX:
+        raise UsageError(
+            f"MS-SSIM needs sides of at least {MIN_SIDE_PX} px, got {a.shape[1]}x{a.shape[2]}"
+        )
     result = jnp.ones((a.shape[0], 3), jnp.float32)
-    for i, weight in enumerate(weights):
+    last = len(MS_SSIM_WEIGHTS) - 1
+    for i, weight in enumerate(MS_SSIM_WEIGHTS):
         full, structure = _ssim_terms(a, b)
-        term = full if i == scales - 1 else structure
-        result = result * jnp.maximum(term, _TERM_FLOOR) ** float(weight)
-        if i < scales - 1:
+        term = full if i == last else structure
+        result = result * jnp.maximum(term, _TERM_FLOOR) ** weight
+        if i < last:
             a, b = _halve(a), _halve(b)
     return jnp.mean(result, axis=-1)
 
@@ -118,12 +102,3 @@ def _halve(x: jax.Array) -> jax.Array:
 def _check_pair(a: jax.Array, b: jax.Array) -> None:
     if a.shape != b.shape or a.ndim != 4 or a.shape[-1] != 3:
         raise UsageError(f"expected two [N, H, W, 3] arrays of one shape, got {a.shape}, {b.shape}")
-
-
-def _check_side(a: jax.Array, scales: int) -> None:
-    needed = min_side_px(scales)
-    if min(a.shape[1:3]) < needed:
-        raise UsageError(
-            f"SSIM over {scales} scale(s) needs sides of at least {needed} px, "
-            f"got {a.shape[1]}x{a.shape[2]}"
-        )

@@ -104,13 +104,6 @@ def band_errors(
     )
 
 
-def boundary_band_ratio(
-    original: np.ndarray, decoded: np.ndarray, mask: np.ndarray, *, band_px: int = BAND_PX
-) -> float:
-    """Band MSE over interior MSE of the region (see `band_errors`); NaN where one part is empty."""
-    return band_errors(original, decoded, mask, band_px=band_px).ratio
-
-
 def _check_mask(picture: jax.Array, mask: jax.Array) -> None:
     if picture.ndim != 4 or mask.shape != picture.shape[:3]:
         raise UsageError(

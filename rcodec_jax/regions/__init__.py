@@ -1,7 +1,7 @@
 """Importance sources, level maps, the map sampler of training, and the rate budget. NumPy only."""
 
 from rcodec_jax.regions.budget import Fit, fit_base
-from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, from_mask, saliency
+from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, saliency
 from rcodec_jax.regions.levelmap import (
     LevelMap,
     build_level_map,
@@ -21,7 +21,6 @@ __all__ = [
     "fit_base",
     "from_boxes",
     "from_gaze",
-    "from_mask",
     "pool_importance",
     "saliency",
     "uniform_level_map",

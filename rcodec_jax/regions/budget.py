@@ -13,21 +13,20 @@ _FIRST_SLOPE = -0.008
 
 _SLOPES = (-0.05, -0.0005)
 
+MAX_PROBES = 8
+"""Most sizes that a search computes."""
+
 
 @dataclass(frozen=True)
 class Fit:
     """The outcome of a budget search.
 
     Attributes:
-      base: the chosen node.
-      size: its size, never above the target.
-      probes: number of sizes computed.
+      base: the chosen node; its size is not above the target.
       at_best: the lowest node fits, so nothing better can be had for a larger target.
     """
 
     base: int
-    size: float
-    probes: int
     at_best: bool = False
 
 
@@ -35,23 +34,19 @@ def fit_base(
     size_of: Callable[[int], float],
     target_bytes: float,
     node_range: tuple[int, int],
-    max_probes: int = 8,
     *,
-    guess: int | None = None,
     tolerance: float = 0.0,
 ) -> Fit:
     """The node with the largest size not above the target.
 
     Sizes fall with the node, nearly exponentially, so the search interpolates the logarithm of
     the size (regula falsi, Illinois variant) between the nearest node that is too big and the
-    nearest that fits, and ends when these are neighbours or the probes are used up.
+    nearest that fits, and ends when these are neighbours or after MAX_PROBES sizes.
 
     Args:
       size_of: size of a node in bytes (any real number above 0); must not rise with the node.
       target_bytes: the most that the size may be.
       node_range: lowest and highest node allowed.
-      max_probes: most calls of `size_of`, at least 3.
-      guess: node to try first; the middle of the range by default.
       tolerance: a size of at least (1 - tolerance) * target is good enough to stop at.
 
     Returns:
@@ -63,29 +58,26 @@ def fit_base(
     low, high = node_range
     if not low <= high:
         raise UsageError(f"expected a node range, got {low}..{high}")
-    if max_probes < 3:
-        raise UsageError(f"expected at least 3 probes, got {max_probes}")
     if not (target_bytes > 0 and math.isfinite(target_bytes)):
         raise UsageError(f"expected a target of more than 0 bytes, got {target_bytes:g}")
     search = _Search(size_of, float(target_bytes), low, high)
-    node = (low + high) // 2 if guess is None else min(max(guess, low), high)
+    node = (low + high) // 2
     while True:
         size = search.probe(node)
         good_enough = (1 - tolerance) * target_bytes <= size <= target_bytes
-        if good_enough or search.gap() <= 1 or search.probes >= max_probes:
+        if good_enough or search.gap() <= 1 or search.probes >= MAX_PROBES:
             break
-        node = search.next_node(max_probes - search.probes)
+        node = search.next_node(MAX_PROBES - search.probes)
     if search.fits > high:
         # Nothing fits. The last probe is always left for the highest node, so it was tried.
         smallest, largest = search.sizes[high], max(search.sizes.values())
-        if low not in search.sizes and search.probes < max_probes:
+        if low not in search.sizes and search.probes < MAX_PROBES:
             largest = search.probe(low)
         raise UsageError(
             f"expected a size within the reachable {math.ceil(smallest)} to "
             f"{math.ceil(largest)} bytes of this image, got {_plain(target_bytes)}"
         )
-    size = search.sizes[search.fits]
-    return Fit(search.fits, size, search.probes, at_best=search.fits == low)
+    return Fit(search.fits, at_best=search.fits == low)
 
 
 class _Search:

@@ -11,42 +11,20 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions.levelmap import check_importance
 
 HALF_RESOLUTION_DEGREES = 2.3
 """Eccentricity at which visual acuity has fallen to half (Geisler and Perry, 1998)."""
+
+DEGREES_ACROSS = 30.0
+"""Visual angle of a picture's longer side: a screen at arm's length."""
+
+FOVEA_DEGREES = 1.5
+"""Radius of the fovea."""
 
 OBJECT_COVERAGE = (0.02, 0.5)
 """Smallest and largest share of a picture that an object has where regions are measured."""
 
 _SALIENCY_SIDE = 64
-
-
-def from_mask(mask: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
-    """A mask as importance, after checking it.
-
-    Args:
-      mask: bool [H, W], or numbers in 0..1.
-      height_px: height of the picture, H.
-      width_px: width of the picture, W.
-
-    Returns:
-      float32 [H, W].
-
-    Raises:
-      UsageError: another shape, or values outside 0..1.
-    """
-    importance = np.asarray(mask)
-    if importance.shape != (height_px, width_px):
-        raise UsageError(
-            f"expected an importance map [{height_px}, {width_px}] like the image, "
-            f"got shape {list(importance.shape)}"
-        )
-    if importance.dtype.kind not in "bfiu":
-        raise UsageError(f"expected importance as bool or numbers, got {importance.dtype}")
-    importance = importance.astype(np.float32)
-    check_importance(importance)
-    return importance
 
 
 def from_boxes(boxes: Iterable[Sequence[float]], height_px: int, width_px: int) -> np.ndarray:
@@ -83,15 +61,7 @@ def from_boxes(boxes: Iterable[Sequence[float]], height_px: int, width_px: int) 
     return importance
 
 
-def from_gaze(
-    x: float,
-    y: float,
-    height_px: int,
-    width_px: int,
-    *,
-    degrees_across: float = 30.0,
-    fovea_degrees: float = 1.5,
-) -> np.ndarray:
+def from_gaze(x: float, y: float, height_px: int, width_px: int) -> np.ndarray:
     """Importance as the eye resolves it: 1 in the fovea, then falling like visual acuity.
 
     Outside of the fovea it is e2 / (e2 + e), e the eccentricity beyond the fovea's edge and
@@ -102,29 +72,22 @@ def from_gaze(
       y: gaze point in pixels from the top edge.
       height_px: height of the picture.
       width_px: width of the picture.
-      degrees_across: visual angle of the picture's longer side; 30 is a screen at arm's length.
-      fovea_degrees: radius of the fovea.
 
     Returns:
       float32 [H, W].
 
     Raises:
-      UsageError: the point is outside of the picture, or an angle is not positive.
+      UsageError: the point is outside of the picture.
     """
     if not (0 <= x < width_px and 0 <= y < height_px):
         raise UsageError(
             f"expected a gaze point x,y inside the {width_px}x{height_px} image, got {x:g},{y:g}"
         )
-    if not (degrees_across > 0 and fovea_degrees >= 0):
-        raise UsageError(
-            f"expected positive visual angles, got {degrees_across:g} across and a fovea of "
-            f"{fovea_degrees:g} degrees"
-        )
-    degrees_per_px = degrees_across / max(height_px, width_px)
+    degrees_per_px = DEGREES_ACROSS / max(height_px, width_px)
     vertical = (np.arange(height_px, dtype=np.float32) + 0.5 - np.float32(y + 0.5))[:, None]
     horizontal = (np.arange(width_px, dtype=np.float32) + 0.5 - np.float32(x + 0.5))[None]
     eccentricity = np.sqrt(vertical**2 + horizontal**2) * np.float32(degrees_per_px)
-    beyond = np.maximum(eccentricity - np.float32(fovea_degrees), 0)
+    beyond = np.maximum(eccentricity - np.float32(FOVEA_DEGREES), 0)
     return (HALF_RESOLUTION_DEGREES / (HALF_RESOLUTION_DEGREES + beyond)).astype(np.float32)
 
 

@@ -83,13 +83,12 @@ def build_level_map(
     strength: float,
     span: float,
     node_range: tuple[int, int] = (0, NODE_COUNT - 1),
-    levels: int = MAX_LEVELS,
     shape: tuple[int, int] | None = None,
 ) -> LevelMap:
     """Levels from importance: node = clip(base + round(strength * span * (1 - a))), quantised.
 
     A constant result gives one level, two distinct nodes give two; more get the fewest evenly
-    spaced levels that hold them exactly, or `levels` of them with each node at its nearest.
+    spaced levels that hold them exactly, or 16 of them with each node at its nearest.
     Never less important means never a lower node.
 
     Args:
@@ -98,7 +97,6 @@ def build_level_map(
       strength: 0..1; 0 ignores the importance.
       span: nodes between importance 1 and 0 at full strength.
       node_range: lowest and highest node that the model was trained for.
-      levels: most levels, 1..16.
       shape: cells (h, w), needed where `cell_importance` is None.
 
     Raises:
@@ -118,7 +116,7 @@ def build_level_map(
     importance = np.asarray(cell_importance, np.float64)
     check_importance(importance)
     offset = np.floor(strength * span * (1.0 - importance) + 0.5)
-    return quantise_nodes(np.clip(base + offset, low, high).astype(np.int32), levels=levels)
+    return quantise_nodes(np.clip(base + offset, low, high).astype(np.int32))
 
 
 def uniform_level_map(h: int, w: int, *, node: int) -> LevelMap:

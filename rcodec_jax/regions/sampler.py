@@ -22,6 +22,9 @@ from rcodec_jax.regions.levelmap import (
 FRACTIONS = {"uniform": 0.2, "regions": 0.15, "gradient": 0.15, "blobs": 0.3, "masks": 0.2}
 """Share of each kind of map."""
 
+MAX_SPAN = 500
+"""Most nodes between the most and the least important cell of a mask."""
+
 _KINDS = tuple(FRACTIONS)
 _EDGES = np.cumsum(list(FRACTIONS.values()))
 
@@ -37,20 +40,14 @@ class MapSampler:
 
     Attributes:
       node_range: lowest and highest node; the end nodes of maps are uniform over it.
-      max_levels: most levels of a map, 1..16.
-      max_span: most nodes between the most and the least important cell of a mask.
     """
 
     node_range: tuple[int, int]
-    max_levels: int = MAX_LEVELS
-    max_span: int = 500
 
     def __post_init__(self) -> None:
         low, high = self.node_range
         if not 0 <= low <= high < NODE_COUNT:
             raise UsageError(f"expected a node range within 0..{NODE_COUNT - 1}, got {low}..{high}")
-        if not 1 <= self.max_levels <= MAX_LEVELS:
-            raise UsageError(f"expected 1..{MAX_LEVELS} levels, got {self.max_levels}")
 
     def __call__(self, rng: np.random.Generator, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws a map of h x w cells.
@@ -89,22 +86,22 @@ class MapSampler:
         count = int(rng.integers(2, 13))
         n_lo, n_hi = sorted((self._node(rng), self._node(rng)))
         # Few levels as often as many: what a user paints has two or three.
-        levels = int(rng.integers(2, self.max_levels + 1)) if self.max_levels > 1 else 1
+        levels = int(rng.integers(2, MAX_LEVELS + 1))
         choices = level_nodes(n_lo, n_hi, levels)[rng.integers(0, levels, count)]
         rows, columns = rng.random((2, count)) * [[h], [w]]
         # Squared distances without the term that is the same for all points.
         vertical = np.arange(h)[:, None] * (-2 * rows) + rows**2
         horizontal = np.arange(w)[:, None] * (-2 * columns) + columns**2
         nearest = (vertical[:, None] + horizontal[None]).argmin(axis=2)
-        return quantise_nodes(choices[nearest], levels=self.max_levels)
+        return quantise_nodes(choices[nearest])
 
     def _between(self, rng: np.random.Generator, field: np.ndarray) -> LevelMap:
         """Spreads a field of values 0..1 between two random nodes."""
         first, last = self._node(rng), self._node(rng)
         nodes = np.floor(first + (last - first) * field + 0.5).astype(np.int32)
-        levels = int(rng.integers(2, self.max_levels + 1)) if self.max_levels > 1 else 1
+        levels = int(rng.integers(2, MAX_LEVELS + 1))
         # Half the maps have all the levels, as the encoder would make them.
-        return quantise_nodes(nodes, levels=self.max_levels if rng.random() < 0.5 else levels)
+        return quantise_nodes(nodes, levels=MAX_LEVELS if rng.random() < 0.5 else levels)
 
     def _mask(self, rng: np.random.Generator, h: int, w: int) -> LevelMap:
         """What the encoder makes of boxes, ellipses and soft-edged gaze points."""
@@ -128,17 +125,12 @@ class MapSampler:
         base = self._node(rng)
         if rng.random() < 0.5:
             # Seen from the background: its node is uniform, and the region is above it.
-            span = min(int(rng.integers(0, self.max_span + 1)), base - low)
+            span = min(int(rng.integers(0, MAX_SPAN + 1)), base - low)
             base -= span
         else:
-            span = min(int(rng.integers(0, self.max_span + 1)), high - base)
+            span = min(int(rng.integers(0, MAX_SPAN + 1)), high - base)
         return build_level_map(
-            importance,
-            base=base,
-            strength=1.0,
-            span=span,
-            node_range=self.node_range,
-            levels=self.max_levels,
+            importance, base=base, strength=1.0, span=span, node_range=self.node_range
         )
 
 

@@ -69,7 +69,7 @@ def test_roi_lpips_limits() -> None:
 
 def test_band_ratio_is_one_for_even_errors_and_sees_a_seam() -> None:
     a, mask = np.zeros((64, 64, 3)), box_mask()[0]
-    assert regional.boundary_band_ratio(a, a + 0.1, mask, band_px=4) == pytest.approx(1)
+    assert regional.band_errors(a, a + 0.1, mask, band_px=4).ratio == pytest.approx(1)
     seam = a + 0.1
     seam[10:14, 10:50] += 0.1  # the top four rows of the box err twice as much
     errors = regional.band_errors(a, seam, mask, band_px=4)
@@ -91,8 +91,8 @@ def test_the_picture_edge_is_no_border_and_the_background_never_counts() -> None
 
 def test_no_interior_or_no_border_is_nan() -> None:
     a = np.zeros((40, 40, 3))
-    assert np.isnan(regional.boundary_band_ratio(a, a, np.ones((40, 40))))
-    assert np.isnan(regional.boundary_band_ratio(a, a, box_mask(40, 18, 22)[0]))
+    assert np.isnan(regional.band_errors(a, a, np.ones((40, 40))).ratio)
+    assert np.isnan(regional.band_errors(a, a, box_mask(40, 18, 22)[0]).ratio)
 
 
 def test_bad_shapes_are_named() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, from_mask, saliency
+from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, saliency
 
 
 def test_boxes_are_half_open_and_add_up():
@@ -54,33 +54,16 @@ def test_gaze_is_one_at_the_point_and_falls_with_distance():
 
 
 def test_gaze_is_half_at_the_eccentricity_of_half_resolution():
-    # 100 px for 100 degrees: one pixel a degree; the fovea ends at 1.7, and 4 - 1.7 = 2.3.
-    importance = from_gaze(50, 50, 100, 100, degrees_across=100, fovea_degrees=1.7)
-    assert importance[50, 54] == pytest.approx(0.5, abs=1e-5)
-    assert (importance[50, 49:52] == 1).all()
+    # 300 px for 30 degrees: a tenth of a degree each; the fovea ends at 1.5, and 3.8 - 1.5 = 2.3.
+    importance = from_gaze(150, 5, 10, 300)
+    assert importance[5, 150 + 38] == pytest.approx(0.5, abs=1e-5)
+    assert (importance[5, 150 - 15 : 150 + 16] == 1).all()
 
 
 def test_bad_gaze():
     for x, y in [(-1, 0), (100, 0), (0, 60), (float("nan"), 0)]:
         with pytest.raises(UsageError, match="inside the 100x60 image"):
             from_gaze(x, y, 60, 100)
-    with pytest.raises(UsageError, match="angles"):
-        from_gaze(1, 1, 60, 100, degrees_across=0)
-
-
-def test_masks_pass_through_checked():
-    mask = np.array([[True, False]])
-    np.testing.assert_array_equal(from_mask(mask, 1, 2), [[1, 0]])
-    np.testing.assert_array_equal(from_mask(mask * 0.25, 1, 2), [[0.25, 0]])
-    assert from_mask(mask, 1, 2).dtype == np.float32
-    for bad, words in [
-        (mask.T, r"\[1, 2\].*got shape \[2, 1\]"),
-        (mask * 255, r"0\.\.1, got 0\.\.255"),
-        (mask * np.nan, "nan"),
-        (np.array([["a", "b"]]), "got <U1"),
-    ]:
-        with pytest.raises(UsageError, match=words):
-            from_mask(bad, 1, 2)
 
 
 def test_combination_is_the_maximum():

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import level_nodes
+from rcodec_jax.levels import MAX_LEVELS, level_nodes
 from rcodec_jax.regions.levelmap import (
     build_level_map,
     cell_shape,
@@ -63,15 +63,14 @@ def test_none_is_uniform_and_needs_a_shape():
     strength=st.floats(0, 1),
     span=st.integers(0, 1023),
     ends=st.tuples(st.integers(0, 1023), st.integers(0, 1023)),
-    levels=st.integers(1, 16),
 )
-def test_promises_for_any_importance(importance, base, strength, span, ends, levels):
+def test_promises_for_any_importance(importance, base, strength, span, ends):
     low, high = sorted(ends)
     built = build_level_map(
-        importance, base=base, strength=strength, span=span, node_range=(low, high), levels=levels
+        importance, base=base, strength=strength, span=span, node_range=(low, high)
     )
     assert built.level_map.shape == importance.shape
-    assert 1 <= built.level_count <= levels
+    assert 1 <= built.level_count <= MAX_LEVELS
     assert low <= built.n_lo <= built.n_hi <= high
     assert built.level_map.max() < built.level_count
     assert (built.nodes == level_nodes(built.n_lo, built.n_hi, built.level_count)).all()
@@ -83,9 +82,8 @@ def test_promises_for_any_importance(importance, base, strength, span, ends, lev
     wanted = np.clip(
         base + np.floor(strength * span * (1 - importance.astype(float)) + 0.5), low, high
     )
-    if levels > 1:
-        steps = np.diff(built.nodes).max(initial=0)
-        assert np.abs(built.node_map - wanted).max() <= (steps + 1) // 2
+    steps = np.diff(built.nodes).max(initial=0)
+    assert np.abs(built.node_map - wanted).max() <= (steps + 1) // 2
     assert built.n_lo == wanted.min()
 
 
@@ -104,6 +102,10 @@ def test_many_nodes_use_all_levels():
     assert (built.level_count, built.n_lo, built.n_hi) == (16, 0, 255 * 3)
     assert np.unique(built.level_map).size == 16
     assert quantise_nodes(ramp, levels=1).n_hi == 0
+    for levels in range(2, 17):
+        assert quantise_nodes(ramp, levels=levels).level_count == levels
+    with pytest.raises(UsageError, match="17"):
+        quantise_nodes(ramp, levels=17)
 
 
 def test_uniform_level_map():
@@ -135,7 +137,6 @@ def test_bad_arguments_name_expected_and_given():
         ({"strength": 1.5}, "1.5"),
         ({"strength": float("nan")}, "nan"),
         ({"span": -1}, "-1"),
-        ({"levels": 17}, "17"),
         ({"node_range": (5, 1024)}, "5..1024"),
     ]:
         with pytest.raises(UsageError, match=words):
