@@ -134,6 +134,6 @@ def write_output(path: str, data: bytes) -> None:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
         return
-    from rcodec_jax.data.files import atomic_write
+    from rcodec_jax.files import atomic_write
 
     atomic_write(path, data)

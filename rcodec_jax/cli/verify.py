@@ -46,7 +46,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--symbols-only",
         action="store_true",
-        help="check no pictures: needs NumPy and no accelerator",
+        help="check no pictures: needs neither JAX nor an accelerator",
     )
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)

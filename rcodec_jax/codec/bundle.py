@@ -25,9 +25,9 @@ import safetensors.numpy
 from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_header
 from rcodec_jax.config import from_dict, to_dict
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.data import atomic_write
 from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import BundleError, RcodecError
+from rcodec_jax.files import write_json
 
 MANIFEST = "bundle.json"
 INTEGER = "integer.safetensors"
@@ -106,7 +106,7 @@ def save_bundle(
     if training is not None:
         (folder / TRAINING).write_bytes(safetensors.numpy.save(training))
     # Last, so that a folder with a manifest is a whole bundle.
-    atomic_write(folder / MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    write_json(folder / MANIFEST, manifest)
 
 
 def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:

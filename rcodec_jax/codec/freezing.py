@@ -21,8 +21,8 @@ from rcodec_jax.codec.weights import is_weights, open_weights
 from rcodec_jax.config import from_json
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import read_json_lines
 from rcodec_jax.errors import UsageError
+from rcodec_jax.files import read_json_lines
 
 RUN_CONFIG = "config.json"
 RUN_CHECKPOINTS = "checkpoints"

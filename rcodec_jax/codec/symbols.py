@@ -1,4 +1,4 @@
-"""Files to symbols without any float network: needs NumPy only.
+"""Files to symbols without any float network: needs neither JAX nor a library of pictures.
 
 What this module reads is what the promise of exactness is about.
 """

@@ -9,7 +9,7 @@ A set is a folder with files, the pictures that its maker decoded them to, and a
 
 The hashes of symbols are SHA-256 of little-endian int32 in raster order: `levels` is the node of
 every cell, `mean` and `log2_sigma` the prior that the integer network gives. They must agree
-exactly, which needs NumPy only; pictures come from floats and agree within a tolerance.
+exactly, which needs no JAX; pictures come from floats and agree within a tolerance.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from rcodec_jax.bitstream import Header
 from rcodec_jax.codec.symbols import read_file, symbols_of
 from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.files import write_json
 
 MANIFEST = "verify.json"
 SYMBOLS = ("levels", "z", "j", "mean", "log2_sigma")
@@ -139,7 +140,7 @@ def make_cases(pictures: Mapping[str, np.ndarray]) -> list[Case]:
 
 
 def symbol_hashes(data: bytes, find_part: Callable[[Header], IntegerPart]) -> dict[str, Any]:
-    """What a file decodes to, as a manifest records it; needs NumPy only.
+    """What a file decodes to, as a manifest records it; needs no JAX.
 
     Args:
       data: the whole file.
@@ -203,7 +204,7 @@ def write_set(
         "files": entries,
     }
     # Last, so that a folder with a manifest is a whole set.
-    (folder / MANIFEST).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / MANIFEST, record)
     return read_manifest(folder)
 
 
@@ -255,7 +256,7 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
 def check_symbols(
     manifest: Manifest, name: str, find_part: Callable[[Header], IntegerPart]
 ) -> Check:
-    """Decodes a file's symbols here and compares them with what is recorded; NumPy only.
+    """Decodes a file's symbols here and compares them with what is recorded; needs no JAX.
 
     Args:
       manifest: of the set.
@@ -307,20 +308,20 @@ def check_picture(manifest: Manifest, name: str, decode: Callable[[bytes], np.nd
     if found.shape != expected.shape:
         return Check(name, (f"picture: expected {expected.shape}, got {found.shape}",))
     difference = compare_pictures(expected, found)
-    problems = () if difference.within_tolerance else (
+    if difference.within_tolerance:
+        return Check(name, (), difference)
+    problem = (
         f"picture: differs by up to {difference.largest} of 255 in "
         f"{100 * difference.share:.2f} % of its values, beyond the tolerance of "
-        f"{MAX_DIFFERENCE} in {100 * MAX_SHARE:g} %",
+        f"{MAX_DIFFERENCE} in {100 * MAX_SHARE:g} %"
     )
-    return Check(name, problems, difference)
+    return Check(name, (problem,), difference)
 
 
 def compare_pictures(expected: np.ndarray, found: np.ndarray) -> Difference:
     """The difference of two pictures uint8 [H, W, 3] of one shape."""
     size = np.abs(expected.astype(np.int16) - found.astype(np.int16))
-    return Difference(
-        int(size.max()), float(size.mean()), float((size > 0).mean()), int(size.size)
-    )
+    return Difference(int(size.max()), float(size.mean()), float((size > 0).mean()), int(size.size))
 
 
 def _is_plain_name(name: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from types import TracebackType
@@ -22,8 +21,8 @@ from rcodec_jax.codec.weights import (
 )
 from rcodec_jax.config import to_dict
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.data import atomic_write
 from rcodec_jax.errors import WeightsError
+from rcodec_jax.files import write_json
 
 SHARD_BYTES = 2**31
 _HEADER_ROOM = 2**19
@@ -155,7 +154,7 @@ class WeightsWriter:
             weight_map |= dict.fromkeys(shard, name)
         index = {"metadata": {"total_size": self._bytes}, "weight_map": weight_map}
         for name, content in ((INDEX, index), (MANIFEST, self._manifest)):
-            atomic_write(self._folder / name, (json.dumps(content, indent=1) + "\n").encode())
+            write_json(self._folder / name, content)
 
     def _close_shard(self) -> None:
         if self._file is None:

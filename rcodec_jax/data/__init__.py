@@ -1,6 +1,5 @@
 """Pictures in and out, sources and the training loader. Imports no other part of rcodec."""
 
-from rcodec_jax.data.files import atomic_write, read_json_lines
 from rcodec_jax.data.images import Picture, read_image, read_mask, write_image
 from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.listing import listing_digest
@@ -15,13 +14,11 @@ __all__ = [
     "Mixture",
     "Picture",
     "Source",
-    "atomic_write",
     "image_batches",
     "listing_digest",
     "make_dataset",
     "open_source",
     "read_image",
-    "read_json_lines",
     "read_mask",
     "select",
     "write_image",

@@ -17,8 +17,8 @@ import numpy as np
 from PIL import Image
 
 from rcodec_jax.data.colour import DECODER_ERRORS, raw_mode, to_srgb
-from rcodec_jax.data.files import atomic_write
 from rcodec_jax.errors import UsageError
+from rcodec_jax.files import atomic_write
 
 MAX_PIXELS = 2**28
 MAX_SIDE = 2**16

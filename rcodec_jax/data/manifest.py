@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from rcodec_jax.data.files import atomic_write
 from rcodec_jax.errors import UsageError
+from rcodec_jax.files import write_json
 
 MANIFEST = "pack.json"
 SIZES = "sizes.npy"
@@ -125,7 +125,7 @@ def write_manifest(folder: Path, manifest: Manifest) -> None:
         "files": manifest.files,
         "shards": [dataclasses.asdict(shard) for shard in manifest.shards],
     }
-    atomic_write(folder / MANIFEST, (json.dumps(value, indent=1) + "\n").encode())
+    write_json(folder / MANIFEST, value)
 
 
 def read_sizes(folder: str | os.PathLike[str], manifest: Manifest) -> np.ndarray:

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.data.files import atomic_write
 from rcodec_jax.data.manifest import (
     FEATURES,
     INFO,
@@ -38,6 +37,7 @@ from rcodec_jax.data.manifest import (
 )
 from rcodec_jax.data.tfdsfolder import Feature, dataset_info_json, features_json, shard_name
 from rcodec_jax.errors import UsageError
+from rcodec_jax.files import atomic_write
 
 UNFINISHED = ".unfinished"
 _PLAN = "plan.json"

@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rcodec_jax.data import atomic_write
+from rcodec_jax import files
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint
 
 _TITLES = {"psnr_db": "PSNR (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
@@ -25,13 +24,12 @@ def write_csv(path: Path, rows: Sequence[Any]) -> None:
     writer.writeheader()
     for row in rows:
         writer.writerow({name: _plain(getattr(row, name)) for name in names})
-    atomic_write(path, buffer.getvalue().encode())
+    files.atomic_write(path, buffer.getvalue().encode())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
     """`content` with dataclasses as objects; infinite and undefined numbers become null."""
-    text = json.dumps(to_plain(content), indent=1, allow_nan=False)
-    atomic_write(path, (text + "\n").encode())
+    files.write_json(path, to_plain(content))
 
 
 def to_plain(value: Any) -> Any:
@@ -135,7 +133,7 @@ def plot_curves(
             axes.legend()
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
-    atomic_write(path, buffer.getvalue())
+    files.atomic_write(path, buffer.getvalue())
     return True
 
 

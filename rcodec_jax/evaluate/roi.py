@@ -15,12 +15,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rcodec_jax.data import atomic_write, read_image, read_mask
+from rcodec_jax.data import read_image, read_mask
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import CodecLike
 from rcodec_jax.evaluate.meter import Meter, RegionQuality
 from rcodec_jax.evaluate.panel import roi_panel
 from rcodec_jax.evaluate.run import MASK_ENDINGS, Progress, list_pictures
+from rcodec_jax.files import atomic_write
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
 BYTES_TOLERANCE = 0.02

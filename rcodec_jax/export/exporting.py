@@ -17,6 +17,7 @@ from rcodec_jax.export.context import FILE as CONTEXT_FILE
 from rcodec_jax.export.importing import OnTensor
 from rcodec_jax.export.naming import CONTEXT, Entry, table
 from rcodec_jax.export.source import Model
+from rcodec_jax.files import atomic_write
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = "config.json"
@@ -63,7 +64,7 @@ def export_diffusers(
     for name, data in configs.items():
         (out / name).parent.mkdir(exist_ok=True)
         text = json.dumps(data, indent=2, sort_keys=True) + "\n"
-        (out / name).write_text(text, encoding="utf-8")
+        atomic_write(out / name, text.encode())
 
 
 def export_weights(

@@ -24,7 +24,6 @@ import numpy as np
 from rcodec_jax.codec.bundle import MANIFEST as BUNDLE
 from rcodec_jax.codec.tensorstream import as_bytes, write_header
 from rcodec_jax.config import to_dict
-from rcodec_jax.data import atomic_write
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader
 from rcodec_jax.export.programs import (
@@ -37,6 +36,7 @@ from rcodec_jax.export.programs import (
     weight_names,
 )
 from rcodec_jax.export.source import Model
+from rcodec_jax.files import write_json
 from rcodec_jax.levels import CELL_PX
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -110,7 +110,7 @@ def export_stablehlo(
         "bundle": _digests(source),
         "card": model.card,
     }
-    atomic_write(out / loader.MANIFEST, (json.dumps(manifest, indent=1) + "\n").encode())
+    write_json(out / loader.MANIFEST, manifest)
     if on_step is not None:
         on_step(len(programs) + 1, len(programs) + 1, loader.WEIGHTS)
 

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 import rcodec_jax
 from rcodec_jax.config import Change, to_dict
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import atomic_write, read_json_lines
+from rcodec_jax.files import atomic_write, read_json_lines
 
 MANIFEST = "manifest.jsonl"
 

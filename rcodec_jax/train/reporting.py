@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.config.train import StageConfig
-from rcodec_jax.data import atomic_write, read_json_lines
+from rcodec_jax.files import atomic_write, read_json_lines
 from rcodec_jax.train.events import EventFile
 
 METRICS = "metrics.jsonl"

@@ -18,8 +18,8 @@ from rcodec_jax.config import (
     to_json,
 )
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import atomic_write
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.files import atomic_write
 from rcodec_jax.train.manifest import read_starts
 
 CHECKPOINTS = "checkpoints"

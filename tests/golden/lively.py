@@ -129,7 +129,7 @@ def main(arguments: list[str]) -> int:
         }
         RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     found = make.hashes(load_part(), FOLDER)
-    assert "jax" not in sys.modules  # symbols need NumPy only
+    assert "jax" not in sys.modules  # symbols need none
     print(json.dumps(found))
     return 0
 

@@ -164,7 +164,7 @@ def main(arguments: list[str]) -> int:
             "files": hashes(part),
         }
         RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    assert "jax" not in sys.modules  # symbols need NumPy only
+    assert "jax" not in sys.modules  # symbols need none
     print(json.dumps(hashes(part)))
     return 0
 

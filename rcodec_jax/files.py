@@ -44,6 +44,11 @@ def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
         raise UsageError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
+def write_json(path: str | os.PathLike[str], value: Any) -> None:
+    """Writes a value as JSON for people to read, a line per entry; otherwise as `atomic_write`."""
+    atomic_write(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
 def read_json_lines(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The objects of a file of JSON lines, in order; none where there is no file.
 
