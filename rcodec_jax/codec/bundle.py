@@ -23,6 +23,7 @@ import numpy as np
 import safetensors.numpy
 
 from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_header
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config import from_dict, to_dict
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import IntegerPart
@@ -231,27 +232,6 @@ def stored_integers(digest: bytes, store: str | os.PathLike[str] | None = None) 
 def shipped_bundle() -> Path:
     """The bundle that ships with the package."""
     return assets() / "tiny"
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested dictionaries -> one, keys joined by slashes."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        flat |= flatten(value, f"{name}/") if isinstance(value, dict) else {name: value}
-    return flat
-
-
-def unflatten(flat: dict[str, Any]) -> dict[str, Any]:
-    """The inverse of `flatten`."""
-    tree: dict[str, Any] = {}
-    for name, value in flat.items():
-        *path, last = name.split("/")
-        node = tree
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = value
-    return tree
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

@@ -14,9 +14,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from rcodec_jax.codec.bundle import TRAINING, Bundle, flatten, unflatten
+from rcodec_jax.codec.bundle import TRAINING, Bundle
 from rcodec_jax.codec.fixedpoint import fractions
 from rcodec_jax.codec.networks import Params
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import Conv
 from rcodec_jax.errors import BundleError
@@ -34,9 +35,7 @@ def what_freezing_loses(
     return arrays
 
 
-def thaw(
-    folder: str | os.PathLike[str], bundle: Bundle
-) -> tuple[dict[str, Any], dict[str, float]]:
+def thaw(folder: str | os.PathLike[str], bundle: Bundle) -> tuple[dict[str, Any], dict[str, float]]:
     """Float parameters of a bundle's entropy model, and the ranges tracked in its training.
 
     Args:

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import unflatten
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
 from rcodec_jax.codec.tensorstream import Entry, read_header, read_tensor
+from rcodec_jax.codec.trees import unflatten
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.errors import RcodecError, UsageError, WeightsError

@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import PARTS, Networks
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.model import HyperConfig, ModelConfig
 from rcodec_jax.config.presets import DECODE_STEPS, PAPER_HYPER

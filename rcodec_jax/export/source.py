@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import MANIFEST, flatten, load_bundle
+from rcodec_jax.codec.bundle import MANIFEST, load_bundle
 from rcodec_jax.codec.freezing import load_run, load_trained
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights import is_weights, open_weights
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.errors import UsageError

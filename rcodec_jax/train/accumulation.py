@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rcodec_jax.codec.trees import Flat
 from rcodec_jax.train import latents
 from rcodec_jax.train.latents import Observed
 from rcodec_jax.train.losses import Batch, Metrics
-from rcodec_jax.train.moving import Flat
 
 Objective = Callable[[Flat, Batch], tuple[jax.Array, tuple[Metrics, Observed]]]
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from rcodec_jax.codec.bundle import flatten, unflatten
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.errors import UsageError
 
@@ -16,9 +16,6 @@ TRAINED = {
     "joint": ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
 }
 """Parts whose parameters a kind of stage moves."""
-
-Flat = dict[str, Any]
-"""Parameters by path: `unet/conv_in/conv/kernel`."""
 
 
 def moving_paths(stage: StageConfig, paths: Iterable[str]) -> frozenset[str]:

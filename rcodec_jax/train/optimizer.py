@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcodec_jax.codec.bundle import flatten, unflatten
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
 
 
@@ -36,10 +36,7 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
 def kernels(params: dict[str, Any]) -> dict[str, Any]:
     """Whether each parameter is the kernel of a convolution or of a dense layer."""
     return unflatten(
-        {
-            path: path.endswith("/kernel") and leaf.ndim > 1
-            for path, leaf in flatten(params).items()
-        }
+        {path: path.endswith("/kernel") and leaf.ndim > 1 for path, leaf in flatten(params).items()}
     )
 
 

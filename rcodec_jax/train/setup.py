@@ -15,14 +15,13 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from rcodec_jax import scale
-from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import Networks
+from rcodec_jax.codec.trees import Flat, flatten
 from rcodec_jax.config.train import Config, StageConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.losses import Batch, Perceptual
-from rcodec_jax.train.moving import Flat
 from rcodec_jax.train.optimizer import make_optimizer
 from rcodec_jax.train.state import TrainState, init_state
 from rcodec_jax.train.step import make_gradient, make_step

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcodec_jax.codec.bundle import flatten, unflatten
 from rcodec_jax.codec.networks import Networks
+from rcodec_jax.codec.trees import Flat, flatten, unflatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.train import latents
 from rcodec_jax.train.accumulation import Gradient, gradient
@@ -24,7 +24,7 @@ from rcodec_jax.train.losses import (
     codec_loss,
     draw_noise,
 )
-from rcodec_jax.train.moving import Flat, ever_moving, moving_paths
+from rcodec_jax.train.moving import ever_moving, moving_paths
 from rcodec_jax.train.optimizer import learning_rate
 from rcodec_jax.train.state import TrainState
 

@@ -14,13 +14,12 @@ from rcodec_jax.codec.bundle import (
     FLOAT,
     INTEGER,
     MANIFEST,
-    flatten,
     load_bundle,
     load_integers,
     save_bundle,
-    unflatten,
 )
 from rcodec_jax.codec.codec import Codec
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.errors import BundleError, DigestError
 
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import FLOAT, flatten, load_bundle, shipped_bundle
+from rcodec_jax.codec.bundle import FLOAT, load_bundle, shipped_bundle
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.freezing import freeze, load_trained
 from rcodec_jax.codec.ranges import measured_ranges
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.errors import UsageError
 

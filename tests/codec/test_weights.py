@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 import safetensors
 
-from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights import INDEX, MANIFEST, is_weights, open_weights
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config import to_dict

@@ -15,8 +15,8 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from rcodec_jax import scale
-from rcodec_jax.codec.bundle import flatten, unflatten
 from rcodec_jax.codec.networks import Networks
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config import load_config
 from rcodec_jax.config.model import UNetConfig
 from rcodec_jax.config.presets import SD21_UNET

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.bundle import flatten
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights import open_weights
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import MeshConfig

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax import scale
-from rcodec_jax.codec.bundle import flatten
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.train import latents
