@@ -1,6 +1,6 @@
 """Levels: the at most sixteen timestep nodes that one file carries (DESIGN section 3).
 
-A leaf module: the formula belongs to the file format and to the training maps alike.
+A leaf module: the formula and the numbers belong to the file format and to training alike.
 """
 
 from __future__ import annotations
@@ -10,11 +10,26 @@ import numpy as np
 NODE_COUNT = 1024
 """Frozen timestep nodes, uniform in log2 of the quantiser's scale; 0 is the finest."""
 
+HIDDEN_NODE = NODE_COUNT // 2
+"""What the entropy model's networks see in place of every node where an ablation hides it."""
+
 MAX_LEVELS = 16
 """Most levels that one file can carry."""
 
+MAX_CLASSES = 256
+"""Most classes of nodes: frozen models number them in a byte."""
+
 CELL_PX = 8
 """Side of a latent cell in pixels."""
+
+SPAN = 400
+"""Nodes between the most and the least important cell at full strength; training saw up to 500."""
+
+SCALE_MIN = 0.01
+"""Smallest s sigma of the Gaussian tables (DESIGN section 4)."""
+
+SCALE_MAX = 64.0
+"""Largest s sigma of the Gaussian tables."""
 
 
 def level_nodes(n_lo: int, n_hi: int, count: int) -> np.ndarray:
@@ -40,3 +55,12 @@ def level_nodes(n_lo: int, n_hi: int, count: int) -> np.ndarray:
     last = count - 1
     index = np.arange(count, dtype=np.int32)
     return ((n_lo * (last - index) + n_hi * index + last // 2) // last).astype(np.int32)
+
+
+def nodes_per_class(classes: int) -> int:
+    """Neighbouring nodes that share static tables: node n is of class n // nodes_per_class.
+
+    Args:
+      classes: a divisor of 1024, at most 256; `HyperConfig` sees to that.
+    """
+    return NODE_COUNT // classes

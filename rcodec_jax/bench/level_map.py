@@ -17,6 +17,7 @@ from rcodec_jax.data.images import open_image
 from rcodec_jax.entropy import encode_level_map
 from rcodec_jax.entropy.levelmap import GRANULARITIES
 from rcodec_jax.errors import UsageError
+from rcodec_jax.levels import SPAN
 from rcodec_jax.regions.importance import OBJECT_COVERAGE, from_boxes, from_gaze
 from rcodec_jax.regions.levelmap import LevelMap, build_level_map, cell_shape, pool_importance
 
@@ -24,8 +25,8 @@ HEIGHT_PX, WIDTH_PX = 512, 768
 FILE_BPP = 0.1
 """Rate of the file that a map's share is stated of."""
 
-BASE_NODE, SPAN_NODES = 300, 400
-"""Nodes of the maps; the coded bytes depend on them through the number of levels alone."""
+BASE_NODE = 300
+"""Finest node of the maps; the coded bytes depend on them through the number of levels alone."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,7 +169,7 @@ def entropy_bytes(levels: LevelMap) -> float:
 
 def _levels(importance: np.ndarray) -> LevelMap:
     cells = pool_importance(importance, *cell_shape(*importance.shape))
-    return build_level_map(cells, base=BASE_NODE, strength=1.0, span=SPAN_NODES)
+    return build_level_map(cells, base=BASE_NODE, strength=1.0, span=SPAN)
 
 
 def _row(name: str, maps: Iterable[tuple[LevelMap, int]]) -> Row:

@@ -18,7 +18,7 @@ from rcodec_jax.entropy import (
     dither_values,
 )
 from rcodec_jax.errors import UsageError
-from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN
+from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.regions.levelmap import LevelMap
 
 MAX_STEPS = 50

@@ -15,6 +15,7 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Symbols, quantise
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
+from rcodec_jax.levels import SPAN
 from rcodec_jax.regions.budget import fit_base
 from rcodec_jax.regions.levelmap import (
     LevelMap,
@@ -22,9 +23,6 @@ from rcodec_jax.regions.levelmap import (
     cell_shape,
     pool_importance,
 )
-
-SPAN = 400
-"""Nodes between the most and the least important cell at full strength; training saw up to 500."""
 
 DEFAULT_QUALITY = 50.0
 TOLERANCE = 0.004
@@ -81,8 +79,10 @@ def encode(
     height, width = image.shape[:2]
     notes: tuple[str, ...] = ()
     target = _target_bytes(quality, bpp, size_bytes, height * width)
-    cells = None if importance is None else pool_importance(
-        check_shape(importance, image), *cell_shape(height, width)
+    cells = (
+        None
+        if importance is None
+        else pool_importance(check_shape(importance, image), *cell_shape(height, width))
     )
     y = programs.latent(image)
 

@@ -26,8 +26,14 @@ from rcodec_jax.entropy import (
     StaticTables,
 )
 from rcodec_jax.errors import BundleError
-from rcodec_jax.levels import NODE_COUNT
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE, NEGATIVE_SLOPE, NodeRows
+from rcodec_jax.levels import HIDDEN_NODE, NODE_COUNT, nodes_per_class
+from rcodec_jax.nn.hyperprior import (
+    HYPER_STRIDE,
+    LOG_SCALE_MAX,
+    LOG_SCALE_MIN,
+    NEGATIVE_SLOPE,
+    NodeRows,
+)
 
 _INT16 = 2**15 - 1
 _MAX_FRACTION = 14
@@ -57,7 +63,7 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
     if not hyper.see_map:
         raise BundleError("a model trained with hyper.see_map=False is for ablation only")
     log2_s = np.floor(node_table().log2_scale * 2**PRIOR_BITS + 0.5).astype(np.int32)
-    classes = (np.arange(NODE_COUNT) // (NODE_COUNT // hyper.classes)).astype(np.uint8)
+    classes = (np.arange(NODE_COUNT) // nodes_per_class(hyper.classes)).astype(np.uint8)
     return IntegerPart(
         latent_channels=config.latent_channels,
         hyper_channels=hyper.hyper_channels,
@@ -137,7 +143,7 @@ def _conv(params: Any, fraction_in: int, fraction_out: int) -> Conv:
 
 def _node_rows(params: Any, features: int, *, see_node: bool) -> np.ndarray:
     """Gain and offset of every node, float64 [1024, 2 features]."""
-    nodes = np.arange(NODE_COUNT) if see_node else np.full(NODE_COUNT, NODE_COUNT // 2)
+    nodes = np.arange(NODE_COUNT) if see_node else np.full(NODE_COUNT, HIDDEN_NODE)
     rows = NodeRows(features).apply({"params": params}, nodes[None])
     return np.asarray(rows[0], np.float64)
 
@@ -155,13 +161,11 @@ def _film(rows: np.ndarray, fraction: int, stride: int) -> Film:
 
 def _hyper_tables(params: Any) -> StaticTables:
     mean = np.asarray(params["mean"], np.float64)
-    scale = np.exp(np.clip(np.asarray(params["log_scale"], np.float64), -5.0, 6.0))
+    log_scale = np.asarray(params["log_scale"], np.float64)
+    scale = np.exp(np.clip(log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
     classes, channels = mean.shape
     return StaticTables.build(
-        [
-            [_logistic(mean[k, c], scale[k, c]) for k in range(classes)]
-            for c in range(channels)
-        ]
+        [[_logistic(mean[k, c], scale[k, c]) for k in range(classes)] for c in range(channels)]
     )
 
 
@@ -175,4 +179,3 @@ def _logistic(mean: float, scale: float) -> tuple[int, np.ndarray]:
     keep = np.flatnonzero(probability >= _TAIL)
     first, last = keep[0], keep[-1] + 1
     return int(k[first]), probability[first:last]
-

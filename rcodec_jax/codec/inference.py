@@ -20,7 +20,9 @@ from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
 from rcodec_jax.diffusion.sampler import Denoise, ddim
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
+from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.regions.levelmap import LevelMap
 
 
@@ -81,7 +83,7 @@ class Programs:
         z = self._hyper(
             self._params("hyper_analysis"), y[None], _row(levels.nodes), level_map[None]
         )
-        return np.asarray(z[0, : -(-height // 4), : -(-width // 4)])
+        return np.asarray(z[0, : -(-height // HYPER_STRIDE), : -(-width // HYPER_STRIDE)])
 
     def pixels(
         self,
@@ -153,7 +155,7 @@ class Programs:
     @functools.cached_property
     def _encode(self) -> Callable[..., jax.Array]:
         def encode(params: Any, pixels: jax.Array) -> jax.Array:
-            return self._networks.encode(params, pixels.astype(jnp.float32) / 127.5 - 1.0)[0]
+            return self._networks.encode(params, to_signed(pixels))[0]
 
         return _compiled(encode)
 
@@ -177,8 +179,7 @@ class Programs:
     @functools.cached_property
     def _decode(self) -> Callable[..., jax.Array]:
         def decode(params: Any, raw: jax.Array) -> jax.Array:
-            signed = self._networks.decode(params, raw)
-            return jnp.round(jnp.clip(signed * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)
+            return to_bytes(self._networks.decode(params, raw))
 
         return _compiled(decode)
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.levels import CELL_PX, HIDDEN_NODE, MAX_LEVELS
 from rcodec_jax.nn.autoencoder import Decoder, Encoder
 from rcodec_jax.nn.blocks import Remat
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, HyperAnalysis, HyperPrior, HyperSynthesis
@@ -64,7 +64,7 @@ class LevelInputs:
         """Nodes and occupancy that the entropy model's networks get to see."""
         nodes, shares = self.nodes, self.occupancy
         if not see_node:
-            nodes = jnp.full_like(nodes, 512)
+            nodes = jnp.full_like(nodes, HIDDEN_NODE)
         if not see_map:
             mean = jnp.mean(shares[0], axis=(1, 2), keepdims=True)
             shares = [jnp.broadcast_to(mean, share.shape) for share in shares]

@@ -10,13 +10,11 @@ import numpy as np
 
 from rcodec_jax.codec.networks import RANGES, LevelInputs, Networks, Params
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT
+from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, SPAN, nodes_per_class
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE, LOG_SCALE_MAX, LOG_SCALE_MIN
 
 _CELLS = 64
 """Side in latent cells of the made level maps."""
-
-_SPAN = 400
-"""Nodes between the levels of a made map, as between what matters and what does not."""
 
 
 def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> dict[str, float]:
@@ -39,22 +37,23 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
     rng = np.random.default_rng(seed)
     networks = Networks(config)
     prior = {name: np.asarray(value, np.float64) for name, value in params["hyper_prior"].items()}
-    scale = np.exp(np.clip(prior["log_scale"], -5.0, 6.0))
+    scale = np.exp(np.clip(prior["log_scale"], LOG_SCALE_MIN, LOG_SCALE_MAX))
 
     @jax.jit
     def reach(synthesis: Any, z: jax.Array, level_map: jax.Array, nodes: jax.Array) -> Any:
         inputs = LevelInputs.of(level_map, nodes)
         return networks.hyper_decode({"hyper_synthesis": synthesis}, z, inputs)[2]
 
+    hyper_cells = _CELLS // HYPER_STRIDE
     ranges = dict.fromkeys(RANGES, 0.0)
     for k in range(config.hyper.classes):
-        low = k * (NODE_COUNT // config.hyper.classes)
-        share = rng.uniform(1e-6, 1.0 - 1e-6, (1, _CELLS // 4, _CELLS // 4, scale.shape[1]))
+        low = k * nodes_per_class(config.hyper.classes)
+        share = rng.uniform(1e-6, 1.0 - 1e-6, (1, hyper_cells, hyper_cells, scale.shape[1]))
         logistic = np.log(share) - np.log1p(-share)
         z = np.round(prior["mean"][k] + scale[k] * logistic)
         blocks = rng.integers(0, MAX_LEVELS, (_CELLS // 8, _CELLS // 8))
         mixed = np.kron(blocks, np.ones((8, 8), np.int32))[None]
-        nodes = np.linspace(low, min(low + _SPAN, NODE_COUNT - 1), MAX_LEVELS).round()[None]
+        nodes = np.linspace(low, min(low + SPAN, NODE_COUNT - 1), MAX_LEVELS).round()[None]
         for level_map in (np.zeros_like(mixed), mixed):
             found = reach(
                 params["hyper_synthesis"],

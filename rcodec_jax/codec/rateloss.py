@@ -17,7 +17,8 @@ from rcodec_jax.codec.networks import LevelInputs, Networks, Params
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart
-from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
+from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
+from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.regions.levelmap import LevelMap, uniform_level_map
 
 NODES = (120, 250, 400, 600, 800)

@@ -8,6 +8,7 @@ import numpy as np
 
 from rcodec_jax.entropy.tables import TableBank, integer_frequencies
 from rcodec_jax.errors import BundleError
+from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 
 PRIOR_BITS = 11
 """Fraction bits of the prior mean, of log2 sigma and of log2 s."""
@@ -15,9 +16,6 @@ PRIOR_BITS = 11
 SIGMA_LEVELS = 64
 DITHER_POINTS = 64
 STORED_DITHERS = DITHER_POINTS // 2
-
-SCALE_MIN = 0.01
-SCALE_MAX = 64.0
 
 # log2(0.01) 2^11 and 63 / log2(6400) 2^27 / 2^11, rounded; written out because the format has them
 INDEX_ORIGIN = -13607

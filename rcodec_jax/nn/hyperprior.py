@@ -14,13 +14,16 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rcodec_jax.levels import NODE_COUNT
+from rcodec_jax.levels import NODE_COUNT, nodes_per_class
 from rcodec_jax.nn.blocks import Conv, Downsample
 from rcodec_jax.ops.densities import logistic_bits
 from rcodec_jax.ops.spatial import depth_to_space
 
 HYPER_STRIDE = 4
 """Latent cells per side of a hyper-latent cell."""
+
+LOG_SCALE_MIN, LOG_SCALE_MAX = -5.0, 6.0
+"""Log scales of the static prior of z are clipped to this range wherever they are used."""
 
 NEGATIVE_SLOPE = 0.125
 """Slope of the leaky rectifier, a power of two so that integers can follow it."""
@@ -167,6 +170,6 @@ class HyperPrior(nn.Module):
         Returns:
           [B, h, w, Z].
         """
-        row = node // (NODE_COUNT // self.classes)
-        scale = jnp.exp(jnp.clip(self.log_scale, -5.0, 6.0))
+        row = node // nodes_per_class(self.classes)
+        scale = jnp.exp(jnp.clip(self.log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
         return logistic_bits(z - self.mean[row], scale[row])

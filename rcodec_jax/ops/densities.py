@@ -10,12 +10,6 @@ import math
 import jax
 import jax.numpy as jnp
 
-SCALE_MIN = 0.01
-"""Smallest s * sigma of the Gaussian tables (DESIGN section 4)."""
-
-SCALE_MAX = 64.0
-"""Largest s * sigma of the Gaussian tables."""
-
 # What an escape costs in the tables: about 2^-15 for the escape itself, then an Exp-Golomb code
 # whose implied density falls as 1 / v^2. It also keeps a gradient alive far out in the tails.
 _ESCAPE = 2.0**-15

@@ -15,8 +15,9 @@ import jax.numpy as jnp
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params, node_values
 from rcodec_jax.diffusion.forward import diffuse, uniform_noise
 from rcodec_jax.diffusion.sampler import clean_and_noise
+from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
-from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits
+from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
 
 

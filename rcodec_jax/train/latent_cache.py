@@ -27,7 +27,7 @@ from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manif
 from rcodec_jax.data.shards import Packing, Record
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.levels import CELL_PX
-from rcodec_jax.train.losses import to_signed
+from rcodec_jax.ops.pixels import to_signed
 
 SHARD_BYTES = 2**28
 SHARD_ROWS = 1024

@@ -15,6 +15,7 @@ from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import LossConfig
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
+from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.train import latents
 from rcodec_jax.train.forward import Noise, code
@@ -29,11 +30,6 @@ class Perceptual(Protocol):
     """A perceptual distance: two [B, H, W, 3] in -1..1 -> [B]."""
 
     def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array: ...
-
-
-def to_signed(image: jax.Array) -> jax.Array:
-    """uint8 0..255 -> float32 -1..1."""
-    return image.astype(jnp.float32) / 127.5 - 1.0
 
 
 def pixel_losses(

@@ -15,9 +15,9 @@ from rcodec_jax import scale
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.train import latents
 from rcodec_jax.train.forward import Noise, code
-from rcodec_jax.train.losses import to_signed
 from rcodec_jax.train.state import Stats, TrainState
 
 COUNT = 4
@@ -82,5 +82,4 @@ def _reconstruct(
     raw, _ = networks.encode(params, to_signed(image))
     noise = Noise.draw(jax.random.key(0), raw.shape, networks.config.hyper.hyper_channels)
     coded = code(networks, params, latents.scale(raw, stats), levels, noise=noise)
-    decoded = networks.decode(params, latents.unscale(coded.clean, stats))
-    return jnp.round(jnp.clip(decoded * 127.5 + 127.5, 0.0, 255.0)).astype(jnp.uint8)
+    return to_bytes(networks.decode(params, latents.unscale(coded.clean, stats)))

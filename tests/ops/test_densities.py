@@ -9,7 +9,8 @@ import pytest
 from scipy import stats
 
 from rcodec_jax.entropy import GaussianTables, dither_values
-from rcodec_jax.ops.densities import SCALE_MAX, SCALE_MIN, gaussian_bits, logistic_bits
+from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
+from rcodec_jax.ops.densities import gaussian_bits, logistic_bits
 
 SCALES = np.array([SCALE_MIN, 0.1, 0.5, 1.0, 4.0, SCALE_MAX])
 

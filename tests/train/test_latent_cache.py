@@ -13,10 +13,10 @@ from rcodec_jax.config.train import DataConfig, SourceConfig
 from rcodec_jax.data import LatentSet, Mixture, image_batches, open_source
 from rcodec_jax.data.manifest import check, read_manifest
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.train import latent_cache, run
 from rcodec_jax.train.batches import open_sources, stage_mixture
 from rcodec_jax.train.latent_cache import cache_latents, check_latents, encoder_digest
-from rcodec_jax.train.losses import to_signed
 
 OPTIONS = {"crop_px": 64, "records": 22, "batch_size": 8, "seed": 3}
 

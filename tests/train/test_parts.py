@@ -13,7 +13,7 @@ import pytest
 from rcodec_jax.config.train import LossConfig, StageConfig, TrainConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import latents
-from rcodec_jax.train.losses import pixel_losses, to_signed
+from rcodec_jax.train.losses import pixel_losses
 from rcodec_jax.train.optimizer import learning_rate
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.reporting import Reporter
@@ -92,11 +92,6 @@ def test_pixels_weigh_what_their_cell_is_worth() -> None:
         a, a, weight, LossConfig(mse=0.0, lpips=2.0), lambda a, b: jnp.full((1,), 0.25)
     )
     assert float(total) == pytest.approx(2 * 0.25 * 1.0)  # mean weight 1
-
-
-def test_to_signed() -> None:
-    x = to_signed(jnp.asarray([0, 255], jnp.uint8))
-    np.testing.assert_array_equal(np.asarray(x), [-1.0, 1.0])
 
 
 def test_learning_rate_warms_up_and_comes_down() -> None:
