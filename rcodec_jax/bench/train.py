@@ -15,6 +15,7 @@ import numpy as np
 from rcodec_jax import scale
 from rcodec_jax.bench.peak import PeakMeter, Peaks
 from rcodec_jax.bench.pictures import synthetic
+from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, StageConfig, TrainConfig
@@ -126,7 +127,7 @@ def _measure(name: str, config: Config, steps: int) -> Row:
     flops = setup.step_flops(stage, batch)
     step, compile_s = setup.compiled_step(stage, 0, None, batch)
     state = setup.initial_state()
-    meter = PeakMeter(jnp.dtype(config.train.dtype))
+    meter = PeakMeter(jnp.dtype(config.train.dtype), compiler_options=compiler_options())
     seconds = []
     for index in range(WARM_UP + steps):
         batch = scale.global_batch(next(batches), setup.mesh)

@@ -48,7 +48,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
     )
     arguments.add_json_option(train)
     arguments.add_run_options(train)
-    train.set_defaults(run=run, uses_jax=True, trains=True)
+    train.set_defaults(run=run, uses_jax=True)
 
 
 def run(args: argparse.Namespace) -> int:

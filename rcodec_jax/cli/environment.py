@@ -1,14 +1,12 @@
 """What must be in the process environment before NumPy and JAX are imported.
 
-Thread pools, the device and XLA's flags are read once, when the libraries start. Standard library
-only; a variable that the user has set already wins over a default, an option given on the command
+Thread pools and the device are read once, when the libraries start. Standard library only at first;
+a variable that the user has set already wins over a default, an option given on the command
 line wins over both.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 import tempfile
 from collections.abc import MutableMapping
@@ -28,13 +26,6 @@ THREAD_VARIABLES = (
 )
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu"}
-
-CPU_TRAINING_FLAG = (
-    "--xla_cpu_experimental_ynn_fusion_type="
-    "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
-)
-"""Operations that XLA's CPU back end leaves to a library of kernels: by default convolutions too,
-whose weight gradients are four times slower there. Its reductions take 5 to 15 % off a step."""
 
 
 def set_threads(count: int, environ: Environment | None = None) -> None:
@@ -63,13 +54,22 @@ def set_device(device: str, environ: Environment | None = None) -> None:
     target["JAX_PLATFORMS"] = PLATFORMS[device]
 
 
-def require_device(device: str) -> None:
+def require_device(device: str, *, joins: bool = False) -> None:
     """Starts JAX on the device that `set_device` chose; imports it.
+
+    Args:
+      device: a key of PLATFORMS.
+      joins: whether this process works with others, which it must join before it has devices.
 
     Raises:
       UsageError: there is none of that kind here.
     """
     import jax
+
+    if joins:
+        from rcodec_jax.scale import initialize_from_environment
+
+        initialize_from_environment()
 
     try:
         jax.devices()
@@ -84,27 +84,6 @@ def set_cpu_devices(count: int, environ: Environment | None = None) -> None:
     """Splits the CPU into `count` JAX devices, to try a sharded run on one machine."""
     target = os.environ if environ is None else environ
     target["JAX_NUM_CPU_DEVICES"] = str(count)
-
-
-def runs_on_cpu(environ: Environment | None = None) -> bool:
-    """Whether JAX will use the CPU, judged without importing it.
-
-    True when JAX_PLATFORMS says so, or says nothing and no accelerator plug-in is installed.
-    """
-    target = os.environ if environ is None else environ
-    platforms = target.get("JAX_PLATFORMS", "")
-    if platforms:
-        return platforms.split(",")[0].strip().lower() == "cpu"
-    plugins = importlib.metadata.entry_points(group="jax_plugins")
-    return not plugins and importlib.util.find_spec("libtpu") is None
-
-
-def set_training_flags(environ: Environment | None = None) -> None:
-    """Adds CPU_TRAINING_FLAG to XLA_FLAGS when training will run on the CPU."""
-    target = os.environ if environ is None else environ
-    flags = target.get("XLA_FLAGS", "")
-    if runs_on_cpu(target) and CPU_TRAINING_FLAG.partition("=")[0] not in flags:
-        target["XLA_FLAGS"] = f"{flags} {CPU_TRAINING_FLAG}".strip()
 
 
 def cache_folder(environ: Environment | None = None) -> Path:
@@ -148,7 +127,6 @@ def prepare(
     device: str | None = None,
     cpu_devices: int | None = None,
     uses_jax: bool = False,
-    trains: bool = False,
     environ: Environment | None = None,
 ) -> None:
     """Sets up the environment for one command; to be called before anything heavy is imported.
@@ -158,7 +136,6 @@ def prepare(
       device: a key of PLATFORMS, None for JAX's own choice.
       cpu_devices: JAX devices to make of the CPU, None for one.
       uses_jax: whether the command compiles programs, which the cache then keeps.
-      trains: whether the command trains.
       environ: the environment to change, `os.environ` by default.
     """
     target = os.environ if environ is None else environ
@@ -168,8 +145,6 @@ def prepare(
         set_device(device, target)
     if cpu_devices is not None:
         set_cpu_devices(cpu_devices, target)
-    if trains:
-        set_training_flags(target)
     if uses_jax:
         # XLA's own log lines would drown a one-line error message.
         target.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -63,7 +63,7 @@ def version() -> str:
     """Version of the installed package."""
     import rcodec_jax
 
-    return str(getattr(rcodec_jax, "__version__", "unknown"))
+    return rcodec_jax.__version__
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -149,10 +149,10 @@ def _run(argv: Sequence[str] | None) -> int:
         device=getattr(args, "device", None),
         cpu_devices=getattr(args, "devices", None),
         uses_jax=getattr(args, "uses_jax", False),
-        trains=getattr(args, "trains", False),
     )
+    trains = getattr(args, "trains", False)
     if getattr(args, "device", None) not in (None, "cpu"):
-        environment.require_device(args.device)
+        environment.require_device(args.device, joins=trains)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("default", UserWarning)
@@ -161,7 +161,7 @@ def _run(argv: Sequence[str] | None) -> int:
             return int(args.run(args) or 0)
         except RuntimeError as error:
             asked = getattr(args, "device", None) is not None
-            if asked or not getattr(args, "trains", False) or _NO_BACKEND not in str(error):
+            if asked or not trains or _NO_BACKEND not in str(error):
                 raise
             # A TPU is held for a while yet by a process that was just killed: no bad input.
             output.message("error", f"no device to train on: {str(error).splitlines()[0]}")

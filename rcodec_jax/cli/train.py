@@ -106,13 +106,7 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.train import run as train
 
     done = train(config, data=args.data, workdir=args.workdir, allow_changes=args.allowed_changes)
-    return SAVED if done < total_steps(config) else 0
-
-
-def total_steps(config: Config) -> int:
-    """Steps of all stages, or fewer where the run is told to stop earlier."""
-    steps = sum(stage.steps for stage in config.train.stages)
-    return min(steps, config.train.steps or steps)
+    return SAVED if done < config.train.total_steps else 0
 
 
 def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> None:
@@ -124,7 +118,7 @@ def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> 
     from rcodec_jax.train.describe import describe
 
     described = describe(config, None if mesh is None else MeshConfig(**mesh))
-    steps = total_steps(config)
+    steps = config.train.total_steps
     figures = {"config": to_dict(config), "steps": steps, **description.figures(described)}
     text = description.in_words(described, config.name, steps)
     output.report(figures, text, as_json=as_json, stream=sys.stdout)

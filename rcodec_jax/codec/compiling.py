@@ -1,9 +1,9 @@
-"""How programs for inference are compiled.
+"""How programs are compiled, for inference and for training.
 
 XLA's CPU back end hands single operations to a library of kernels. As of jaxlib 0.10 its matrix
 products and reductions are faster than XLA's own, its convolutions slower: by up to four times at
-low resolution, where channels are many. Its fusions of element-wise work are left out too: one gave
-wrong sums in a test of ours.
+low resolution, where channels are many, and in the gradients of weights. Its fusions of
+element-wise work are left out too: one gave wrong sums in a test of ours.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _KERNELS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 
 
-def compiler_options() -> dict[str, str]:
-    """Options for `jax.jit` of a network's forward pass on the default device.
+def compiler_options(platform: str | None = None) -> dict[str, str]:
+    """Options for `jax.jit` of the networks on a platform, None for that of the default device.
 
     Empty where there is nothing to gain or to choose: on accelerators, where XLA_FLAGS already says
     which kernels to use, and with a jaxlib that does not know the option.
     """
-    if jax.default_backend() != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
+    if (platform or jax.default_backend()) != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
         return {}
     return {_LIBRARY: _KERNELS} if _is_known() else {}
 

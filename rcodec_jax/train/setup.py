@@ -15,6 +15,7 @@ import optax
 from jax.sharding import Mesh, NamedSharding
 
 from rcodec_jax import scale
+from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.codec.trees import Flat, flatten
 from rcodec_jax.config.train import Config, StageConfig
@@ -132,6 +133,7 @@ class Setup:
             in_shardings=(self.shardings, NamedSharding(self.mesh, scale.BATCH_SPEC)),
             out_shardings=(self.shardings, None),
             donate_argnums=0,
+            compiler_options=compiler_options(self.mesh.devices.flat[0].platform),
         )
 
     def compiled_step(

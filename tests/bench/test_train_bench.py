@@ -34,7 +34,7 @@ samples = []
 class Meter:
     """Peaks that are known."""
 
-    def __init__(self, dtype) -> None:
+    def __init__(self, dtype, *, compiler_options) -> None:
         pass
 
     def sample(self) -> None:

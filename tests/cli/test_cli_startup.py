@@ -146,17 +146,6 @@ def test_missing_device_is_one_line(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
-@pytest.mark.parametrize("platforms, expected", [("cpu", True), ("cuda,cpu", False)])
-def test_training_flag_is_for_the_cpu_alone(platforms, expected):
-    environ = {"JAX_PLATFORMS": platforms, "XLA_FLAGS": "--xla_mine=1"}
-    environment.prepare(trains=True, environ=environ)
-    assert environ["XLA_FLAGS"].startswith("--xla_mine=1")
-    assert (environment.CPU_TRAINING_FLAG in environ["XLA_FLAGS"].split()) is expected
-    again = environ["XLA_FLAGS"]
-    environment.prepare(trains=True, environ=environ)
-    assert environ["XLA_FLAGS"] == again
-
-
 def test_cache_goes_to_the_users_folder(tmp_path):
     assert environment.cache_folder({"RCODEC_CACHE_DIR": "/a"}).as_posix() == "/a"
     assert environment.cache_folder({"XDG_CACHE_HOME": "/b"}).as_posix() == "/b/rcodec"
@@ -192,3 +181,18 @@ def test_jax_uses_the_threads_device_and_cache(tmp_path):
     result = run("-c", probe, env={**environ, "RCODEC_CACHE_DIR": str(tmp_path)})
     assert result.stdout.split() == ["3", "cpu"]
     assert any((tmp_path / "jax").iterdir())
+
+
+def test_a_process_joins_the_others_before_it_asks_for_devices(monkeypatch):
+    """JAX refuses the other order."""
+    import jax
+
+    from rcodec_jax import scale
+
+    calls = []
+    monkeypatch.setattr(scale, "initialize_from_environment", lambda: calls.append("join"))
+    monkeypatch.setattr(jax, "devices", lambda: calls.append("devices"))
+    environment.require_device("tpu", joins=True)
+    assert calls == ["join", "devices"]
+    environment.require_device("tpu")
+    assert calls == ["join", "devices", "devices"]

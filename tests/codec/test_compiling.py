@@ -17,6 +17,7 @@ def test_who_sets_the_flag_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_to_choose_on_accelerators(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compiling.compiler_options("tpu") == {}, "a program for a topology that is not here"
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
     assert compiling.compiler_options() == {}
 
