@@ -74,6 +74,8 @@ def run(args: argparse.Namespace) -> int:
 
     config = apply_overrides(load_config(args.config, Config), args.overrides)
     stage = stage_index(config, args.stage)
+    if args.batch is not None:
+        config = apply_overrides(config, [f"train.stages.{stage}.batch_size={args.batch}"])
 
     from rcodec_jax.train.planning import make_plan
 
@@ -82,7 +84,6 @@ def run(args: argparse.Namespace) -> int:
         stage,
         topology=args.topology,
         mesh=config.train.mesh if args.mesh is None else MeshConfig(**args.mesh),
-        batch_size=args.batch,
     )
     output.report(figures(plan), in_words(plan), as_json=args.json, stream=sys.stdout)
     return 0 if plan.fits else DOES_NOT_FIT

@@ -1,6 +1,6 @@
 """Configuration: frozen dataclasses, overrides by field type and a JSON round trip.
 
-Standard library only, and building a configuration touches no device.
+Standard library only, but for the numbers of nodes in `levels`; building one touches no device.
 """
 
 from rcodec_jax.config.files import load_config

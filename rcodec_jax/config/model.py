@@ -3,26 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Literal
+from typing import Literal
 
-
-def _refuse_below_one(config: Any, *names: str) -> None:
-    """Sizes of networks are whole numbers above 0, or tuples of them that are not empty.
-
-    Raises:
-      ValueError: names the first that is not.
-    """
-    for name in names:
-        value = getattr(config, name)
-        sizes = value if isinstance(value, tuple) else (value,)
-        if not sizes or min(sizes) < 1:
-            raise ValueError(f"{name}: expected whole numbers of at least 1, got {value}")
-
-
-def _refuse_uneven_groups(widths: tuple[int, ...], groups: int) -> None:
-    for width in widths:
-        if width % groups:
-            raise ValueError(f"groups: expected a divisor of {width} channels, got {groups}")
+from rcodec_jax.config.checks import refuse_below, refuse_other_nodes, refuse_uneven_groups
+from rcodec_jax.levels import MAX_CLASSES, NODE_COUNT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +32,9 @@ class AutoencoderConfig:
     quant_conv: bool = False
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "channels", "layers", "patch", "groups")
+        refuse_below(self, 1, "channels", "layers", "patch", "groups")
         if self.norm == "group":
-            _refuse_uneven_groups(self.channels, self.groups)
+            refuse_uneven_groups(self.channels, self.groups)
         if self.patch * 2 ** (len(self.channels) - 1) != 8:
             raise ValueError(
                 "an autoencoder reduces by 8: expected patch * 2^(len(channels) - 1) == 8, got "
@@ -93,7 +77,7 @@ class UNetConfig:
     prior: bool = True
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "channels", "layers", "context_tokens", "time_features", "groups")
+        refuse_below(self, 1, "channels", "layers", "context_tokens", "time_features", "groups")
         if self.prediction == "residual" and not self.prior:
             raise ValueError("prediction residual: expected prior True, got False")
         if self.heads and len(self.heads) != len(self.channels):
@@ -107,9 +91,9 @@ class UNetConfig:
                 raise ValueError(f"heads: expected a divisor of {width} channels or 0, got {count}")
             attending += [width] if count else []
         if attending:
-            _refuse_below_one(self, "context_features")
+            refuse_below(self, 1, "context_features")
         # Transformers always normalise over groups.
-        _refuse_uneven_groups(self.channels if self.norm == "group" else (*attending,), self.groups)
+        refuse_uneven_groups(self.channels if self.norm == "group" else (*attending,), self.groups)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +104,8 @@ class HyperConfig:
       hyper_channels: channels of z.
       analysis: width of the hyper-analysis.
       synthesis: widths of the hyper-synthesis at strides 4, 2 and 1.
-      classes: classes of nodes with static tables of their own for z.
+      classes: classes of nodes with static tables of their own for z; a divisor of the 1024 nodes,
+        at most 256.
       see_node: ablation; False hides the timestep from the entropy model's networks.
       see_map: ablation; False hides all but the mean level.
     """
@@ -133,7 +118,12 @@ class HyperConfig:
     see_map: bool = True
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "hyper_channels", "analysis", "synthesis", "classes")
+        refuse_below(self, 1, "hyper_channels", "analysis", "synthesis", "classes")
+        if NODE_COUNT % self.classes or self.classes > MAX_CLASSES:
+            raise ValueError(
+                f"classes: expected a divisor of {NODE_COUNT}, at most {MAX_CLASSES}, got "
+                f"{self.classes}"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,4 +145,5 @@ class ModelConfig:
     steps: int = 1
 
     def __post_init__(self) -> None:
-        _refuse_below_one(self, "latent_channels", "steps")
+        refuse_below(self, 1, "latent_channels", "steps")
+        refuse_other_nodes("node_range", self.node_range)

@@ -5,12 +5,21 @@ from __future__ import annotations
 import dataclasses
 from typing import Literal
 
+from rcodec_jax.config.checks import (
+    refuse_below,
+    refuse_empty,
+    refuse_other_nodes,
+    refuse_zero_and_below,
+)
 from rcodec_jax.config.model import ModelConfig
+
+CROP_PX = 64
+"""Crops are multiples of it: what the latent's networks reduce by, beyond the autoencoder's 8."""
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """Weights of a stage's loss, whose unit is bits per pixel.
+    """Weights of a stage's loss, at least 0, whose unit is bits per pixel.
 
     Distortions are weighted by cell with (abar / (1 - abar))^power, its signal-to-noise ratio: what
     a bit buys falls with the noise, and at power 1 the noise of every timestep is as bad as the
@@ -42,6 +51,9 @@ class LossConfig:
     balance: float = 0.4
     min_snr: float = 0.0
 
+    def __post_init__(self) -> None:
+        refuse_below(self, 0, "rate", "mse", "l1", "lpips", "latent", "kl", "min_snr")
+
 
 @dataclasses.dataclass(frozen=True)
 class StageConfig:
@@ -53,11 +65,12 @@ class StageConfig:
       steps: length.
       batch_size: pictures per step, over all devices.
       crop_px: side of the training crops, a multiple of 64.
-      node_range: nodes that maps are drawn from; None for the model's whole range.
+      node_range: nodes that maps are drawn from, finest and coarsest; None for the model's whole
+        range.
       learning_rate: peak.
       final_learning_rate: at the end of the cosine.
       warmup: steps of linear warm-up.
-      accumulate: micro-batches a step is divided into; the gradient is their mean.
+      accumulate: micro-batches a step is divided into, evenly; the gradient is their mean.
       freeze: regular expressions of parameter paths, such as "^unet/down", that stay as they are,
         besides what `kind` leaves alone.
       latents: batches hold cached latents instead of pictures (kind "codec" only).
@@ -78,6 +91,23 @@ class StageConfig:
     latents: bool = False
     rescale: bool = True
     loss: LossConfig = LossConfig()
+
+    def __post_init__(self) -> None:
+        refuse_below(self, 1, "steps", "batch_size", "accumulate")
+        refuse_below(self, 0, "final_learning_rate", "warmup")
+        refuse_zero_and_below(self, "learning_rate")
+        refuse_other_nodes("node_range", self.node_range)
+        if self.crop_px < 1 or self.crop_px % CROP_PX:
+            raise ValueError(
+                f"crop_px: expected a positive multiple of {CROP_PX}, got {self.crop_px}"
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"batch_size: expected a multiple of accumulate {self.accumulate}, got "
+                f"{self.batch_size}"
+            )
+        if self.latents and self.kind != "codec":
+            raise ValueError(f"latents: expected kind codec, got {self.kind}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,20 +162,23 @@ class TrainConfig:
     """A run.
 
     Attributes:
-      stages: in order; parameters, averages and optimiser state go on from one to the next.
+      stages: in order, at least one; parameters, averages and optimiser state go on from one to the
+        next.
       steps: stop after so many steps in all; None runs every stage to its end.
       seed: of everything: initial parameters, order, crops, maps, noise.
-      ema_decay: of the averaged parameters, which are what gets frozen; None keeps no average.
+      ema_decay: of the averaged parameters, 0..1, which are what gets frozen; None keeps no
+        average.
       optimizer: "adam", or "adafactor", whose state is small.
-      b2: of Adam.
+      b2: of Adam, 0..1.
       weight_decay: decoupled, on kernels only.
-      clip: bound on the gradient's norm.
+      clip: bound on the gradient's norm, above 0.
       dtype: of the networks' computation; parameters, averages and moments stay float32.
       remat: what of the activations is kept for the backward pass: everything ("none"), results
         of matrix products ("dots") or the entries of blocks ("full").
-      log_every, save_every, sample_every: in steps.
+      log_every, save_every, sample_every: in steps; sample_every 0 makes no samples.
       keep_latest, keep_best: checkpoints kept; best by loss.
-      profile: first step and number of steps to record for the profiler; none if it is None.
+      profile: first step, from 1, and number of steps to record for the profiler; none if it is
+        None.
       tensorboard: write TensorBoard event files beside the JSON lines.
       peak_flops: of one device, in FLOP/s, to report utilisation against; None does not.
       init_from: folder of a run, weights or bundle to take parameters from at step 0.
@@ -176,6 +209,22 @@ class TrainConfig:
     lpips_nets: tuple[Literal["alex", "squeeze"], ...] = ("squeeze",)
     data: DataConfig = DataConfig()
     mesh: MeshConfig = MeshConfig()
+
+    def __post_init__(self) -> None:
+        refuse_empty(self, "stages", "lpips_nets")
+        refuse_below(self, 1, "steps", "log_every", "save_every", "keep_latest", "profile")
+        refuse_below(self, 0, "weight_decay", "sample_every", "keep_best")
+        refuse_zero_and_below(self, "clip", "peak_flops")
+        for name in ("ema_decay", "b2"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected a number in 0..1, got {value}")
+
+    @property
+    def total_steps(self) -> int:
+        """Steps of all stages, or fewer where the run is told to stop earlier."""
+        steps = sum(stage.steps for stage in self.stages)
+        return min(steps, self.steps or steps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,8 +71,7 @@ def run(
     scale.check_agreement({"recipe": to_json(config), "data": listing, "code": code_digest()})
     setup = Setup.of(config)
     train = config.train
-    total = sum(stage.steps for stage in train.stages)
-    last_step = min(total, train.steps or total)
+    last_step = train.total_steps
     with (
         Checkpoints(
             workdir / CHECKPOINTS, keep_latest=train.keep_latest, keep_best=train.keep_best

@@ -75,7 +75,6 @@ def make_plan(
     *,
     topology: str,
     mesh: MeshConfig,
-    batch_size: int | None = None,
 ) -> Plan:
     """Compiles the step of a stage for a topology.
 
@@ -84,7 +83,6 @@ def make_plan(
       stage_index: which of its stages.
       topology: such as "v5e:16x16"; with `mesh.slices` of them.
       mesh: sizes of the axes.
-      batch_size: rows of the global batch; the stage's own if None.
 
     Raises:
       UsageError: a topology that is not known, libtpu is missing, or sizes that do not fit.
@@ -99,8 +97,6 @@ def make_plan(
         )
     made = scale.make_mesh(**sizes, slices=mesh.slices, devices=devices)
     stage, without = without_perceptual(config.train.stages[stage_index])
-    if batch_size is not None:
-        stage = dataclasses.replace(stage, batch_size=batch_size)
     setup = Setup.of(config, made)
     step = setup.step(stage, 0)
     batch = stage_batch(config, stage)

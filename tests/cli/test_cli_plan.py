@@ -71,7 +71,7 @@ def test_a_plan_in_words_and_figures(planned, capsys):
     assert text.rstrip().endswith("fits: 14.00 GB of 16.00 GB a chip (88 %)")
     (config, index), options = planned[1]
     assert (config.name, index, options["topology"]) == ("nano", 0, "v5e:2x2")
-    assert options["batch_size"] == 8
+    assert config.train.stages[0].batch_size == 8
     assert (options["mesh"].data, options["mesh"].fsdp, options["mesh"].slices) == (1, 4, 1)
     assert main([*command, "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -112,6 +112,20 @@ def test_refusals_take_one_line(words, expected, capsys):
     assert main(["plan", NANO, *words]) == 2
     error = capsys.readouterr().err
     assert expected in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "override"),
+    [
+        (["train", NANO, "--describe"], "train.stages.0.crop_px=72"),
+        (["train", NANO, "--describe"], "model.hyper.classes=15"),
+        (["plan", NANO, "--topology", "v5e:2x2", "--batch", "6"], "train.stages.0.accumulate=4"),
+    ],
+)
+def test_settings_of_no_run_take_one_line(command, override, capsys) -> None:
+    assert main([*command, "--set", override]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rcodec: error: refused by ") and said.count("\n") == 1
 
 
 @pytest.mark.skipif(importlib.util.find_spec("libtpu") is not None, reason="libtpu is installed")

@@ -25,6 +25,9 @@ from rcodec_jax.errors import UsageError
         ("unet", {"norm": "group"}, "groups: expected a divisor of 112 channels, got 32"),
         ("hyper", {"synthesis": [0, 4, 4]}, "synthesis: expected whole numbers"),
         ("hyper", {"classes": 0}, "classes: expected whole numbers"),
+        ("hyper", {"classes": 15}, "classes: expected a divisor of 1024, at most 256, got 15"),
+        ("hyper", {"classes": 512}, "classes: expected a divisor of 1024, at most 256, got 512"),
+        (None, {"node_range": [5, 1024]}, "node_range: expected two nodes within 0..1023"),
         (None, {"latent_channels": 0}, "latent_channels: expected whole numbers"),
     ],
 )

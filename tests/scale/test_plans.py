@@ -155,10 +155,12 @@ def test_without_libtpu_the_extra_is_named() -> None:
     importlib.util.find_spec("libtpu") is None, reason="plans need libtpu (the extra 'tpu')"
 )
 def test_a_plan_of_the_real_step(nano: Any) -> None:
+    from rcodec_jax.config import apply_overrides
     from rcodec_jax.config.train import MeshConfig
     from rcodec_jax.train.planning import make_plan
 
-    plan = make_plan(nano, 0, topology="v5e:2x2", mesh=MeshConfig(2, 2), batch_size=16)
+    sixteen = apply_overrides(nano, ["train.stages.0.batch_size=16"])
+    plan = make_plan(sixteen, 0, topology="v5e:2x2", mesh=MeshConfig(2, 2))
     assert plan.fits and plan.chips == 4 and plan.input == "pixels"
     assert isinstance(plan.memory, scale.Compiled) and plan.bound is not None
     assert plan.memory.temporary_bytes > 0 and plan.memory.traffic_bytes > 0

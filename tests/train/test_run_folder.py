@@ -17,7 +17,7 @@ import pytest
 from rcodec_jax.checkpoint import Checkpoints, whole_steps
 from rcodec_jax.codec.freezing import load_run
 from rcodec_jax.config import from_dict
-from rcodec_jax.config.train import Config
+from rcodec_jax.config.train import Config, MeshConfig
 from rcodec_jax.data import ImageFolder, listing_digest
 from rcodec_jax.data.loader import Batches
 from rcodec_jax.errors import StorageError, UsageError
@@ -138,13 +138,13 @@ def test_lines_cut_off_by_a_crash_are_passed_over(copy, pictures, tools) -> None
 
 
 def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path: Path) -> None:
-    config = tools.config("autoencoder", "codec", "joint")
+    config = tools.config("autoencoder", "codec", "joint", mesh=MeshConfig(data=2))
     first, second, last = config.train.stages
     lpips = dataclasses.replace(last, loss=dataclasses.replace(last.loss, lpips=1.0))
     for stages, words in (
         ((first, second, lpips), "needs weights: .*train.lpips_dir"),
         ((first, dataclasses.replace(second, latents=True), last), "a source of cached latents"),
-        ((first, dataclasses.replace(second, accumulate=3), last), "batch_size .* multiple of 3"),
+        ((first, dataclasses.replace(second, accumulate=4), last), "batch_size .* multiple of 8"),
     ):
         with pytest.raises(UsageError, match=words):
             run(_with(config, stages=stages), data=pictures, workdir=tmp_path)

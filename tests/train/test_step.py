@@ -11,7 +11,7 @@ import pytest
 
 from rcodec_jax import scale
 from rcodec_jax.codec.trees import flatten
-from rcodec_jax.config.train import StageConfig, TrainConfig
+from rcodec_jax.config.train import MeshConfig, StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.train import latents
 from rcodec_jax.train.accumulation import Gradient
@@ -68,9 +68,11 @@ def test_micro_batches_give_the_gradient_of_the_whole(config) -> None:
 
 
 def test_a_batch_that_does_not_divide_is_refused(config) -> None:
-    stage = dataclasses.replace(config.train.stages[0], accumulate=3)
-    with pytest.raises(UsageError, match="multiple of 3 .*accumulate 3.*got 4"):
-        Setup.of(config).step(stage, 0)
+    """Rows of micro-batches must divide over the devices; over micro-batches the recipe sees to."""
+    stage = dataclasses.replace(config.train.stages[0], accumulate=4)
+    train = dataclasses.replace(config.train, mesh=MeshConfig(data=2))
+    with pytest.raises(UsageError, match="multiple of 8 .*accumulate 4.*got 4"):
+        Setup.of(dataclasses.replace(config, train=train)).step(stage, 0)
 
 
 def test_noise_of_a_row_does_not_depend_on_other_rows() -> None:
