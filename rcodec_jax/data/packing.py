@@ -18,9 +18,9 @@ from rcodec_jax.data.examples import encode_example
 from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest
 from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.shards import LeftOut, Packing, Record
-from rcodec_jax.data.sources import files_digest, image_paths
+from rcodec_jax.data.sources import file_size, files_digest, image_paths, is_lasting
 from rcodec_jax.data.tfdsfolder import IMAGE, INTEGER, TEXT
-from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.errors import RcodecError, StorageError, UsageError
 
 FEATURES = {"image": IMAGE, "name": TEXT, "height": INTEGER, "width": INTEGER}
 SHARD_BYTES = 2**28
@@ -58,10 +58,12 @@ def pack_folder(
       progress: called with (pictures done, pictures, what).
 
     Returns:
-      The manifest. Pictures that cannot be read are left out and listed in skipped.txt.
+      The manifest. Pictures that are damaged, missing or forbidden are left out and listed in
+      skipped.txt.
 
     Raises:
       UsageError: no pictures, or `out` holds something else.
+      StorageError: the disk is full or cannot be read for now, or memory ran out.
     """
     root, out = Path(folder), Path(out)
     if not root.is_dir():
@@ -96,7 +98,7 @@ class _Job:
         cls, root: Path, out: Path, paths: list[Path], max_side: int | None, shards: int | None
     ) -> _Job:
         names = [path.relative_to(root).as_posix() for path in paths]
-        sizes = [path.stat().st_size for path in paths]
+        sizes = [max(0, file_size(path)) for path in paths]
         few = min(MIN_SHARDS, -(-len(paths) // MIN_PICTURES))
         count = min(len(paths), shards or max(few, -(-sum(sizes) // SHARD_BYTES)))
         digest = files_digest(zip(names, paths, strict=True))
@@ -128,7 +130,17 @@ class _Job:
         except UsageError as error:
             return LeftOut(shown, str(error))
         except OSError as error:
+            if not is_lasting(error):
+                raise StorageError(
+                    f"{self.root / name}: cannot be read: {error.strerror or error}; run again to "
+                    "go on"
+                ) from error
             return LeftOut(shown, (error.strerror or str(error)).lower())
+        except MemoryError as error:
+            raise StorageError(
+                f"{self.root / name}: not enough memory for its pixels; fewer --workers need less, "
+                "--exclude leaves a picture out"
+            ) from error
         features: dict[str, bytes | int] = {
             "image": picture.data,
             "name": shown.encode(),

@@ -47,6 +47,7 @@ def plain_picture(data: bytes, *, max_side: int | None = None) -> PlainPicture:
 
     Raises:
       UsageError: it is not an image, or damaged; the reason in words, without a name.
+      MemoryError: for its pixels.
     """
     try:
         image, _ = open_image(data)
@@ -62,8 +63,6 @@ def plain_picture(data: bytes, *, max_side: int | None = None) -> PlainPicture:
             kept = kept and ";16" not in layout and np.array_equal(_as_rgb(image), pixels)
         except UsageError:
             raise
-        except MemoryError:
-            raise UsageError("not enough memory for its pixels") from None
         except DECODER_ERRORS as error:
             raise UsageError(f"damaged {image.format}: {error}") from None
     height, width = pixels.shape[:2]

@@ -8,14 +8,16 @@ processes show in the bytes.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import hashlib
 import io
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,7 @@ from rcodec_jax.data.manifest import (
     write_manifest,
 )
 from rcodec_jax.data.tfdsfolder import Feature, dataset_info_json, features_json, shard_name
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.files import atomic_write
 
 UNFINISHED = ".unfinished"
@@ -44,6 +46,7 @@ _PLAN = "plan.json"
 _WRITER_OPTIONS = "group_size:1,uncompressed"
 """One record a chunk, for random access; pictures and latents do not compress further."""
 
+_STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE)
 _OWN = re.compile(
     rf"(images|latents)-{SPLIT}\.array_record-\d{{5}}-of-\d{{5}}"
     + "".join(f"|{re.escape(name)}" for name in (MANIFEST, SIZES, SKIPPED, INFO, FEATURES))
@@ -109,7 +112,8 @@ class Packing:
         """Takes the folder, or takes up work that was cut short in it.
 
         Args:
-          force: throw away another packed set, finished or not, that it holds.
+          force: throw away another packed set, finished or not, that it holds, or what has the
+            names of one.
 
         Raises:
           UsageError: it holds anything else.
@@ -118,6 +122,8 @@ class Packing:
         if held == self.plan:
             if self.complete:
                 shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
+            for path in (self.folder / UNFINISHED).glob("*.part"):  # of a process that was killed
+                path.unlink(missing_ok=True)
             return
         if held is not None and not force:
             raise UsageError(
@@ -125,7 +131,7 @@ class Packing:
                 "(--force replaces it)"
             )
         if self.folder.is_dir():
-            self._clear()
+            self._clear(ours=held is not None or force)
         (self.folder / UNFINISHED).mkdir(parents=True, exist_ok=True)
         atomic_write(self.folder / UNFINISHED / _PLAN, json.dumps(self.plan).encode())
 
@@ -147,7 +153,11 @@ class Packing:
             return None
 
     def write(self, index: int, entries: Iterable[Record | LeftOut]) -> ShardReport:
-        """Writes a shard, 0..shard_count - 1, and its report; there may be no record in it."""
+        """Writes a shard, 0..shard_count - 1, and its report; there may be no record in it.
+
+        Raises:
+          StorageError: the disk is full or went away; running again goes on.
+        """
         from array_record.python import array_record_module
 
         name = shard_name(self.kind, SPLIT, index, self.shard_count)
@@ -155,25 +165,33 @@ class Packing:
         sizes_px: list[tuple[int, int]] = []
         skipped: list[tuple[str, str]] = []
         changed = 0
-        writer = array_record_module.ArrayRecordWriter(str(part), _WRITER_OPTIONS)
+        with self._storing():
+            writer = array_record_module.ArrayRecordWriter(str(part), _WRITER_OPTIONS)
         try:
             for entry in entries:
                 if isinstance(entry, LeftOut):
                     skipped.append((entry.name, entry.reason))
                     continue
-                writer.write(entry.data)
+                with self._storing():
+                    writer.write(entry.data)
                 sizes_px.append(entry.size_px)
                 changed += entry.changed
-        finally:
-            writer.close()
+            with self._storing():
+                writer.close()
+        except BaseException:
+            with contextlib.suppress(Exception):
+                writer.close()
+            part.unlink(missing_ok=True)
+            raise
         shard = None
-        if sizes_px:
-            shard = Shard(name, len(sizes_px), part.stat().st_size, file_sha256(part))
-            os.replace(part, self.folder / name)
-        else:
-            part.unlink()
-        report = ShardReport(shard, sizes_px, skipped, changed)
-        atomic_write(self._report_path(index), json.dumps(dataclasses.asdict(report)).encode())
+        with self._storing():
+            if sizes_px:
+                shard = Shard(name, len(sizes_px), part.stat().st_size, file_sha256(part))
+                os.replace(part, self.folder / name)
+            else:
+                part.unlink()
+            report = ShardReport(shard, sizes_px, skipped, changed)
+            atomic_write(self._report_path(index), json.dumps(dataclasses.asdict(report)).encode())
         return report
 
     def finish(self, features: dict[str, Feature], facts: dict[str, Any]) -> Manifest:
@@ -181,6 +199,7 @@ class Packing:
 
         Raises:
           UsageError: nothing usable was found for any shard.
+          StorageError: as `write`.
         """
         reports = [self.report(index) for index in range(self.shard_count)]
         whole = [report for report in reports if report is not None]
@@ -206,13 +225,15 @@ class Packing:
             SIZES: _npy(sizes),
             SKIPPED: "".join(f"{name}: {reason}\n" for name, reason in skipped).encode(),
         }
-        for name, data in contents.items():
-            atomic_write(self.folder / name, data)
+        with self._storing():
+            for name, data in contents.items():
+                atomic_write(self.folder / name, data)
         sums = {name: hashlib.sha256(data).hexdigest() for name, data in contents.items()}
         changed = sum(report.changed for report in whole)
         counts = {"skipped": len(skipped), "encoded_anew": changed}
         manifest = Manifest(self.kind, shards, sums, {"plan": self.plan, **counts, **facts})
-        write_manifest(self.folder, manifest)
+        with self._storing():
+            write_manifest(self.folder, manifest)
         shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)
         return manifest
 
@@ -239,8 +260,27 @@ class Packing:
         except (OSError, ValueError):
             return None
 
-    def _clear(self) -> None:
+    @contextlib.contextmanager
+    def _storing(self) -> Iterator[None]:
+        """What the operating system cannot write becomes a StorageError."""
+        try:
+            yield
+        except UsageError as error:  # of `atomic_write`
+            cause = error.__cause__
+            if not isinstance(cause, OSError) or cause.errno not in _STORAGE_FAULTS:
+                raise
+            raise StorageError(f"{error}; run again to go on") from cause
+        except (OSError, RuntimeError) as error:  # the latter of ArrayRecord
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0].partition(";")[0]
+            raise StorageError(
+                f"{self.folder}: cannot be written: {reason}; run again to go on"
+            ) from error
+
+    def _clear(self, *, ours: bool) -> None:
         """Removes our own files; refuses a folder with anything else.
+
+        Args:
+          ours: whether files with the names of ours may go; TFDS gives its data sets such names.
 
         Raises:
           UsageError: as said.
@@ -250,6 +290,12 @@ class Packing:
         if strange:
             raise UsageError(
                 f"{self.folder}: expected an empty folder, got one that holds {strange[0]!r}"
+            )
+        named = sorted(path.name for path in own if path.name != UNFINISHED)
+        if named and not ours:
+            raise UsageError(
+                f"{self.folder}: expected an empty folder, got one that holds {named[0]!r} and no "
+                f"{MANIFEST}: perhaps a data set of another program (--force replaces it)"
             )
         # The manifest first: without it the rest is no set.
         for path in sorted(own, key=lambda path: path.name != MANIFEST):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import errno
 import hashlib
 import os
 import threading
@@ -17,6 +18,7 @@ from rcodec_jax.errors import StorageError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_ENTRIES = 2**22
+_LASTING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
 
 
 class PictureSource(abc.ABC):
@@ -106,11 +108,6 @@ class PictureSource(abc.ABC):
         self.__dict__.update(state)
         self._lock = threading.Lock()
 
-    @property
-    def cached_bytes(self) -> int:
-        """Decoded pixels held in memory, in bytes."""
-        return self._cached_bytes
-
 
 class ImageFolder(PictureSource):
     """The pictures of a folder and the folders below it, by path: the same order everywhere.
@@ -190,10 +187,18 @@ class ImageFolder(PictureSource):
 
 
 def image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
-    """JPEG, PNG and WebP files below a folder by suffix, hidden ones left out, sorted by path."""
+    """JPEG, PNG and WebP files below a folder by suffix, hidden ones left out, sorted by path.
+
+    Links are followed, but not into a folder that they are in.
+    """
     found = []
+    above = {os.fspath(root): frozenset([_identity(root)])}
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if name not in exclude and name[0] != "."]
+        way = above.pop(folder)
+        names = [name for name in folders if name not in exclude and name[0] != "."]
+        below = {name: _identity(Path(folder, name)) for name in names}
+        folders[:] = [name for name in names if below[name] not in way]
+        above |= {os.path.join(folder, name): way | {below[name]} for name in folders}
         found += [
             Path(folder, name)
             for name in files
@@ -203,12 +208,40 @@ def image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
 
 
 def files_digest(files: Iterable[tuple[str, str | os.PathLike[str]]]) -> str:
-    """SHA-256 over the names and sizes of files, given as (name, path)."""
+    """SHA-256 over the names and sizes of files, given as (name, path); see `file_size`."""
     digest = hashlib.sha256()
     for name, path in files:
-        size = os.stat(path).st_size
+        size = file_size(path)
         digest.update(f"{size} {name}\n".encode(errors="surrogateescape"))
     return digest.hexdigest()
+
+
+def file_size(path: str | os.PathLike[str]) -> int:
+    """Size of a file in bytes; -1 for a name that leads to no file, or to none of ours.
+
+    Raises:
+      StorageError: the operating system cannot tell.
+    """
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        if is_lasting(error):
+            return -1
+        raise StorageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def is_lasting(error: OSError) -> bool:
+    """Whether a file is missing or forbidden, and not just out of reach for now."""
+    return error.errno in _LASTING
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """What a folder is, whatever it is called; None where that cannot be told."""
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _entries_by_area(areas: np.ndarray) -> np.ndarray:

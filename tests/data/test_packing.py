@@ -1,8 +1,10 @@
 """Packed pictures: what is kept, what is encoded anew, resuming, checksums."""
 
+import errno
 import io
 import multiprocessing
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +23,7 @@ from rcodec_jax.data.manifest import check, read_manifest
 from rcodec_jax.data.packing import pack_folder
 from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.records import PackedImages, packed_records
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import StorageError, UsageError
 
 
 def noise(*shape, seed=0):
@@ -237,6 +239,77 @@ def test_a_finished_set_is_left_alone_and_another_is_not_overwritten(folder, pac
     pack_folder(folder, tmp_path / "out", shard_count=2, force=True)
     assert len(read_manifest(tmp_path / "out").shards) == 2
     assert not check(tmp_path / "out")
+
+
+@pytest.mark.parametrize("left", [["pack.json"], ["pack.json", "sizes.npy", "skipped.txt"]])
+def test_a_data_set_of_somebody_else_is_not_overwritten(folder, packed, tmp_path, left):
+    # Also one of TFDS that is called "images", or ours without its manifest.
+    for name, data in contents(packed).items():
+        if name not in left:
+            (tmp_path / name).write_bytes(data)
+    before = contents(tmp_path)
+    with pytest.raises(UsageError, match=r"dataset_info\.json.*--force"):
+        pack_folder(folder, tmp_path, shard_count=2)
+    assert contents(tmp_path) == before
+    pack_folder(folder, tmp_path, shard_count=3, force=True)
+    assert contents(tmp_path) == contents(packed)
+
+
+def test_a_full_disk_is_a_storage_error_and_work_goes_on(tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for index in range(6):
+        Image.fromarray(noise(64, 64, 3, seed=index)).save(source / f"{index}.png")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, hard))
+    try:
+        with pytest.raises(StorageError, match="File too large"):
+            pack_folder(source, out, shard_count=2)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert not list(out.rglob("*.part"))
+    (out / ".unfinished" / "00000.1.part").write_bytes(b"of a killed process")
+    pack_folder(source, out, shard_count=2)
+    assert read_manifest(out).records == 6 and not list(out.rglob("*.part"))
+
+
+def test_names_that_lead_nowhere_are_left_out_and_listed(folder, tmp_path):
+    source, out = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    (source / "a.jpg").symlink_to(folder / "a.jpg")
+    (source / "dangling.jpg").symlink_to(tmp_path / "absent.jpg")
+    (source / "loop.jpg").symlink_to(source / "loop.jpg")
+    (source / "parent").symlink_to(source)
+    (source / "below").symlink_to(folder / "below")
+    (source / "below2").symlink_to(folder / "below")  # a second name is no loop
+    manifest = pack_folder(source, out)
+    lines = (out / "skipped.txt").read_text().splitlines()
+    assert [line.partition(": ")[0] for line in lines] == ["dangling.jpg", "loop.jpg"]
+    assert "no such file" in lines[0] and manifest.records == 5
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [OSError(errno.EIO, "Input/output error"), OSError(errno.EMFILE, "Too many open files")],
+)
+def test_a_fault_that_may_pass_leaves_nothing_out(folder, packed, tmp_path, monkeypatch, fault):
+    read = Path.read_bytes
+
+    def failing(path):
+        if path.name == "b.png":
+            raise fault
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        with pytest.raises(StorageError, match=r"b\.png"):
+            pack_folder(folder, tmp_path / "out", shard_count=3)
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "load", lambda *_: (_ for _ in ()).throw(MemoryError))
+        with pytest.raises(StorageError, match="not enough memory"):
+            pack_folder(folder, tmp_path / "out", shard_count=3)
+    pack_folder(folder, tmp_path / "out", shard_count=3)
+    assert contents(tmp_path / "out") == contents(packed)
 
 
 def test_shards_that_come_out_empty_leave_no_gap(folder, tmp_path):
