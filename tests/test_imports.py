@@ -16,7 +16,7 @@ ROOT = Path(rcodec_jax.__file__).parent
 PACKAGE = ROOT.name
 MAX_LINES = 400
 
-LEAVES = {"errors", "files", "levels"}
+LEAVES = {"errors", "files", "levels", "progress"}
 """Modules that import nothing of the package but one another, open to everyone."""
 
 LIBRARIES_OF_CODEC = {"entropy", "bitstream", "ops", "regions", "nn", "diffusion", "config"}
@@ -27,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "levels": set(),
+    "progress": set(),
     "config": set(),
     "entropy": set(),
     "bitstream": set(),
@@ -48,11 +49,23 @@ ALLOWED: dict[str, set[str]] = {
 }
 """What each package may import of the others, besides itself and the leaves."""
 
-WITHOUT_JAX = {"", "errors", "files", "levels", "config", "entropy", "bitstream", "regions", "data"}
+WITHOUT_JAX = {
+    "",
+    "errors",
+    "files",
+    "levels",
+    "progress",
+    "config",
+    "entropy",
+    "bitstream",
+    "regions",
+    "data",
+}
 THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "levels": {"numpy"},
+    "progress": set(),
     "config": set(),
     "bitstream": {"numpy"},
     "entropy": {"numpy", "safetensors"},

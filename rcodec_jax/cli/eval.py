@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import functools
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rcodec_jax.evaluate.command import FolderResult, RoiResult
+    from rcodec_jax.evaluate.curves import BdRate, CurvePoint
+
 MASKS_RATE_BPP = 0.15
+_METRICS = {"psnr_db": "PSNR", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -95,34 +101,34 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.evaluate import command
 
     codec = rcodec_jax.load(args.model)
-    with output.Progress("eval") as progress:
-        common = {
-            "steps": args.steps,
-            "trajectory": args.trajectory,
-            "lpips_dir": args.lpips,
-            "lpips_net": args.lpips_net,
-            "limit": args.limit,
-            "card": codec.card,
-            "progress": progress.update,
-            # The report is on standard output; beside JSON its words would only be in the way.
-            "say": functools.partial(_say, progress, sys.stderr if args.json else sys.stdout),
-        }
+    settings = command.Settings(
+        steps=args.steps,
+        trajectory=args.trajectory,
+        lpips_dir=args.lpips,
+        lpips_net=args.lpips_net,
+        limit=args.limit,
+        card=codec.card,
+    )
+    folders = (args.folder, args.out, settings)
+    lines = [] if args.lpips else ["LPIPS left out: no weights given (--lpips DIR)"]
+    with output.Progress("eval") as bar:
         if args.masks:
-            content = command.evaluate_roi(
-                codec, args.folder, args.out, **common, **_masks_options(args)
+            regions = command.evaluate_roi(
+                codec, *folders, progress=bar.update, **_masks_options(args)
             )
+            content = regions.content
+            lines += _roi_lines(regions)
         else:
-            content = command.evaluate_folder(
-                codec, args.folder, args.out, **common, **_rates_options(args)
+            result = command.evaluate_folder(
+                codec, *folders, progress=bar.update, **_rates_options(args)
             )
+            content = result.content
+            lines += _folder_lines(result)
+    # The report is on standard output; beside JSON its words would only be in the way.
+    print("\n".join(lines), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.json:
         print(output.to_json(content))
     return 0
-
-
-def _say(progress: output.Progress, stream: Any, line: str) -> None:
-    progress.clear()
-    print(line, file=stream, flush=True)
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -161,3 +167,80 @@ def _rates_options(args: argparse.Namespace) -> dict[str, Any]:
     if args.qualities:
         options["qualities"] = args.qualities
     return options
+
+
+def _folder_lines(result: FolderResult) -> list[str]:
+    lines = [] if result.plotted else ["plots left out: matplotlib is not installed"]
+    lines.append(_curve_table(result.curves))
+    if result.bd_rates:
+        title = "Rate difference at equal quality (negative: fewer bytes than the other codec)"
+        lines += ["", title, _bd_table(result.bd_rates)]
+    if result.skipped:
+        first = result.skipped[0]
+        lines.append(
+            f"{len(result.skipped)} files could not be made, for instance {first.picture} "
+            f"{first.codec} {first.setting}: {first.reason}"
+        )
+    return lines
+
+
+def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
+    header = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "enc s", "dec s")
+    rows = [
+        (
+            point.codec,
+            point.setting,
+            f"{point.bpp:.4f}",
+            f"{point.psnr_db:.2f}",
+            _number(point.ms_ssim, ".4f"),
+            _number(point.lpips, ".4f"),
+            f"{point.encode_seconds:.3f}",
+            f"{point.decode_seconds:.3f}",
+        )
+        for points in curves.values()
+        for point in points
+    ]
+    return output.table(header, rows, left=2)
+
+
+def _bd_table(results: Sequence[BdRate]) -> str:
+    header = ("codec", "against", "at equal", "of means %", "mean of pictures %", "pictures")
+    rows = [
+        (
+            result.test,
+            result.anchor,
+            _METRICS[result.metric],
+            _number(result.of_means_percent, "+.1f"),
+            _number(result.mean_of_pictures_percent, "+.1f"),
+            str(result.pictures),
+        )
+        for result in results
+    ]
+    return output.table(header, rows, left=2)
+
+
+def _roi_lines(result: RoiResult) -> list[str]:
+    summary = result.summary
+    equal = "all pairs within" if summary.equal_bytes else "NOT all pairs within"
+    lines = [
+        f"{summary.pictures} pictures, {summary.mean_bpp:.4f} bpp; bytes of the region file over "
+        f"the uniform file at worst {summary.worst_bytes_ratio:.4f} ({equal} 2 %)",
+        f"region:     PSNR {summary.roi_psnr_gain_db:+.2f} dB, LPIPS over the mask "
+        f"{_number(summary.roi_lpips_gain, '+.4f')}, LPIPS of the composite "
+        f"{_number(summary.roi_lpips_composite_gain, '+.4f')}",
+        f"background: PSNR {summary.background_psnr_gain_db:+.2f} dB",
+        f"band over interior error ({summary.band_pictures} pictures): uniform "
+        f"{_number(summary.band_ratio_uniform, '.3f')}, region "
+        f"{_number(summary.band_ratio_roi, '.3f')}, quotient "
+        f"{_number(summary.band_quotient, '.3f')} (pooled "
+        f"{_number(summary.band_quotient_pooled, '.3f')})",
+    ]
+    if result.skipped:
+        lines.append(
+            f"{len(result.skipped)} pictures left out (object too small or large, or no file)"
+        )
+    return lines
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -25,7 +25,7 @@ MAX_SIDE = 2**16
 
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
-_FORMATS = {
+FORMATS = {
     ".png": "PNG",
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -35,6 +35,8 @@ _FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
+"""What Pillow calls the format of files that end so."""
+
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 95, "subsampling": 0, "optimize": True},
     "WEBP": {"lossless": True},
@@ -194,16 +196,16 @@ def image_format(path: Path | None, format: str | None = None) -> str:
     """
     if format is not None:
         name = {"JPG": "JPEG", "TIF": "TIFF"}.get(format.upper(), format.upper())
-        if name not in _FORMATS.values():
-            known = ", ".join(sorted(set(_FORMATS.values())))
+        if name not in FORMATS.values():
+            known = ", ".join(sorted(set(FORMATS.values())))
             raise UsageError(f"expected an image format out of {known}, got {format!r}")
         return name
     if path is None or not path.suffix:
         return "PNG"
-    if path.suffix.lower() not in _FORMATS:
-        known = " ".join(sorted(_FORMATS))
+    if path.suffix.lower() not in FORMATS:
+        known = " ".join(sorted(FORMATS))
         raise UsageError(f"{path}: expected a file name ending in {known}, got {path.suffix!r}")
-    return _FORMATS[path.suffix.lower()]
+    return FORMATS[path.suffix.lower()]
 
 
 def open_image(

@@ -55,6 +55,8 @@ class RcodecCoder:
     more on harder pictures, as a JPEG quality does.
     """
 
+    name = "rcodec"
+
     def __init__(
         self,
         codec: CodecLike,
@@ -63,14 +65,12 @@ class RcodecCoder:
         qualities: Sequence[float] = (),
         steps: int | None = None,
         trajectory: str = "proportional",
-        name: str = "rcodec",
     ) -> None:
         if bool(rates_bpp) == bool(qualities):
             raise UsageError("expected either rates or qualities for rcodec, got both or neither")
         if any(rate <= 0 for rate in rates_bpp):
             raise UsageError(f"rates are positive bits per pixel, got {list(rates_bpp)}")
         kind = "bpp" if rates_bpp else "quality"
-        self.name = name
         self.settings = tuple(Setting(kind, float(v)) for v in sorted(rates_bpp or qualities))
         self._codec, self._steps, self._trajectory = codec, steps, trajectory
 

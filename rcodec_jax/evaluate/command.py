@@ -1,84 +1,135 @@
 """The two evaluations a user runs: rate against quality over a folder, and regions of interest.
 
-Each writes its folder of results and returns what it wrote, as plain JSON values.
+Each writes its folder of results and returns what it found.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate import curves, peers, report, roi
+from rcodec_jax.evaluate import peers, report, roi
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
+from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.meter import Meter
-from rcodec_jax.evaluate.run import Progress, list_pictures, run
+from rcodec_jax.evaluate.run import Skipped, list_pictures, run
 from rcodec_jax.metrics.perceptual import Lpips
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
 DEFAULT_RATES_BPP = (0.08, 0.11, 0.15, 0.2, 0.25, 0.3, 0.35)
-Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What both evaluations are told.
+
+    Attributes:
+      steps, trajectory: of the decoder.
+      lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out.
+      lpips_net: "alex" or "squeeze".
+      limit: most pictures.
+      card: the model's card, kept in the report.
+    """
+
+    steps: int | None = None
+    trajectory: str = "proportional"
+    lpips_dir: str | Path | None = None
+    lpips_net: str = "alex"
+    limit: int | None = None
+    card: Mapping[str, Any] = field(default_factory=dict)
+
+    def meter(self) -> Meter:
+        """Computes the figures, with LPIPS if its weights are given."""
+        return Meter(None if self.lpips_dir is None else Lpips.load(self.lpips_dir, self.lpips_net))
+
+    def described(self, meter: Meter) -> dict[str, Any]:
+        """What a report says of them."""
+        return {
+            "lpips": meter.lpips_net,
+            "steps": self.steps,
+            "trajectory": self.trajectory,
+            "model": dict(self.card),
+        }
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """Rate and quality over a folder.
+
+    Attributes:
+      curves: mean curve of each codec.
+      bd_rates: rcodec against each peer.
+      skipped: files that could not be made.
+      plotted: whether there are plots; not without matplotlib.
+      content: that of report.json.
+    """
+
+    curves: dict[str, list[CurvePoint]]
+    bd_rates: list[BdRate]
+    skipped: list[Skipped]
+    plotted: bool
+    content: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class RoiResult:
+    """Regions of interest over a folder.
+
+    Attributes:
+      summary: means over the pictures.
+      skipped: names of pictures left out, and why.
+      content: that of roi.json.
+    """
+
+    summary: roi.RoiSummary
+    skipped: list[tuple[str, str]]
+    content: dict[str, Any]
 
 
 def evaluate_folder(
-    codec: CodecLike | None,
+    codec: CodecLike,
     folder: str | Path,
     out: str | Path,
+    settings: Settings,
     *,
     rates_bpp: Sequence[float] = DEFAULT_RATES_BPP,
     qualities: Sequence[float] = (),
-    steps: int | None = None,
-    trajectory: str = "proportional",
     peer_names: Sequence[str] = ("jpeg", "webp"),
-    lpips_dir: str | Path | None = None,
-    lpips_net: str = "alex",
     every: int = 1,
-    limit: int | None = None,
-    card: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    say: Say = print,
-) -> dict[str, Any]:
+    progress: Progress = no_progress,
+) -> FolderResult:
     """Rate, PSNR, MS-SSIM and LPIPS of rcodec and its peers on the same pictures.
 
     Writes `rows.csv` (every file), `curves.csv`, `report.json` and `curves.png` into `out`.
 
     Args:
-      codec: None measures the peers alone.
       folder: pictures, searched recursively.
       rates_bpp: targets of rcodec, never exceeded; ignored where `qualities` is given.
-      lpips_dir: folder with `lpips_<net>.npz`; None leaves LPIPS out, with one line.
-      every, limit: take each `every`-th picture, at most `limit`.
-      card: the model's card, kept in the report.
-      say: takes each line meant for the user.
-
-    Returns:
-      The content of report.json.
+      every: take each `every`-th picture.
     """
     folder, out = Path(folder), Path(out)
-    pictures = list_pictures(folder, every=every, limit=limit)
-    meter = _meter(lpips_dir, lpips_net, say)
-    coders: list[Coder] = list(peers.make_peers(peer_names))
-    if codec is not None:
-        rates = () if qualities else tuple(rates_bpp)
-        own = RcodecCoder(
-            codec, rates_bpp=rates, qualities=qualities, steps=steps, trajectory=trajectory
-        )
-        coders.insert(0, own)
-    if not coders:
-        raise UsageError("nothing to measure: no model and no peers")
+    pictures = list_pictures(folder, every=every, limit=settings.limit)
+    meter = settings.meter()
+    own = RcodecCoder(
+        codec,
+        rates_bpp=() if qualities else rates_bpp,
+        qualities=qualities,
+        steps=settings.steps,
+        trajectory=settings.trajectory,
+    )
+    coders: list[Coder] = [own, *peers.make_peers(peer_names)]
     _make_folder(out)
     measured = run(pictures, coders, meter, root=folder, progress=progress)
-    means = curves.mean_curves(measured.rows)
-    # Peers against each other only where there is nothing else to compare.
-    differences = curves.bd_rates(measured.rows, tests=None if codec is None else ["rcodec"])
+    means = mean_curves(measured.rows)
+    differences = bd_rates(measured.rows, own.name)
     content = report.to_plain(
         {
             "pictures": [path.relative_to(folder).as_posix() for path in pictures],
-            "lpips": meter.lpips_net,
-            "steps": steps,
-            "trajectory": trajectory,
-            "model": dict(card or {}),
+            **settings.described(meter),
             "curves": means,
             "bd_rates": differences,
             "skipped": measured.skipped,
@@ -87,49 +138,28 @@ def evaluate_folder(
     report.write_csv(out / "rows.csv", measured.rows)
     report.write_csv(out / "curves.csv", [point for line in means.values() for point in line])
     report.write_json(out / "report.json", content)
-    if not report.plot_curves(out / "curves.png", means, lpips_net=meter.lpips_net):
-        say("plots left out: matplotlib is not installed")
-    say(report.curve_table(means))
-    if differences:
-        say("")
-        say("Rate difference at equal quality (negative: fewer bytes than the other codec)")
-        say(report.bd_table(differences))
-    if measured.skipped:
-        first = measured.skipped[0]
-        say(
-            f"{len(measured.skipped)} files could not be made, for instance {first.picture} "
-            f"{first.codec} {first.setting}: {first.reason}"
-        )
-    return content
+    plotted = report.plot_curves(out / "curves.png", means, lpips_net=meter.lpips_net)
+    return FolderResult(means, differences, measured.skipped, plotted, content)
 
 
 def evaluate_roi(
     codec: CodecLike,
     folder: str | Path,
     out: str | Path,
+    settings: Settings,
     *,
-    target_bpp: float = 0.15,
+    target_bpp: float,
     roi_id: int = 1,
     roi_strength: float = 1.0,
-    steps: int | None = None,
-    trajectory: str = "proportional",
-    lpips_dir: str | Path | None = None,
-    lpips_net: str = "alex",
-    limit: int | None = None,
-    card: Mapping[str, Any] | None = None,
-    progress: Progress | None = None,
-    say: Say = print,
-) -> dict[str, Any]:
+    progress: Progress = no_progress,
+) -> RoiResult:
     """Region files against uniform files of equal bytes (see `evaluate.roi`).
 
     Writes `roi.csv`, `roi.json` and side-by-side pictures under `panels/` into `out`.
-
-    Returns:
-      The content of roi.json.
     """
     out = Path(out)
-    pictures = roi.find_masked(folder, limit=limit)
-    meter = _meter(lpips_dir, lpips_net, say)
+    pictures = roi.find_masked(folder, limit=settings.limit)
+    meter = settings.meter()
     _make_folder(out)
     measured = roi.run_roi(
         codec,
@@ -138,8 +168,8 @@ def evaluate_roi(
         target_bpp=target_bpp,
         roi_id=roi_id,
         roi_strength=roi_strength,
-        steps=steps,
-        trajectory=trajectory,
+        steps=settings.steps,
+        trajectory=settings.trajectory,
         panels=out / "panels",
         progress=progress,
     )
@@ -149,10 +179,7 @@ def evaluate_roi(
             "target_bpp": target_bpp,
             "coverage": OBJECT_COVERAGE,
             "roi_strength": roi_strength,
-            "lpips": meter.lpips_net,
-            "steps": steps,
-            "trajectory": trajectory,
-            "model": dict(card or {}),
+            **settings.described(meter),
             "summary": summary,
             "rows": measured.rows,
             "skipped": measured.skipped,
@@ -160,18 +187,7 @@ def evaluate_roi(
     )
     report.write_csv(out / "roi.csv", measured.rows)
     report.write_json(out / "roi.json", content)
-    for line in roi.describe(summary):
-        say(line)
-    if measured.skipped:
-        say(f"{len(measured.skipped)} pictures left out (object too small or large, or no file)")
-    return content
-
-
-def _meter(lpips_dir: str | Path | None, net: str, say: Say) -> Meter:
-    if lpips_dir is None:
-        say("LPIPS left out: no weights given (--lpips DIR)")
-        return Meter()
-    return Meter(Lpips.load(lpips_dir, net))
+    return RoiResult(summary, measured.skipped, content)
 
 
 def _make_folder(path: Path) -> None:

@@ -68,22 +68,16 @@ def mean_curves(rows: Sequence[Row]) -> dict[str, list[CurvePoint]]:
     return curves
 
 
-def bd_rates(
-    rows: Sequence[Row], *, tests: Sequence[str] | None = None, anchors: Sequence[str] | None = None
-) -> list[BdRate]:
-    """BD-rates of each of `tests` against each of `anchors` (both by default all codecs)."""
-    names = codecs_of(rows)
+def bd_rates(rows: Sequence[Row], test: str) -> list[BdRate]:
+    """BD-rates of the codec `test` against each of the others."""
     curves = mean_curves(rows)
-    results = []
-    for test in tests if tests is not None else names:
-        for anchor in anchors if anchors is not None else names:
-            if test == anchor or test not in names or anchor not in names:
-                continue
-            for metric in HIGHER_IS_BETTER:
-                if all(getattr(row, metric) is None for row in rows):
-                    continue
-                results.append(_bd_rate(rows, curves, test, anchor, metric))
-    return results
+    return [
+        _bd_rate(rows, curves, test, anchor, metric)
+        for anchor in codecs_of(rows)
+        if anchor != test
+        for metric in HIGHER_IS_BETTER
+        if any(getattr(row, metric) is not None for row in rows)
+    ]
 
 
 def _bd_rate(

@@ -1,4 +1,4 @@
-"""What a run leaves behind: CSV of every file, JSON of everything, plots, a table on stdout."""
+"""What a run leaves behind: CSV of every file, JSON of everything, plots."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rcodec_jax import files
-from rcodec_jax.evaluate.curves import BdRate, CurvePoint
+from rcodec_jax.evaluate.curves import CurvePoint
 
 _TITLES = {"psnr_db": "PSNR (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
 
@@ -45,55 +45,6 @@ def to_plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
-    """Mean curves as text, a line per point."""
-    lines = [["codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "enc s", "dec s"]]
-    for points in curves.values():
-        for p in points:
-            lines.append(
-                [
-                    p.codec,
-                    p.setting,
-                    f"{p.bpp:.4f}",
-                    f"{p.psnr_db:.2f}",
-                    _number(p.ms_ssim, ".4f"),
-                    _number(p.lpips, ".4f"),
-                    f"{p.encode_seconds:.3f}",
-                    f"{p.decode_seconds:.3f}",
-                ]
-            )
-    return text_table(lines)
-
-
-def bd_table(results: Sequence[BdRate]) -> str:
-    """BD-rates as text; a negative figure means fewer bytes than the anchor at equal quality."""
-    lines = [["codec", "against", "at equal", "of means %", "mean of pictures %", "pictures"]]
-    for r in results:
-        lines.append(
-            [
-                r.test,
-                r.anchor,
-                _TITLES[r.metric].split(" ")[0],
-                _number(r.of_means_percent, "+.1f"),
-                _number(r.mean_of_pictures_percent, "+.1f"),
-                str(r.pictures),
-            ]
-        )
-    return text_table(lines)
-
-
-def text_table(lines: Sequence[Sequence[str]]) -> str:
-    """Columns aligned: the first two to the left, the others to the right."""
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
 
 
 def plot_curves(
@@ -139,7 +90,3 @@ def plot_curves(
 
 def _plain(value: Any) -> Any:
     return "" if value is None else value
-
-
-def _number(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

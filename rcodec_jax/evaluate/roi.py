@@ -20,8 +20,9 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import CodecLike
 from rcodec_jax.evaluate.meter import Meter, RegionQuality
 from rcodec_jax.evaluate.panel import roi_panel
-from rcodec_jax.evaluate.run import MASK_ENDINGS, Progress, list_pictures
+from rcodec_jax.evaluate.run import MASK_ENDINGS, list_pictures
 from rcodec_jax.files import atomic_write
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
 BYTES_TOLERANCE = 0.02
@@ -118,13 +119,13 @@ def run_roi(
     pictures: Iterable[MaskedPicture],
     meter: Meter,
     *,
-    target_bpp: float = 0.15,
+    target_bpp: float,
     roi_id: int = 1,
     roi_strength: float = 1.0,
     steps: int | None = None,
     trajectory: str = "proportional",
     panels: Path | None = None,
-    progress: Progress | None = None,
+    progress: Progress = no_progress,
 ) -> RoiRun:
     """Runs the protocol.
 
@@ -136,8 +137,7 @@ def run_roi(
     result = RoiRun()
     pictures = list(pictures)
     for i, item in enumerate(pictures):
-        if progress:
-            progress(i, len(pictures), item.name)
+        progress(i, len(pictures), item.name)
         original = read_image(item.image).pixels
         try:
             mask = read_mask(item.mask, original.shape[:2], roi_id if item.labels else None)
@@ -167,8 +167,7 @@ def run_roi(
             panels.mkdir(parents=True, exist_ok=True)
             name = item.name.replace("/", "_").rsplit(".", 1)[0]
             atomic_write(panels / f"{name}.png", roi_panel(original, mask, *decoded))
-    if progress:
-        progress(len(pictures), len(pictures), "done")
+    progress(len(pictures), len(pictures), "done")
     return result
 
 
@@ -273,25 +272,3 @@ def _geometric_mean(side: int, banded: Sequence[tuple[RoiRow, RoiRow]]) -> float
 
 def _is_ratio(value: float | None) -> bool:
     return value is not None and math.isfinite(value) and value > 0
-
-
-def describe(summary: RoiSummary) -> list[str]:
-    """The summary as lines for the user."""
-
-    def number(value: float | None, form: str) -> str:
-        return "-" if value is None else format(value, form)
-
-    equal = "all pairs within" if summary.equal_bytes else "NOT all pairs within"
-    return [
-        f"{summary.pictures} pictures, {summary.mean_bpp:.4f} bpp; bytes of the region file over "
-        f"the uniform file at worst {summary.worst_bytes_ratio:.4f} ({equal} 2 %)",
-        f"region:     PSNR {summary.roi_psnr_gain_db:+.2f} dB, LPIPS over the mask "
-        f"{number(summary.roi_lpips_gain, '+.4f')}, LPIPS of the composite "
-        f"{number(summary.roi_lpips_composite_gain, '+.4f')}",
-        f"background: PSNR {summary.background_psnr_gain_db:+.2f} dB",
-        f"band over interior error ({summary.band_pictures} pictures): uniform "
-        f"{number(summary.band_ratio_uniform, '.3f')}, region "
-        f"{number(summary.band_ratio_roi, '.3f')}, quotient "
-        f"{number(summary.band_quotient, '.3f')} (pooled "
-        f"{number(summary.band_quotient_pooled, '.3f')})",
-    ]

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rcodec_jax.data import read_image
+from rcodec_jax.data.images import FORMATS
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import Coder
 from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.progress import Progress, no_progress
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm", ".tif", ".tiff")
 MASK_ENDINGS = ("_inst", "_mask")
 """Stems that end so are masks of other pictures, not pictures."""
-
-Progress = Callable[[int, int, str], None]
-"""Called with (done, total, what comes next)."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +68,10 @@ def list_pictures(folder: str | Path, *, every: int = 1, limit: int | None = Non
     found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURE_SUFFIXES and not path.stem.endswith(MASK_ENDINGS)
+        if path.suffix.lower() in FORMATS and not path.stem.endswith(MASK_ENDINGS)
     )
     if not found:
-        raise UsageError(f"no pictures in {folder} (looked for {' '.join(PICTURE_SUFFIXES)})")
+        raise UsageError(f"no pictures in {folder} (looked for {' '.join(FORMATS)})")
     return found[::every][:limit]
 
 
@@ -82,8 +80,8 @@ def run(
     coders: Sequence[Coder],
     meter: Meter,
     *,
-    root: Path | None = None,
-    progress: Progress | None = None,
+    root: Path,
+    progress: Progress = no_progress,
 ) -> Run:
     """Encodes, decodes and measures; one picture in memory at a time.
 
@@ -98,13 +96,12 @@ def run(
     total = len(pictures) * sum(len(coder.settings) for coder in coders)
     done = 0
     for path in pictures:
-        name = path.relative_to(root).as_posix() if root else path.name
+        name = path.relative_to(root).as_posix()
         pixels = read_image(path).pixels
         height_px, width_px = pixels.shape[:2]
         for coder in coders:
             for setting in coder.settings:
-                if progress:
-                    progress(done, total, f"{name} {coder.name} {setting.label}")
+                progress(done, total, f"{name} {coder.name} {setting.label}")
                 done += 1
                 start = time.perf_counter()
                 try:
@@ -132,6 +129,5 @@ def run(
                         decode_seconds=finished - encoded,
                     )
                 )
-    if progress:
-        progress(total, total, "done")
+    progress(total, total, "done")
     return result

@@ -9,6 +9,11 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.cli.main import main
+from rcodec_jax.evaluate import command
+from rcodec_jax.evaluate.command import FolderResult, RoiResult
+from rcodec_jax.evaluate.curves import CurvePoint
+from rcodec_jax.evaluate.roi import RoiSummary
+from rcodec_jax.evaluate.run import Skipped
 
 
 @pytest.fixture
@@ -16,27 +21,32 @@ def calls(monkeypatch) -> dict[str, dict]:
     """Stands in for both evaluations; options by name of the evaluation."""
     calls: dict[str, dict] = {}
 
-    def stand_in(name):
-        def evaluate(codec, folder, out, **options) -> dict:
-            calls[name] = options
+    def stand_in(name, result):
+        def evaluate(codec, folder, out, settings, **options):
+            calls[name] = {"settings": settings, **options}
             options["progress"](1, 2, "half")
-            options["say"]("words")
-            return {"figure": 1}
+            return result
 
-        return evaluate
+        monkeypatch.setattr(command, name, evaluate)
 
-    for name in ("evaluate_folder", "evaluate_roi"):
-        monkeypatch.setattr(f"rcodec_jax.evaluate.command.{name}", stand_in(name))
+    curves = {"rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, 25.0, None, None, 1.0, 2.0)]}
+    skipped = [Skipped("a.png", "rcodec", "bpp=1", "too much")]
+    stand_in("evaluate_folder", FolderResult(curves, [], skipped, True, {"figure": 1}))
+    summary = RoiSummary(1, 0.15, 0.97, False, 2.5, -1.0, None, None, 0, None, None, None, None)
+    stand_in("evaluate_roi", RoiResult(summary, [("b.png", "small")], {"figure": 2}))
     return calls
 
 
-def test_options_are_handed_on(codec, calls, tmp_path, capsys):
+def test_options_are_handed_on_and_curves_tabled(codec, calls, tmp_path, capsys):
     words = ["eval", str(tmp_path), "--out", str(tmp_path / "report"), "--rates", ".3,.1,.2"]
     assert main([*words, "--peers", "webp", "--limit", "3", "--steps", "2"]) == 0
     options = calls["evaluate_folder"]
-    assert options["rates_bpp"] == (0.1, 0.2, 0.3)
-    assert (options["peer_names"], options["limit"], options["steps"]) == (["webp"], 3, 2)
-    assert capsys.readouterr() == ("words\n", "")
+    assert options["rates_bpp"] == (0.1, 0.2, 0.3) and options["peer_names"] == ["webp"]
+    assert (options["settings"].limit, options["settings"].steps) == (3, 2)
+    out, err = capsys.readouterr()
+    assert err == "" and "LPIPS left out" in out and "plots left out" not in out
+    assert "rcodec  bpp=0.1  0.1000    25.00" in out
+    assert "1 files could not be made, for instance a.png rcodec bpp=1: too much" in out
 
 
 def test_masks_take_one_rate(codec, calls, tmp_path, capsys):
@@ -46,13 +56,16 @@ def test_masks_take_one_rate(codec, calls, tmp_path, capsys):
     assert main([*words, "--roi-strength", "0.5"]) == 0
     options = calls["evaluate_roi"]
     assert (options["target_bpp"], options["roi_id"], options["roi_strength"]) == (0.15, 1, 0.5)
+    out = capsys.readouterr().out
+    assert "0.9700 (NOT all pairs within 2 %)" in out and "PSNR +2.50 dB" in out
+    assert "quotient - (pooled -)" in out and "1 pictures left out" in out
 
 
 def test_json_is_alone_on_standard_output(codec, calls, tmp_path, capsys):
     assert main(["eval", str(tmp_path), "--out", str(tmp_path / "report"), "--json"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out) == {"figure": 1}
-    assert err == "words\n"
+    assert "PSNR dB" in err
 
 
 @pytest.mark.parametrize(

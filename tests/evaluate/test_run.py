@@ -92,7 +92,9 @@ def test_settings_out_of_reach_are_skipped_with_the_reason(
     paths = list_pictures(picture_folder, limit=2)
     calls: list[tuple[int, int, str]] = []
     own = coders.RcodecCoder(fake_codec, rates_bpp=(0.0001, 1.0))
-    result = run(paths, [own], Meter(), progress=lambda *call: calls.append(call))
+    result = run(
+        paths, [own], Meter(), root=picture_folder, progress=lambda *call: calls.append(call)
+    )
     assert [(s.setting, s.codec) for s in result.skipped] == [("bpp=0.0001", "rcodec")] * 2
     assert "expected at least" in result.skipped[0].reason
     assert [r.setting for r in result.rows] == ["bpp=1", "bpp=1"]
@@ -103,7 +105,7 @@ def test_a_decoder_that_returns_another_size_is_an_error(picture_folder: Path) -
     jpeg = peers.jpeg((50,))
     jpeg.decode = lambda data: np.zeros((5, 5, 3), np.uint8)  # type: ignore[method-assign]
     with pytest.raises(RcodecError, match=r"expected a decoded picture uint8 \[170, 186, 3\]"):
-        run(list_pictures(picture_folder, limit=1), [jpeg], Meter())
+        run(list_pictures(picture_folder, limit=1), [jpeg], Meter(), root=picture_folder)
 
 
 def test_bad_coders_are_named(fake_codec: Any) -> None:
@@ -146,18 +148,19 @@ def test_bd_rates_of_means_and_mean_of_pictures() -> None:
         for picture, factor in (("a", 0.5), ("b", 0.9)):
             rows.append(row("anchor", str(i), picture, r, q))
             rows.append(row("test", str(i), picture, factor * r, q))
-    (result,) = curves.bd_rates(rows, tests=["test"], anchors=["anchor"])
+    (result,) = curves.bd_rates(rows, "test")
     assert result.metric == "psnr_db" and result.pictures == 2
     assert result.mean_of_pictures_percent == pytest.approx(-30, abs=1e-6)
     assert result.of_means_percent == pytest.approx(-30, abs=1e-6)
     assert result.quality_range == (20.0, 29.0)
-    assert len(curves.bd_rates(rows)) == 2  # both directions
+    (other,) = curves.bd_rates(rows, "anchor")
+    assert (other.test, other.anchor) == ("anchor", "test")
     lossless = [
         dataclasses.replace(r, psnr_db=float("inf")) if r.setting == "3" else r for r in rows
     ]
-    (result,) = curves.bd_rates(lossless, tests=["test"], anchors=["anchor"])
+    (result,) = curves.bd_rates(lossless, "test")
     assert result.quality_range == (20.0, 27.0)
-    (result,) = curves.bd_rates(rows[:2], tests=["test"], anchors=["anchor"])
+    (result,) = curves.bd_rates(rows[:2], "test")
     assert result.of_means_percent is None and result.pictures == 0
 
 
@@ -165,19 +168,12 @@ def test_the_whole_command_writes_what_it_measured(
     picture_folder: Path, tmp_path: Path, fake_codec: Any
 ) -> None:
     np.savez(tmp_path / "lpips_alex.npz", allow_pickle=False, **random_lpips())
-    said: list[str] = []
     out = tmp_path / "deep" / "report"
-    content = command.evaluate_folder(
-        fake_codec,
-        picture_folder,
-        out,
-        rates_bpp=RATES,
-        peer_names=("jpeg",),
-        lpips_dir=tmp_path,
-        every=2,
-        card={"name": "fake", "loss": float("nan")},
-        say=said.append,
+    settings = command.Settings(lpips_dir=tmp_path, card={"name": "fake", "loss": float("nan")})
+    result = command.evaluate_folder(
+        fake_codec, picture_folder, out, settings, rates_bpp=RATES, peer_names=("jpeg",), every=2
     )
+    content = result.content
     written = json.loads((out / "report.json").read_text())
     assert written == content
     assert content["pictures"] == ["a.png", "sub/c.png"] and content["lpips"] == "alex"
@@ -196,22 +192,20 @@ def test_the_whole_command_writes_what_it_measured(
     assert {"picture", "codec", "size_bytes", "bpp", "lpips"} <= set(table[0])
     with Image.open(out / "curves.png") as plot:
         assert plot.width > 1000
-    assert any("jpeg" in line and "PSNR" in line for line in said)
+    assert result.plotted and set(result.curves) == {"rcodec", "jpeg"} and not result.skipped
 
 
-def test_peers_alone_without_weights(picture_folder: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_without_weights_there_is_no_lpips(
+    picture_folder: Path, tmp_path: Path, fake_codec: Any
+) -> None:
+    settings = command.Settings(limit=1)
     content = command.evaluate_folder(
-        None, picture_folder, tmp_path, limit=1, peer_names=("jpeg", "webp"), say=said.append
-    )
-    assert content["lpips"] is None and "LPIPS left out" in said[0]
-    assert {(b["test"], b["anchor"]) for b in content["bd_rates"]} == {
-        ("jpeg", "webp"),
-        ("webp", "jpeg"),
-    }
+        fake_codec, picture_folder, tmp_path, settings, rates_bpp=RATES
+    ).content
+    assert content["lpips"] is None
+    assert {b["anchor"] for b in content["bd_rates"]} == {"jpeg", "webp"}
+    assert {b["metric"] for b in content["bd_rates"]} == {"psnr_db", "ms_ssim"}
     assert all(p["lpips"] is None for line in content["curves"].values() for p in line)
-    with pytest.raises(UsageError, match="nothing to measure"):
-        command.evaluate_folder(None, picture_folder, tmp_path, peer_names=(), say=said.append)
 
 
 def test_plots_are_left_out_without_matplotlib(
