@@ -136,8 +136,9 @@ def read_sizes(folder: str | os.PathLike[str], manifest: Manifest) -> np.ndarray
     """
     path = Path(folder) / SIZES
     try:
-        sizes = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        with path.open("rb") as stream:  # not `load`: it would also open archives of arrays
+            sizes = np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError) as error:
         raise UsageError(f"{path}: cannot be read: {error}") from None
     if sizes.shape != (manifest.records, 2) or sizes.dtype != np.uint32:
         raise UsageError(

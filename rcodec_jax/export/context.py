@@ -61,7 +61,8 @@ def _random(features: int, seed: int) -> np.ndarray:
 
 def _read(path: Path, features: int) -> np.ndarray:
     try:
-        context = np.load(path, allow_pickle=False)
+        with path.open("rb") as stream:  # not `load`: it would also open archives of arrays
+            context = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: expected an array of floats in .npy, got: {error}") from error
     if context.ndim == 3 and context.shape[0] == 1:  # a batch of one, as pipelines hand it on

@@ -47,6 +47,7 @@ class Programs:
         if found != (FORMAT, VERSION):
             raise ValueError(f"expected {FORMAT} of version {VERSION}, got {found}")
         self._loaded: dict[str, tuple] = {}
+        self._weights: Path | None = None
 
     def call(self, name: str, *inputs: np.ndarray | jax.Array) -> tuple[jax.Array, ...]:
         """Calls a program.
@@ -57,6 +58,9 @@ class Programs:
 
         Returns:
           The outputs in the manifest's order.
+
+        Raises:
+          ValueError: the program or the weights are not those that the manifest describes.
         """
         function, weights = self._load(name)
         ports = self.manifest["programs"][name]["inputs"]
@@ -100,13 +104,25 @@ class Programs:
             if hashlib.sha256(data).hexdigest() != entry["sha256"]:
                 raise ValueError(f"{entry['file']} is not the one that the manifest describes")
             exported = jax.export.deserialize(bytearray(data))
-            with safe_open(self.folder / self.manifest["weights"]["file"], "np") as file:
+            with safe_open(self._checked_weights(), "np") as file:
                 weights = {
                     key: jnp.asarray(file.get_tensor(key), dtype)
                     for key, dtype in entry["weights"].items()
                 }
             self._loaded[name] = (jax.jit(exported.call), weights)
         return self._loaded[name]
+
+    def _checked_weights(self) -> Path:
+        """The file of weights, read through once: weights of another export would run as well."""
+        if self._weights is None:
+            entry = self.manifest["weights"]
+            path = self.folder / entry["file"]
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+            if digest != entry["sha256"]:
+                raise ValueError(f"{entry['file']} is not the one that the manifest describes")
+            self._weights = path
+        return self._weights
 
 
 def main(folder: Path) -> None:

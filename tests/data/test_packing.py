@@ -19,7 +19,7 @@ import rcodec_jax
 from rcodec_jax.data import packing
 from rcodec_jax.data.examples import decode_example
 from rcodec_jax.data.images import read_image
-from rcodec_jax.data.manifest import check, read_manifest
+from rcodec_jax.data.manifest import check, read_manifest, read_sizes
 from rcodec_jax.data.packing import pack_folder
 from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.records import PackedImages, packed_records
@@ -357,6 +357,15 @@ def test_a_damaged_record_is_an_error_on_reading_too(packed, tmp_path):
     with pytest.raises(UsageError, match=r"record 0 cannot be read"):
         source.read(0)
     source.read(1)
+
+
+def test_sizes_that_are_no_array_are_named(packed, tmp_path):
+    np.savez(tmp_path / "many.npz", np.zeros((6, 2), np.uint32))
+    archive = (tmp_path / "many.npz").read_bytes()
+    for data in (b"", archive, archive[:-9]):
+        (tmp_path / "sizes.npy").write_bytes(data)
+        with pytest.raises(UsageError, match=r"sizes\.npy: cannot be read"):
+            read_sizes(tmp_path, read_manifest(packed))
 
 
 def test_clear_errors(folder, tmp_path):

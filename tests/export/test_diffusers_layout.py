@@ -16,18 +16,18 @@ from layouts import UNET_FILE, VAE_FILE
 
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.networks import parameter_shapes
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.weights import open_weights
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import importing
 from rcodec_jax.export.exporting import export_diffusers, export_weights
 from rcodec_jax.export.importing import import_diffusers
-from rcodec_jax.export.source import open_model
 
 
 def exports(root: Path, name: str) -> tuple[Path, Path]:
     """(weights, the same in diffusers' layout)."""
     layouts.random_weights(root / "ours", layouts.small(linear=name == "sd21"))
-    export_diffusers(open_model(root / "ours"), root / "theirs")
+    export_diffusers(load_trained(root / "ours"), root / "theirs")
     return root / "ours", root / "theirs"
 
 
@@ -81,7 +81,7 @@ def test_export_and_import_is_the_identity(tmp_path, name: str) -> None:
     first, second = open_weights(ours), open_weights(tmp_path / "again")
     assert second.config == first.config
     assert second.power == first.power and not second.shift.any()
-    export_diffusers(open_model(tmp_path / "again"), tmp_path / "theirs")
+    export_diffusers(load_trained(tmp_path / "again"), tmp_path / "theirs")
     for path in theirs.rglob("*.*"):
         again = tmp_path / "theirs" / path.relative_to(theirs)
         assert again.read_bytes() == path.read_bytes(), path.name
@@ -90,7 +90,7 @@ def test_export_and_import_is_the_identity(tmp_path, name: str) -> None:
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_precision_is_kept(tmp_path, dtype: str) -> None:
     ours = layouts.random_weights(tmp_path / "ours", layouts.small(), dtype=dtype)
-    export_diffusers(open_model(ours), tmp_path / "theirs")
+    export_diffusers(load_trained(ours), tmp_path / "theirs")
     for file in (UNET_FILE, VAE_FILE):  # as the hub names half precision
         path = tmp_path / "theirs" / file
         path.rename(path.with_name("diffusion_pytorch_model.fp16.safetensors"))
@@ -103,7 +103,7 @@ def test_precision_is_kept(tmp_path, dtype: str) -> None:
 
 def test_a_shift_of_the_latent_survives(tmp_path) -> None:
     ours = layouts.random_weights(tmp_path / "ours", layouts.small(), shift=0.5)
-    export_diffusers(open_model(ours), tmp_path / "theirs")
+    export_diffusers(load_trained(ours), tmp_path / "theirs")
     take(tmp_path / "theirs", tmp_path / "again")
     np.testing.assert_array_equal(open_weights(tmp_path / "again").shift, [0.0, 0.5, 1.0, 1.5])
     # the other way of saying it: one number
@@ -218,6 +218,12 @@ def test_where_the_context_comes_from(model, tmp_path) -> None:
     np.save(tmp_path / "wrong.npy", given[..., :7])
     with pytest.raises(UsageError, match=r"expected a context of shape \[tokens, 12\]"):
         take(model, tmp_path / "e", context=str(tmp_path / "wrong.npy"))
+    np.savez(tmp_path / "many.npz", given)
+    archive = (tmp_path / "many.npz").read_bytes()
+    for data in (b"", b"text", archive, archive[:-9], (tmp_path / "given.npy").read_bytes()[:-1]):
+        (tmp_path / "damaged.npy").write_bytes(data)
+        with pytest.raises(UsageError, match=r"expected an array of floats in \.npy"):
+            take(model, tmp_path / "e", context=str(tmp_path / "damaged.npy"))
     with pytest.raises(UsageError, match="text encoder"):
         take(model, tmp_path / "e", context="text")
 
@@ -273,7 +279,7 @@ def test_a_bundle_as_weights(tmp_path, capsys) -> None:
     assert weights.config == bundle.config and weights.ranges
     kernel = bundle.params["unet"]["conv_in"]["conv"]["kernel"]
     np.testing.assert_array_equal(weights.read("unet/conv_in/conv/kernel"), kernel)
-    export_weights(open_model(tmp_path / "out"), tmp_path / "copy")
+    export_weights(load_trained(tmp_path / "out"), tmp_path / "copy")
     assert same_floats(tmp_path / "out", tmp_path / "copy")
 
 

@@ -15,18 +15,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.bundle import load_bundle
 from rcodec_jax.codec.networks import LevelInputs, Networks, parameter_shapes
+from rcodec_jax.codec.trained import Trained, load_trained
+from rcodec_jax.codec.trees import unflatten
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.errors import UsageError
+from rcodec_jax.export.loader import Programs
 from rcodec_jax.export.programs import unit_cells
-from rcodec_jax.export.source import Model, open_model
 from rcodec_jax.export.stablehlo import export_stablehlo
 
 pytest.importorskip("flatbuffers")
@@ -64,7 +66,7 @@ assert not {"flax", "rcodec_jax"} & set(sys.modules), "not alone"
 """
 
 
-def small_diffusion() -> Model:
+def small_diffusion() -> Trained:
     """What Stable Diffusion has and nano has not: group norms, attention, no prior, v."""
     unet = UNetConfig(
         channels=(16,), layers=1, heads=(2,), middle_heads=4, context_features=16,
@@ -79,28 +81,22 @@ def small_diffusion() -> Model:
     return random_model(config, np.float32)
 
 
-def random_model(config: ModelConfig, dtype: type) -> Model:
+def random_model(config: ModelConfig, dtype: type) -> Trained:
     """A model of that shape whose activations stay in range."""
     rng = np.random.default_rng(0)
     tensors = {}
     for name, shape in parameter_shapes(config).items():
         size = np.float32(max(np.prod(shape[:-1]), 8))
         tensors[name] = (rng.standard_normal(shape, np.float32) / np.sqrt(size)).astype(dtype)
-    return Model(config, tensors, np.full(4, 0.1, np.float32), 30.0, None, {}, {"name": "sd"})
+    shift = np.full(4, 0.1, np.float32)
+    return Trained(config, unflatten(tensors), shift, 30.0, None, {"name": "sd"})
 
 
-def expected_of(model: Model, sizes: tuple) -> tuple[dict, dict]:
+def expected_of(model: Trained, sizes: tuple) -> tuple[dict, dict]:
     """Inputs of some sizes, and what our own networks make of them."""
     config = model.config
     networks = Networks(config)
-    params: dict = {}
-    for name, value in model.tensors.items():
-        part, _, rest = name.partition("/")
-        node = params.setdefault(part, {})
-        *path, last = rest.split("/")
-        for key in path:
-            node = node.setdefault(key, {})
-        node[last] = jnp.asarray(np.asarray(value), jnp.float32)
+    params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), jnp.float32), model.params)
     shift, scale = (a.reshape(1, 1, 1, -1) for a in (model.shift, model.shift * 0 + model.power))
     scale = scale**-0.5
     network, decode = jax.jit(networks.denoise), jax.jit(networks.decode)
@@ -164,7 +160,7 @@ def run_alone(folder: Path, work: Path, given: dict) -> dict:
 def nano(tmp_path_factory) -> Path:
     """The nano bundle as programs."""
     folder = tmp_path_factory.mktemp("nano") / "programs"
-    export_stablehlo(open_model(NANO, entropy=False), folder, source=NANO)
+    export_stablehlo(load_trained(NANO, entropy=False), folder, source=NANO)
     return folder
 
 
@@ -173,7 +169,7 @@ def nano(tmp_path_factory) -> Path:
 )
 def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
     if which == "nano":
-        model, folder = open_model(NANO, entropy=False), request.getfixturevalue("nano")
+        model, folder = load_trained(NANO, entropy=False), request.getfixturevalue("nano")
     else:
         model, folder = small_diffusion(), tmp_path / "programs"
         if which == "full size":  # 12 GB of memory
@@ -218,8 +214,8 @@ def test_manifest_says_what_there_is(nano) -> None:
 
 def test_weights_are_not_in_the_programs(nano) -> None:
     """The same programs serve any weights of the shape, and hold none."""
-    model = open_model(NANO, entropy=False)
-    kernel = np.asarray(model.tensors["unet/conv_in/conv/kernel"])
+    model = load_trained(NANO, entropy=False)
+    kernel = np.asarray(model.params["unet"]["conv_in"]["conv"]["kernel"])
     for path in nano.glob("*.jax_export"):
         data = path.read_bytes()
         for dtype in (np.float32, np.float16):
@@ -237,6 +233,15 @@ def test_changed_programs_and_other_folders_are_refused(nano, tmp_path) -> None:
     (folder / "manifest.json").write_text("{}")
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert "expected rcodec programs of version 0" in done.stderr
+
+
+def test_weights_of_another_export_are_refused(nano, tmp_path) -> None:
+    folder = Path(shutil.copytree(nano, tmp_path / "copy"))
+    path = folder / "weights.safetensors"
+    tensors = load_file(path)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, path)
+    with pytest.raises(ValueError, match=r"weights\.safetensors is not the one"):
+        Programs(folder).call("decoder", np.zeros((1, 8, 8, 4), np.float32))
 
 
 def test_the_command_writes_it(tmp_path, capsys) -> None:
