@@ -60,9 +60,7 @@ def shardings_for(shapes: Any, mesh: AnyMesh, rules: Rules, *, parameters: Any =
         few dimensions, or a dimension that does not divide over its axes.
     """
     split = _Splitter(mesh, rules)
-    if parameters is None:
-        specs = {path: split(path, leaf.shape) for path, leaf in _with_paths(shapes)}
-        return _by_path(shapes, lambda path, _: NamedSharding(mesh, specs[path]))
+    parameters = shapes if parameters is None else parameters
     known = {
         path: (tuple(leaf.shape), split(path, leaf.shape)) for path, leaf in _with_paths(parameters)
     }

@@ -20,9 +20,6 @@ from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.ops.attention import traced_for
 from rcodec_jax.train.setup import Setup
 
-_FIELDS = ("params", "ema", "opt")
-"""What the state holds of every part."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Part:
