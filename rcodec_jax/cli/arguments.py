@@ -12,6 +12,9 @@ from rcodec_jax.errors import UsageError
 
 Subparsers = argparse._SubParsersAction
 
+DTYPES = ("float32", "bfloat16")
+"""What networks can be asked to compute in."""
+
 
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are UsageErrors, so that they too take one line."""
@@ -131,11 +134,28 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_set_option(parser: argparse.ArgumentParser, *, what: str, example: str) -> None:
+    """--set KEY=VALUE of a recipe."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help=f"change {what}, such as {example} (repeatable)",
+    )
+
+
+def add_split_option(parser: argparse.ArgumentParser) -> None:
+    """--split of a source of training data."""
+    parser.add_argument("--split", default="train", help="of a TFDS data set")
+
+
 def add_dtype_option(parser: argparse.ArgumentParser) -> None:
     """--dtype."""
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
+        choices=DTYPES,
         default="float32",
         help="what the float networks compute in; bfloat16 halves memory and is fast on "
         "accelerators, changes pixels a little and symbols never (default: float32)",

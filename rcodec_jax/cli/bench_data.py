@@ -18,7 +18,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
         "by threads and worker processes, and whether a step of a given time would wait for it.",
     )
     data.add_argument("source", metavar="SOURCE", help="as for 'train --data'")
-    data.add_argument("--split", default="train", help="of a TFDS data set")
+    arguments.add_split_option(data)
     data.add_argument(
         "--crop-px",
         type=arguments.whole(8, 8192, "a whole number of at least 8"),
@@ -61,7 +61,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
         help="length of each measurement (default: %(default)s)",
     )
     arguments.add_json_option(data)
-    data.set_defaults(run=run, threads=None)
+    data.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

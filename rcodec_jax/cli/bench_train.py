@@ -31,14 +31,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
     train.add_argument(
         "--config", metavar="CONFIG", help="first stage of this recipe instead, without its LPIPS"
     )
-    train.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a value, such as train.dtype=bfloat16 (repeatable)",
-    )
+    arguments.add_set_option(train, what="a value", example="train.dtype=bfloat16")
     train.add_argument(
         "--steps",
         type=arguments.whole(1, 10_000, "a whole number of at least 1"),

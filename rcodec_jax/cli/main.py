@@ -145,7 +145,7 @@ def _run(argv: Sequence[str] | None) -> int:
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
     environment.prepare(
-        threads=args.threads,
+        threads=getattr(args, "threads", None),
         device=getattr(args, "device", None),
         cpu_devices=getattr(args, "devices", None),
         uses_jax=getattr(args, "uses_jax", False),

@@ -54,16 +54,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         metavar="N",
         help="pictures of a step over all chips (default: the stage's)",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a value of the recipe, such as train.remat=full (repeatable)",
-    )
+    arguments.add_set_option(parser, what="a value of the recipe", example="train.remat=full")
     arguments.add_json_option(parser)
-    parser.set_defaults(run=run, uses_jax=True, threads=None)
+    parser.set_defaults(run=run, uses_jax=True)
 
 
 def run(args: argparse.Namespace) -> int:

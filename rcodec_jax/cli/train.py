@@ -32,14 +32,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "or the name of a TFDS data set (default: train.data.sources of the recipe)",
     )
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change a value of the recipe, such as train.steps=200 (repeatable)",
-    )
+    arguments.add_set_option(parser, what="a value of the recipe", example="train.steps=200")
     parser.add_argument(
         "--init-from",
         metavar="FOLDER",

@@ -25,7 +25,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
     )
     arguments.add_json_option(parser)
     arguments.add_run_options(parser, jax=False)
-    parser.set_defaults(run=run, uses_jax=False)
+    parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:

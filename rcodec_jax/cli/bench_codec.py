@@ -1,0 +1,154 @@
+"""`rcodec bench codec`: encode and decode, beside JPEG and WebP."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import math
+import sys
+from typing import TYPE_CHECKING
+
+from rcodec_jax.cli import arguments, output
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from rcodec_jax.bench.codec import Row
+
+
+def add_parser(benches: arguments.Subparsers) -> None:
+    """Adds the benchmark's parser."""
+    codec = benches.add_parser(
+        "codec",
+        help="encode and decode, beside JPEG and WebP",
+        description="Times encode and decode at 768x512: warm calls in one process, and whole "
+        "commands (the second run of each) with their peak memory.",
+    )
+    codec.add_argument(
+        "--picture",
+        metavar="PICTURE",
+        help="picture to use, cut and scaled to 768x512 (default: a synthetic one)",
+    )
+    codec.add_argument(
+        "--bpp",
+        type=arguments.above_zero("a number of bits per pixel above 0"),
+        default=0.2,
+        metavar="R",
+        help="size of the files in bits per pixel (default: %(default)s)",
+    )
+    codec.add_argument(
+        "--steps",
+        type=arguments.whole(1, 50, "a whole number in 1..50"),
+        default=4,
+        metavar="N",
+        help="denoising steps (default: %(default)s)",
+    )
+    codec.add_argument(
+        "--repeats",
+        type=arguments.whole(1, 1000, "a whole number of at least 1"),
+        default=3,
+        metavar="N",
+        help="timed calls, of which the median counts (default: %(default)s)",
+    )
+    codec.add_argument("--no-commands", action="store_true", help="leave out the command-line runs")
+    arguments.add_model_option(codec)
+    arguments.add_json_option(codec)
+    arguments.add_run_options(codec)
+    codec.set_defaults(run=run, uses_jax=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the benchmark."""
+    pixels = _picture(args.picture)
+
+    import rcodec_jax
+    from rcodec_jax.bench import codec as bench
+
+    options: list[str] = []
+    for name in ("model", "threads", "device"):
+        if getattr(args, name) is not None:
+            options += [f"--{name}", str(getattr(args, name))]
+    with output.Progress("bench") as progress:
+        rows = bench.run(
+            rcodec_jax.load(args.model),
+            pixels,
+            bpp=args.bpp,
+            steps=args.steps,
+            repeats=args.repeats,
+            command_options=None if args.no_commands else tuple(options),
+            progress=progress.update,
+        )
+    figures = {
+        "width_px": bench.WIDTH_PX,
+        "height_px": bench.HEIGHT_PX,
+        "bpp": args.bpp,
+        "steps": args.steps,
+        "repeats": args.repeats,
+        "machine": bench.machine(),
+        "picture": args.picture or "synthetic",
+        "rows": [_finite(dataclasses.asdict(row)) for row in rows],
+    }
+    output.report(figures, _in_words(rows, bench.machine()), as_json=args.json, stream=sys.stdout)
+    return 0
+
+
+def _picture(path: str | None) -> np.ndarray:
+    """The picture of the benchmark, uint8 [512,768,3]."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from rcodec_jax.bench import codec as bench
+    from rcodec_jax.bench import pictures
+
+    if path is None:
+        return pictures.synthetic(bench.HEIGHT_PX, bench.WIDTH_PX)
+    from rcodec_jax.data.images import read_image
+
+    picture = Image.fromarray(read_image(path).pixels)
+    return np.asarray(ImageOps.fit(picture, (bench.WIDTH_PX, bench.HEIGHT_PX)))
+
+
+def _finite(figures: dict[str, object]) -> dict[str, object]:
+    """JSON knows no infinity: the PSNR of a lossless copy becomes null."""
+    return {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value
+        for key, value in figures.items()
+    }
+
+
+def _in_words(rows: list[Row], machine: str) -> str:
+    def shown(value: float | None, pattern: str) -> str:
+        return "-" if value is None else format(value, pattern)
+
+    text = output.table(
+        (
+            "codec",
+            "bytes",
+            "bpp",
+            "PSNR dB",
+            "encode s",
+            "decode s",
+            "command: encode s",
+            "decode s",
+            "peak MiB",
+        ),
+        [
+            (
+                row.name,
+                str(row.size_bytes),
+                f"{row.bpp:.3f}",
+                f"{row.psnr_db:.2f}",
+                f"{row.encode_s:.3f}",
+                f"{row.decode_s:.3f}",
+                shown(row.command_encode_s, ".2f"),
+                shown(row.command_decode_s, ".2f"),
+                shown(_larger(row.peak_encode_mib, row.peak_decode_mib), ".0f"),
+            )
+            for row in rows
+        ],
+    )
+    return f"{text}\n{machine}"
+
+
+def _larger(*values: float | None) -> float | None:
+    return max((value for value in values if value is not None), default=None)
