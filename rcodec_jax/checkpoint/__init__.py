@@ -2,7 +2,7 @@
 
 from rcodec_jax.checkpoint.barrier import wait_for_all
 from rcodec_jax.checkpoint.faults import whole_steps
-from rcodec_jax.checkpoint.manager import Checkpoints, DataState
+from rcodec_jax.checkpoint.manager import Checkpoints
 from rcodec_jax.checkpoint.signals import SignalGuard
 
-__all__ = ["Checkpoints", "DataState", "SignalGuard", "wait_for_all", "whole_steps"]
+__all__ = ["Checkpoints", "SignalGuard", "wait_for_all", "whole_steps"]

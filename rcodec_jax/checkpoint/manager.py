@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,10 +19,9 @@ from orbax.checkpoint import checkpoint_managers as policies
 from rcodec_jax.checkpoint import faults
 from rcodec_jax.errors import RcodecError, UsageError
 
-DataState: TypeAlias = "bytes | dict[str, Any]"
-"""State of the data iterator: opaque bytes, or a dictionary of JSON values."""
-
 _STATE, _DATA = "state", "data"
+_JSON = "json"
+"""The one key of the stored data state."""
 
 
 class Checkpoints:
@@ -37,9 +35,7 @@ class Checkpoints:
     Args:
       directory: made if it is missing.
       keep_latest: how many of the newest steps to keep, at least 1.
-      keep_best: how many of the steps with the best metric to keep besides.
-      best_metric: key of the metric that decides, among the metrics given to `save`.
-      best_mode: 'min' or 'max'.
+      keep_best: how many of the steps with the least "loss" among their metrics to keep besides.
       read_only: refuse to save or to delete anything; the directory must exist.
 
     Raises:
@@ -53,31 +49,21 @@ class Checkpoints:
         *,
         keep_latest: int = 2,
         keep_best: int = 1,
-        best_metric: str = "loss",
-        best_mode: str = "min",
         read_only: bool = False,
     ) -> None:
         if keep_latest < 1 or keep_best < 0:
             raise UsageError(
                 f"expected keep_latest >= 1 and keep_best >= 0, got {keep_latest} and {keep_best}"
             )
-        if best_mode not in ("min", "max"):
-            raise UsageError(f"expected best_mode 'min' or 'max', got {best_mode!r}")
         self._directory = Path(directory).absolute()
         if read_only and not self._directory.is_dir():
             raise UsageError(f"expected a checkpoint directory, got {str(directory)!r}")
         self._read_only = read_only
-        sign = -1.0 if best_mode == "min" else 1.0
-
-        def merit(metrics: Mapping[str, float]) -> float:
-            value = sign * float(metrics.get(best_metric, math.nan))
-            return -math.inf if math.isnan(value) else value
-
         # Best-of alone may delete the latest step, and then a run could not go on from it.
         keep: list[policies.PreservationPolicy] = [policies.LatestN(keep_latest)]
         if keep_best:
             best = policies.BestN(
-                get_metric_fn=merit, n=keep_best, keep_checkpoints_without_metrics=False
+                get_metric_fn=_merit, n=keep_best, keep_checkpoints_without_metrics=False
             )
             keep.append(best)
         faults.silence_repeated_tracebacks()
@@ -90,7 +76,7 @@ class Checkpoints:
             self._directory,
             item_names=(_STATE, _DATA),
             options=ocp.CheckpointManagerOptions(
-                best_fn=merit,
+                best_fn=_merit,
                 best_mode="max",
                 preservation_policy=policies.AnyPreservationPolicy(keep),
                 cleanup_tmp_directories=not read_only,
@@ -98,35 +84,29 @@ class Checkpoints:
             ),
         )
 
-    @property
-    def directory(self) -> Path:
-        """The absolute path of the directory."""
-        return self._directory
-
     def save(
         self,
         step: int,
         state: Any,
-        data_state: DataState,
+        data_state: Mapping[str, Any],
         metrics: Mapping[str, float] | None = None,
         *,
         about: Mapping[str, Any] | None = None,
         wait: bool = False,
-    ) -> bool:
+    ) -> None:
         """Saves a step; returns as soon as the arrays are copied, so they may be donated after.
+
+        A step that is there already stays as it is.
 
         Errors of the background write are raised by the next call of `save`, `wait` or `close`.
 
         Args:
           step: number of finished training steps.
           state: any pytree of arrays.
-          data_state: what the data iterator needs to go on, see `DataState`.
-          metrics: figures of this step; `best_metric` among them makes it a candidate for best.
-          about: JSON values that say where the step comes from, kept with it; see `about`.
+          data_state: JSON values that the data iterator needs to go on.
+          metrics: figures of this step; "loss" among them makes it a candidate for best.
+          about: JSON values that say where the step comes from, kept with it for readers.
           wait: return only when the step is on disk.
-
-        Returns:
-          Whether anything was written: False if this step is there already.
 
         Raises:
           RcodecError: the checkpoints were opened read-only, or the disk is full or unwritable, now
@@ -136,15 +116,14 @@ class Checkpoints:
             raise RcodecError(
                 f"{self._directory} was opened read-only, so step {step} is not saved"
             )
-        written = step not in self.all_steps()
-        if written:
+        if step not in self.all_steps():
             with self._storage_faults(f"saving step {step}"):
                 faults.check_writable(self._directory)
                 self._manager.save(
                     step,
                     args=ocp.args.Composite(
                         state=ocp.args.StandardSave(state),
-                        data=ocp.args.JsonSave(_pack(data_state)),
+                        data=ocp.args.JsonSave({_JSON: dict(data_state)}),
                     ),
                     metrics={key: float(value) for key, value in (metrics or {}).items()},
                     custom_metadata=dict(about or {}),
@@ -152,29 +131,16 @@ class Checkpoints:
                 )
         if wait:
             self.wait()
-        return written
 
     def latest_step(self) -> int | None:
         """The newest step; None when nothing was saved yet."""
         return self._manager.latest_step()
 
-    def best_step(self) -> int | None:
-        """The step with the best metric (the newest one if none has any); None without steps."""
-        return self._manager.best_step()
-
     def all_steps(self) -> tuple[int, ...]:
         """The steps that are there, ascending."""
         return tuple(sorted(self._manager.all_steps()))
 
-    def about(self, step: int | None = None) -> dict[str, Any]:
-        """What `save` was told of a step (the latest if None); empty if nothing.
-
-        Raises:
-          UsageError: no such step.
-        """
-        return dict(self._manager.metadata(self._existing(step)).custom_metadata or {})
-
-    def restore(self, step: int | None, abstract_state: Any) -> tuple[Any, DataState]:
+    def restore(self, step: int | None, abstract_state: Any) -> tuple[Any, dict[str, Any]]:
         """Restores a step, bit by bit, onto the shardings asked for (any mesh, any topology).
 
         Args:
@@ -198,11 +164,9 @@ class Checkpoints:
                 state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
             ),
         )
-        return restored[_STATE], _unpack(restored[_DATA])
+        return restored[_STATE], restored[_DATA][_JSON]
 
-    def restore_params(
-        self, keys: Iterable[str] = ("ema",), *, step: int | None = None
-    ) -> dict[str, Any]:
+    def restore_params(self, keys: Iterable[str], *, step: int | None = None) -> dict[str, Any]:
         """Restores some top-level parts of a state as NumPy arrays, whatever devices it came from.
 
         Args:
@@ -301,6 +265,12 @@ class Checkpoints:
             )
 
 
+def _merit(metrics: Mapping[str, float]) -> float:
+    """What the best steps have most of."""
+    value = -float(metrics.get("loss", math.nan))
+    return -math.inf if math.isnan(value) else value
+
+
 def _abstract_leaf(leaf: Any) -> jax.ShapeDtypeStruct:
     sharding = getattr(leaf, "sharding", None)
     if sharding is None:
@@ -321,15 +291,3 @@ def _signature(tree: Any) -> dict[str, str]:
         jax.tree_util.keystr(path, simple=True, separator="/"): described(leaf)
         for path, leaf in leaves
     }
-
-
-def _pack(data_state: DataState) -> dict[str, Any]:
-    if isinstance(data_state, bytes):
-        return {"base64": base64.b64encode(data_state).decode("ascii")}
-    return {"json": data_state}
-
-
-def _unpack(packed: Mapping[str, Any]) -> DataState:
-    if "base64" in packed:
-        return base64.b64decode(packed["base64"])
-    return packed["json"]
