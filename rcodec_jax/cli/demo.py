@@ -29,9 +29,10 @@ OWN_FILES = (
 
 
 class RoundTrip(NamedTuple):
-    """A file, the picture it became (uint8 [H,W,3]), and the seconds both ways took."""
+    """A file, its bits by cell, the picture it became (uint8 [H,W,3]), the seconds of both ways."""
 
     data: bytes
+    cell_bits: np.ndarray
     pixels: np.ndarray
     encode_s: float
     decode_s: float
@@ -81,8 +82,6 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force, own=OWN_FILES)
 
     import rcodec_jax
-    from rcodec_jax.bitstream import read_container
-    from rcodec_jax.cli.info import bits_of
     from rcodec_jax.data.images import write_image
     from rcodec_jax.regions import importance as regions
 
@@ -95,10 +94,7 @@ def run(args: argparse.Namespace) -> int:
     uniform = _round_trip(codec, pixels, args, size_bytes=len(region.data))
     trips = {"region": region, "uniform": uniform}
     rows = [{"name": name, **_figures(pixels, importance, trip)} for name, trip in trips.items()]
-    bits = {
-        name: bits_of(read_container(trip.data), args.model).cells for name, trip in trips.items()
-    }
-    pictures = _pictures(pixels, importance, bits, trips)
+    pictures = _pictures(pixels, importance, trips)
     folder.mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         write_image(folder / f"{name}.png", picture)
@@ -131,10 +127,11 @@ def _round_trip(
     codec: Any, pixels: np.ndarray, args: argparse.Namespace, **options: Any
 ) -> RoundTrip:
     encoding = time.perf_counter()
-    data = codec.encode(pixels, **options)
+    encoded = codec.encode_detailed(pixels, **options)
     decoding = time.perf_counter()
-    decoded = codec.decode(data, steps=args.steps, trajectory=args.trajectory)
-    return RoundTrip(data, decoded, decoding - encoding, time.perf_counter() - decoding)
+    decoded = codec.decode(encoded.data, steps=args.steps, trajectory=args.trajectory)
+    seconds = decoding - encoding, time.perf_counter() - decoding
+    return RoundTrip(encoded.data, encoded.cell_bits, decoded, *seconds)
 
 
 def _psnr_db(original: np.ndarray, decoded: np.ndarray, region: np.ndarray) -> float | None:
@@ -164,10 +161,7 @@ def _figures(pixels: np.ndarray, importance: np.ndarray, trip: RoundTrip) -> dic
 
 
 def _pictures(
-    pixels: np.ndarray,
-    importance: np.ndarray,
-    bits: dict[str, np.ndarray],
-    trips: dict[str, RoundTrip],
+    pixels: np.ndarray, importance: np.ndarray, trips: dict[str, RoundTrip]
 ) -> dict[str, np.ndarray]:
     """Every picture that is written, by name without ending."""
     import numpy as np
@@ -178,10 +172,10 @@ def _pictures(
     grey = np.rint(importance * 255).astype(np.uint8)
     pictures = {"original": pixels, "importance": np.repeat(grey[..., None], 3, axis=-1)}
     # The same scale for both maps, else they could not be compared.
-    peak = max(float(np.percentile(cells, 99.5)) for cells in bits.values())
+    peak = max(float(np.percentile(trip.cell_bits, 99.5)) for trip in trips.values())
     for name, trip in trips.items():
         pictures[f"decoded-{name}"] = trip.pixels
-        pictures[f"bits-{name}"] = heatmap.draw(bits[name], height, width, peak=peak)
+        pictures[f"bits-{name}"] = heatmap.draw(trip.cell_bits, height, width, peak=peak)
     rows = [
         [pictures[first], *(pictures[f"{kind}-{name}"] for kind in ("decoded", "bits"))]
         for first, name in zip(("original", "importance"), trips, strict=True)

@@ -26,24 +26,6 @@ def colours(values: np.ndarray) -> np.ndarray:
     return np.rint(np.stack(channels, axis=-1)).astype(np.uint8)
 
 
-def cell_bits(bits_z: np.ndarray, bits_y: np.ndarray, stride: int) -> np.ndarray:
-    """Bits of each latent cell, those of a hyper-latent shared by the cells that it covers.
-
-    Args:
-      bits_z: float [hz,wz,Cz], bits of the hyper-latents.
-      bits_y: float [h,w,C], bits of the latents, h and w at most hz and wz times `stride`.
-      stride: latent cells per side of a hyper-latent.
-
-    Returns:
-      float64 [h,w]; its sum is that of both arguments.
-    """
-    height, width = bits_y.shape[:2]
-    rows, columns = np.arange(height) // stride, np.arange(width) // stride
-    shares = np.bincount(rows)[:, None] * np.bincount(columns)[None, :]
-    spread = bits_z.sum(-1)[: rows[-1] + 1, : columns[-1] + 1] / shares
-    return bits_y.sum(-1) + spread[rows[:, None], columns[None, :]]
-
-
 def draw(
     bits: np.ndarray, height_px: int, width_px: int, *, peak: float | None = None
 ) -> np.ndarray:

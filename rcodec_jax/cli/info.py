@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import io
 import sys
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from rcodec_jax.bitstream import Container, Header
+    from rcodec_jax.codec.bitsmap import Bits
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -51,6 +50,8 @@ def run(args: argparse.Namespace) -> int:
     container = read_container(data)
     figures = {"input": args.input, **_describe(container, len(data))}
     if args.bits_map or args.model:
+        from rcodec_jax.codec.bitsmap import bits_of
+
         bits = bits_of(container, args.model)
         figures["bits"] = _figures_of(bits)
         if args.bits_map:
@@ -60,42 +61,6 @@ def run(args: argparse.Namespace) -> int:
         figures, _in_words(figures), as_json=args.json, stream=sys.stderr if piped else sys.stdout
     )
     return 0
-
-
-class Bits(NamedTuple):
-    """Ideal bits of a file's symbols, -log2 of their probability in the model's tables.
-
-    Attributes:
-      cells: float64 [h,w], of each latent cell, hyper-latents' bits shared by the cells they cover.
-      hyper: of all hyper-latents.
-      latent: of all latents.
-    """
-
-    cells: np.ndarray
-    hyper: float
-    latent: float
-
-
-def bits_of(container: Container, model: str | None) -> Bits:
-    """Where the bits of a file went, read back from the file alone.
-
-    Args:
-      container: of the file.
-      model: bundle folder, None to find the integer part by the digest in the file.
-
-    Raises:
-      BitstreamError: a damaged file, or one of a model that is not here.
-    """
-    from rcodec_jax.cli.heatmap import cell_bits
-    from rcodec_jax.codec.symbols import find_integer_part, symbols_of
-
-    part = find_integer_part(container.header, model)
-    levels, symbols = symbols_of(container, part)
-    bits_z, bits_y = part.bits(
-        symbols.z, symbols.j, levels.nodes, levels.level_map, prior=symbols.prior
-    )
-    cells = cell_bits(bits_z, bits_y, part.hyper_stride)
-    return Bits(cells, float(bits_z.sum()), float(bits_y.sum()))
 
 
 def _figures_of(bits: Bits) -> dict[str, float]:

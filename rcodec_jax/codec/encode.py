@@ -10,12 +10,14 @@ from collections.abc import Callable
 import numpy as np
 
 from rcodec_jax.bitstream import Header, write_container
+from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Symbols, quantise
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SPAN
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.regions.budget import fit_base
 from rcodec_jax.regions.levelmap import (
     LevelMap,
@@ -58,6 +60,11 @@ class Encoded:
     def bits_y(self) -> np.ndarray:
         """Ideal bits of each latent [h, w, C]."""
         return self.symbols.bits_y
+
+    @property
+    def cell_bits(self) -> np.ndarray:
+        """Ideal bits of each cell [h, w], hyper-latents' shared by the cells they cover."""
+        return cell_bits(self.bits_z, self.bits_y, HYPER_STRIDE)
 
 
 def encode(

@@ -23,6 +23,7 @@ class FakeEncoded:
     bpp: float
     base_node: int = 7
     notes: tuple[str, ...] = ("a note",)
+    cell_bits: np.ndarray | None = None
 
 
 @dataclasses.dataclass
@@ -39,7 +40,8 @@ class FakeCodec:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
         data = MAGIC + buffer.getvalue()
-        return FakeEncoded(data, len(data) * 8 / image[..., 0].size)
+        bits = np.ones((-(-image.shape[0] // 8), -(-image.shape[1] // 8)))
+        return FakeEncoded(data, len(data) * 8 / image[..., 0].size, cell_bits=bits)
 
     def encode(self, image, importance=None, **options) -> bytes:
         return self.encode_detailed(image, importance, **options).data

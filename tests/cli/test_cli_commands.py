@@ -12,7 +12,6 @@ from PIL import Image
 
 from rcodec_jax.bench import codec as bench
 from rcodec_jax.bench import pictures
-from rcodec_jax.cli.info import Bits
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.rateloss import RateLoss
 from rcodec_jax.errors import RcodecError, StorageError
@@ -191,9 +190,7 @@ def test_commands_are_measured_in_processes_of_their_own():
         bench.run_command(["nonsense"])
 
 
-def test_demo_writes_pictures_and_figures(codec, photo, monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr("rcodec_jax.cli.info.bits_of", lambda *_: Bits(np.ones((5, 7)), 5.0, 30.0))
-    monkeypatch.setattr("rcodec_jax.bitstream.read_container", lambda data: data)
+def test_demo_writes_pictures_and_figures(codec, photo, tmp_path, capsys):
     folder = tmp_path / "demo"
     words = ["demo", "--out", str(folder), "--picture", photo, "--box", "8,8,24,24"]
     assert main([*words, "--json"]) == 0

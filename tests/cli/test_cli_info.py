@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.bitstream import Header, write_container
-from rcodec_jax.cli.info import Bits
 from rcodec_jax.cli.main import main
+from rcodec_jax.codec.bitsmap import Bits
 from rcodec_jax.entropy import (
     Conv,
     DepthToSpace,
@@ -90,7 +90,7 @@ def test_damage_is_one_line(tmp_path, capsys):
 def test_bits_map(file, tmp_path, monkeypatch, capsys):
     bits = np.zeros((5, 7))
     bits[0, 0] = 40.0
-    monkeypatch.setattr("rcodec_jax.cli.info.bits_of", lambda *_: Bits(bits, 10.0, 30.0))
+    monkeypatch.setattr("rcodec_jax.codec.bitsmap.bits_of", lambda *_: Bits(bits, 10.0, 30.0))
     target = tmp_path / "bits.png"
     assert main(["info", file, "--bits-map", str(target), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bits"]["cell_max"] == 40.0

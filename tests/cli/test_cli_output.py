@@ -6,7 +6,6 @@ import io
 import json
 
 import numpy as np
-import pytest
 
 from rcodec_jax.cli import heatmap, output
 
@@ -54,21 +53,6 @@ def test_colours_get_lighter():
     assert np.all(np.diff(lightness) > 0)
     np.testing.assert_array_equal(heatmap.colours(np.array([-1.0, 2.0, np.nan])),
                                   heatmap.colours(np.array([0.0, 1.0, 0.0])))  # fmt: skip
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (4, 4), (5, 7), (13, 9)])
-def test_cell_bits_keep_their_sum(shape):
-    rng = np.random.default_rng(0)
-    stride = 4
-    hyper = tuple(-(-side // stride) for side in shape)
-    bits_z, bits_y = rng.random((*hyper, 3)), rng.random((*shape, 2))
-    cells = heatmap.cell_bits(bits_z, bits_y, stride)
-    assert cells.shape == shape
-    np.testing.assert_allclose(cells.sum(), bits_z.sum() + bits_y.sum())
-    # Each hyper-latent's bits stay over the cells it covers.
-    np.testing.assert_allclose(
-        cells[:stride, :stride].sum(), bits_y[:stride, :stride].sum() + bits_z[0, 0].sum()
-    )
 
 
 def test_map_has_the_pictures_size_and_shows_the_dear_cells():
