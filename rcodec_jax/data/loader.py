@@ -17,6 +17,7 @@ import numpy as np
 from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.mixture import Mixture
 from rcodec_jax.data.transforms import random_crop, random_window
+from rcodec_jax.data.workers import start_reader
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import CELL_PX
 
@@ -166,7 +167,7 @@ class Batches:
             if not flags.FLAGS.is_parsed():  # grain's workers copy the flags of this process
                 flags.FLAGS.mark_as_parsed()
             options = grain.MultiprocessingOptions(num_workers=self._worker_count)
-            batches = batches.mp_prefetch(options)
+            batches = batches.mp_prefetch(options, start_reader)
         return iter(batches)
 
 

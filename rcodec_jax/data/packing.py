@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.shards import LeftOut, Packing, Record
 from rcodec_jax.data.sources import file_size, files_digest, image_paths, is_lasting
 from rcodec_jax.data.tfdsfolder import IMAGE, INTEGER, TEXT
+from rcodec_jax.data.workers import end_with_parent
 from rcodec_jax.errors import RcodecError, StorageError, UsageError
 
 FEATURES = {"image": IMAGE, "name": TEXT, "height": INTEGER, "width": INTEGER}
@@ -185,15 +185,7 @@ _worker: tuple[_Job, Any] | None = None
 def _start_worker(job: _Job, counter: Any) -> None:
     global _worker
     _worker = job, counter
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def end_with_parent() -> None:
-        # A killed parent would leave its workers waiting for work for ever.
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
+    end_with_parent()
 
 
 def _write_in_worker(index: int) -> None:
