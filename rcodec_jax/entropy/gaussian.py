@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 import numpy as np
 
+from rcodec_jax.entropy.lanetables import LaneTables
 from rcodec_jax.entropy.tables import TableBank, integer_frequencies
 from rcodec_jax.errors import BundleError
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
@@ -109,6 +111,13 @@ class GaussianTables:
         mirrored = dither >= STORED_DITHERS
         stored = np.where(mirrored, DITHER_POINTS - 1 - dither, dither)
         return sigma_index.astype(np.int64) * STORED_DITHERS + stored, np.where(mirrored, -1, 1)
+
+    @cached_property
+    def lanes(self) -> LaneTables:
+        """The tables for lanes, by context 64 sigma index + dither index."""
+        level, dither = np.divmod(np.arange(SIGMA_LEVELS * DITHER_POINTS), DITHER_POINTS)
+        tables, signs = self.select(level.astype(np.uint8), dither.astype(np.uint8))
+        return LaneTables(self.bank, tables, signs < 0)
 
     def bits(self, sigma_index: np.ndarray, dither_index: np.ndarray, j: np.ndarray) -> np.ndarray:
         """Ideal code length of each j under the integer tables, escapes included: float64."""

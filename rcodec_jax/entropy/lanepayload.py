@@ -111,7 +111,7 @@ def _stream_b(
         if in_full:
             encode_values(encoder, vector.bank, tables, k)
         else:
-            bits, _ = raw_bits(vector.escape_values(tables, k))
+            bits, _ = raw_bits(vector.bank.escape_values(tables, k))
             encoder.encode(bits.tolist(), [HALF] * bits.size)
     encoder.encode([0], [1])
     return encoder.finish()

@@ -11,6 +11,7 @@ for free.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -81,6 +82,34 @@ def _encode_pass(pairs: Pairs, numbers: np.ndarray, x: np.ndarray, words: list[n
             np.add(y, q, out=y)
 
 
+class _Row(NamedTuple):
+    """Buffers of a row of symbols, one for each lane; those of a shorter row are views of them.
+
+    Attributes:
+      states: uint64, of the lanes.
+      slot: uint16, the low bits of the states.
+      pair: complex128, what `Pairs` gives for an interval: its start and its rest.
+      start, rest: uint64, the halves of `pair`.
+      high, flag: uint64 and bool, for what lies between.
+    """
+
+    states: np.ndarray
+    slot: np.ndarray
+    pair: np.ndarray
+    start: np.ndarray
+    rest: np.ndarray
+    high: np.ndarray
+    flag: np.ndarray
+
+    @classmethod
+    def of(cls, states: np.ndarray) -> _Row:
+        lanes = states.size
+        pair = np.empty(lanes, np.complex128)
+        start, rest = pair.view(np.uint64).reshape(lanes, 2).T
+        high, flag = np.empty(lanes, np.uint64), np.empty(lanes, bool)
+        return cls(states, np.empty(lanes, np.uint16), pair, start, rest, high, flag)
+
+
 class LaneReader:
     """Decodes what `encode` wrote; work and memory are bounded by the number of symbols.
 
@@ -95,54 +124,43 @@ class LaneReader:
     def __init__(self, states: np.ndarray, words: np.ndarray) -> None:
         self.states, self.taken = states.copy(), 0
         self._words = words
-        lanes = states.size
-        pair = np.empty(lanes, np.complex128)
-        low, rest = pair.view(np.uint64).reshape(lanes, 2).T
-        self._whole = (
-            self.states,
-            np.empty(lanes, np.uint16),
-            pair,
-            low,
-            rest,
-            np.empty(lanes, np.uint64),
-            np.empty(lanes, bool),
-        )
-        self._row: tuple[np.ndarray, ...] = self._whole
+        self._whole = self._row = _Row.of(self.states)
 
     def _slots(self, size: int) -> np.ndarray:
         """Slots uint16 [size] of the first lanes, which `_advance` goes on from."""
-        if size != self._row[0].size:
-            self._row = tuple(array[:size] for array in self._whole)
-        np.copyto(self._row[1], self._row[0], casting="unsafe")  # modulo 2^16
-        return self._row[1]
+        row = self._row
+        if size != row.slot.size:
+            row = self._row = _Row(*(buffer[:size] for buffer in self._whole))
+        np.copyto(row.slot, row.states, casting="unsafe")  # modulo 2^16
+        return row.slot
 
     def _fetch(self, pairs: Pairs, numbers: np.ndarray) -> None:
         """Gets the intervals for the slots."""
-        pairs.items.take(numbers, out=self._row[2], mode="clip")
+        pairs.items.take(numbers, out=self._row.pair, mode="clip")
 
     def _search(self, pairs: Pairs, numbers: np.ndarray) -> None:
         """The same for numbers int64 that may be too low, and corrects them."""
-        x, slot, pair, low, rest, high, small = self._row
+        row = self._row
         self._fetch(pairs, numbers)
-        np.subtract(slot, low, out=high)
-        np.add(high, rest, out=high)
-        late = np.greater_equal(high, np.uint64(TOTAL), out=small).nonzero()[0]
+        np.subtract(row.slot, row.start, out=row.high)
+        np.add(row.high, row.rest, out=row.high)
+        late = np.greater_equal(row.high, np.uint64(TOTAL), out=row.flag).nonzero()[0]
         while late.size:  # an interval that starts inside the bucket
             number = numbers[late] + 1
             numbers[late] = number
-            pair[late] = pairs.items.take(number)
-            late = late[slot[late] - low[late] + rest[late] >= TOTAL]
+            row.pair[late] = pairs.items.take(number)
+            late = late[row.slot[late] - row.start[late] + row.rest[late] >= TOTAL]
 
     def _advance(self) -> None:
         """The states after the intervals that were got."""
-        x, _, _, low, rest, high, small = self._row
-        # x = f (x >> 16) + x mod 2^16 - start
+        row = self._row
+        x, high = row.states, row.high
+        # x = f (x >> 16) + x mod 2^16 - start, where rest = 2^16 - f
         np.right_shift(x, _WORD, out=high)
-        np.multiply(high, rest, out=high)
-        np.add(high, low, out=high)
+        np.multiply(high, row.rest, out=high)
+        np.add(high, row.start, out=high)
         np.subtract(x, high, out=x)
-        np.less(x, _LEAST, out=small)
-        thirsty = small.nonzero()[0]
+        thirsty = np.less(x, _LEAST, out=row.flag).nonzero()[0]
         if thirsty.size:
             drawn = self._words[self.taken : self.taken + thirsty.size]
             if drawn.size < thirsty.size:

@@ -133,12 +133,6 @@ class LaneTables:
         place -= place <= self._hole.take(tables)
         return place, outside
 
-    def escape_values(self, tables: np.ndarray, k: np.ndarray) -> np.ndarray:
-        """What follows each escape, as FORMAT.md has it: int64 [n], at least 0."""
-        least, span = self.minimum[tables].astype(np.int64), self.span[tables].astype(np.int64)
-        below = least - 1 - k
-        return np.where(below >= 0, 2 * below + 1, 2 * (k - least - span))
-
 
 def look_up(table: np.ndarray, contexts: np.ndarray) -> np.ndarray:
     """`table[contexts]`, piece by piece: what lies between stays in the cache."""

@@ -84,16 +84,7 @@ class IntegerPart:
 
     @cached_property
     def _blob(self) -> bytes:
-        return partfile.serialise(
-            latent_channels=self.latent_channels,
-            hyper_channels=self.hyper_channels,
-            hyper_stride=self.hyper_stride,
-            node_log2_s=self.node_log2_s,
-            node_class=self.node_class,
-            gaussian=self.gaussian,
-            hyper_tables=self.hyper_tables,
-            network=self.network,
-        )
+        return partfile.serialise(vars(self))
 
     def to_bytes(self) -> bytes:
         """The part as safetensors bytes, always the same for the same part."""

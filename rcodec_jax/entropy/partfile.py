@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from rcodec_jax.errors import BundleError
 METADATA_KEY = "rcodec.integer_part"
 PART_VERSION = 0
 _NUMBERS = ("latent_channels", "hyper_channels", "hyper_stride")
+_NODE_TENSORS = ("node_log2_s", "node_class")
 _KINDS: dict[str, tuple[str, ...]] = {
     "conv": ("shift",),
     "leaky_relu": ("slope_log2",),
@@ -25,27 +27,20 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 
 
-def serialise(
-    *,
-    latent_channels: int,
-    hyper_channels: int,
-    hyper_stride: int,
-    node_log2_s: np.ndarray,
-    node_class: np.ndarray,
-    gaussian: GaussianTables,
-    hyper_tables: StaticTables,
-    network: IntegerNetwork,
-) -> bytes:
-    """Bytes of the fields of IntegerPart, always the same for the same fields."""
-    tensors = {"node_log2_s": node_log2_s, "node_class": node_class}
+def serialise(fields: Mapping[str, Any]) -> bytes:
+    """Bytes of the fields of IntegerPart by name, always the same for the same fields."""
+    tensors = {name: fields[name] for name in _NODE_TENSORS}
+    gaussian: GaussianTables = fields["gaussian"]
+    hyper: StaticTables = fields["hyper_tables"]
     for prefix, bank, shape in (
         ("gaussian", gaussian.bank, (SIGMA_LEVELS, STORED_DITHERS)),
-        ("hyper", hyper_tables.bank, (hyper_tables.channels, hyper_tables.classes)),
+        ("hyper", hyper.bank, (hyper.channels, hyper.classes)),
     ):
         tensors[f"{prefix}.minimum"] = bank.minimum.astype(np.int16).reshape(shape)
         tensors[f"{prefix}.count"] = bank.count.astype(np.uint16).reshape(shape)
         tensors[f"{prefix}.freq"] = bank.listed.astype(np.uint16)
     layers: list[dict[str, object]] = []
+    network: IntegerNetwork = fields["network"]
     for number, layer in enumerate(network.layers):
         if isinstance(layer, Conv):
             layers.append({"kind": "conv", "shift": layer.shift})
@@ -60,9 +55,7 @@ def serialise(
             layers.append({"kind": "depth_to_space", "block": layer.block})
     description = {
         "version": PART_VERSION,
-        "latent_channels": int(latent_channels),
-        "hyper_channels": int(hyper_channels),
-        "hyper_stride": int(hyper_stride),
+        **{name: int(fields[name]) for name in _NUMBERS},
         "layers": layers,
     }
     text = json.dumps(description, separators=(",", ":"), sort_keys=True)
@@ -96,7 +89,7 @@ def parse(blob: bytes) -> dict[str, Any]:
     numbers["network"] = network
     numbers["gaussian"] = GaussianTables(*_take_tables(tensors, "gaussian"))
     numbers["hyper_tables"] = StaticTables(*_take_tables(tensors, "hyper"))
-    for name in ("node_log2_s", "node_class"):
+    for name in _NODE_TENSORS:
         numbers[name] = _take(tensors, name)
     if tensors:
         raise BundleError(f"integer part: unknown tensors {sorted(tensors)[:4]}")

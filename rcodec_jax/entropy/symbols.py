@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from rcodec_jax.entropy.dither import dither_indices
-from rcodec_jax.entropy.gaussian import (
-    DITHER_POINTS,
-    SIGMA_LEVELS,
-    GaussianTables,
-)
+from rcodec_jax.entropy.gaussian import DITHER_POINTS, GaussianTables
 from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes
-from rcodec_jax.entropy.lanetables import LaneTables
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.part import IntegerPart, Prior
 from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
@@ -162,7 +156,7 @@ def encode_latent(
     flat = check_range(j).reshape(-1)
     if large and lanes != 0:
         values, contexts = flat.astype(np.int32, copy=False), _contexts(index, dither)
-        payload = encode_lanes(encoder, _lane_tables(gaussian), contexts, values, lanes)
+        payload = encode_lanes(encoder, gaussian.lanes, contexts, values, lanes)
         if payload:
             return payload
     for first in range(0, flat.size, _BLOCK):
@@ -193,7 +187,7 @@ def decode_latent(
     """
     if large and payload[0]:
         contexts = _contexts(index, dither)
-        return decode_lanes(decoder, payload, _lane_tables(gaussian), contexts)
+        return decode_lanes(decoder, payload, gaussian.lanes, contexts)
     j = np.empty(index.size, np.int32)
     for first in range(0, j.size, _BLOCK):
         block = slice(first, first + _BLOCK)
@@ -209,16 +203,3 @@ def _contexts(index: np.ndarray, dither: np.ndarray) -> np.ndarray:
     contexts = index * np.uint16(DITHER_POINTS)
     contexts |= dither
     return contexts
-
-
-def _lane_tables(gaussian: GaussianTables) -> LaneTables:
-    """The tables for lanes, by context, made once."""
-    found = _KNOWN.get(gaussian)
-    if found is None:
-        level, dither = np.divmod(np.arange(SIGMA_LEVELS * DITHER_POINTS), DITHER_POINTS)
-        tables, signs = gaussian.select(level.astype(np.uint8), dither.astype(np.uint8))
-        found = _KNOWN[gaussian] = LaneTables(gaussian.bank, tables, signs < 0)
-    return found
-
-
-_KNOWN: WeakKeyDictionary[GaussianTables, LaneTables] = WeakKeyDictionary()

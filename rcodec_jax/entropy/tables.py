@@ -49,7 +49,7 @@ class TableBank:
     """T frequency tables of total 2^16; in each, interval 0 is the escape.
 
     Table t lists the values minimum[t] .. minimum[t] + count[t] - 1. Any other value is the escape
-    followed by `escape_value` as an Exp-Golomb code of raw bits.
+    followed by `escape_values` as an Exp-Golomb code of raw bits.
 
     Args:
       minimum: int [T], least listed value.
@@ -104,13 +104,15 @@ class TableBank:
     def _locate(self, tables: np.ndarray, k: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Interval of each value and, for escapes only, the values u in order."""
         offset = k - self.minimum[tables]
-        count = self.count[tables]
-        outside = (offset < 0) | (offset >= count)
+        outside = (offset < 0) | (offset >= self.count[tables])
         interval = self.base[tables] + np.where(outside, 0, offset + 1)
-        far, size = offset[outside], count[outside]
+        return interval, self.escape_values(tables[outside], k[outside])
+
+    def escape_values(self, tables: np.ndarray, k: np.ndarray) -> np.ndarray:
+        """What follows the escape of each value that is not listed: int64 [n], at least 0."""
+        far = k - self.minimum[tables]
         # signed Exp-Golomb: distances above the list are even, below it odd
-        value = np.where(far < 0, -2 * far - 1, 2 * (far - size))
-        return interval, value
+        return np.where(far < 0, -2 * far - 1, 2 * (far - self.count[tables]))
 
     def intervals(self, tables: np.ndarray, k: np.ndarray) -> tuple[list[int], list[int]]:
         """Intervals that code the values, escapes written out.
