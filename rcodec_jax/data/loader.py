@@ -2,7 +2,7 @@
 
 Every element is a function of the seed and its global index alone, augmentation included. So the
 iterator's whole state is the number of batches it has handed out, and the global batch is the
-same for any number of processes (shard i holds the i-th run of its rows).
+same for any number of processes, each of which asks for the rows of its devices.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ SampleMaps = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndar
 
 
 _ENDLESS = 2**52
+_PREFETCH_BATCHES = 4
 _MAX_THREADS = 16
 """More wait for each other: a crop takes about half a millisecond of the interpreter's lock."""
 
@@ -45,11 +46,9 @@ def make_dataset(
     batch_size: int,
     seed: int,
     sample_maps: SampleMaps | None = None,
-    shard_index: int = 0,
-    shard_count: int = 1,
+    rows: Sequence[int] | None = None,
     worker_count: int = 0,
     thread_count: int | None = None,
-    prefetch_batches: int = 4,
 ) -> Batches:
     """An endless iterator over batches, read by grain.
 
@@ -57,26 +56,24 @@ def make_dataset(
       source: random-access source of uint8 [H, W, 3], or of latents (`LatentSet`), or a mixture.
       crop_px: side of the square crops in pixels, a multiple of 8; smaller pictures are padded by
         mirroring, smaller latents are refused.
-      batch_size: rows of the *global* batch, a multiple of `shard_count`.
+      batch_size: rows of the *global* batch.
       seed: decides order, crops, flips and maps; 0..2^32 - 1.
       sample_maps: draws the level map of each row; None leaves maps out.
-      shard_index: this process, 0..shard_count - 1; it gets the rows
-        [shard_index * b, (shard_index + 1) * b) of the global batch, b = batch_size / shard_count.
-      shard_count: number of processes.
+      rows: the rows of the global batch to give, ascending: those of this process's devices
+        (`scale.local_rows`). None for all.
       worker_count: worker processes; 0 reads with threads of this process, which is right for
         cached or small data. With workers, the main module needs an `if __name__ == "__main__"`
         guard, and `close()` must be called.
       thread_count: reading threads of this process, or of each worker; None for one a core up to
         16 in this process, 2 in a worker.
-      prefetch_batches: batches made ahead.
 
     Returns:
       An iterator of dict(image uint8 [b, crop_px, crop_px, 3], and with maps level_map uint8
-      [b, crop_px/8, crop_px/8], nodes int32 [b, 16]), with `get_state()`, `set_state(state)` and
-      `close()`. For latents, latent float16 [b, crop_px/8, crop_px/8, C] stands for image; crops
-      are of whole cells and not mirrored, since an encoder's latent of a mirrored picture is not
-      the mirrored latent. The state is {"next_index": batches handed out}, and may be set under
-      any number of threads, workers and processes.
+      [b, crop_px/8, crop_px/8], nodes int32 [b, 16]) of b = len(rows) rows, with `get_state()`,
+      `set_state(state)` and `close()`. For latents, latent float16 [b, crop_px/8, crop_px/8, C]
+      stands for image; crops are of whole cells and not mirrored, since an encoder's latent of a
+      mirrored picture is not the mirrored latent. The state is {"next_index": batches handed out},
+      and may be set under any number of threads, workers and processes.
 
     Raises:
       UsageError: an argument outside its range, or an empty source.
@@ -84,10 +81,12 @@ def make_dataset(
     mixture = source if isinstance(source, Mixture) else None
     sources: Sequence[Any] = mixture.sources if mixture else [source]
     for one in sources:
-        _check(one, crop_px, batch_size, seed, shard_index, shard_count)
+        _check(one, crop_px, batch_size, seed)
+    rows = tuple(range(batch_size)) if rows is None else tuple(rows)
+    if not rows or list(rows) != sorted({row for row in rows if 0 <= row < batch_size}):
+        raise UsageError(f"rows must be ascending in 0..{batch_size - 1}, got {rows}")
     import grain  # heavy, and absent where only the codec is installed
 
-    rows = batch_size // shard_count
     # Shuffled by epoch. A source alone has the run's seed, whatever its weight.
     shuffled = [
         grain.MapDataset.source(one).seed(_source_seed(seed, index)).shuffle().repeat()
@@ -98,13 +97,13 @@ def make_dataset(
         dataset = grain.MapDataset.mix(shuffled, weights=mixture.weights).seed(seed)
     # The random map comes before the rows are dealt out: its randomness follows the global index.
     dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps))
-    local = _shard_rows(dataset, batch_size, rows, shard_index)
+    local = _only_rows(dataset, batch_size, rows)
     if thread_count is None:
         thread_count = 2 if worker_count else max(2, min(_MAX_THREADS, os.cpu_count() or 1))
     read = grain.ReadOptions(
-        num_threads=thread_count, prefetch_buffer_size=max(prefetch_batches, thread_count)
+        num_threads=thread_count, prefetch_buffer_size=max(_PREFETCH_BATCHES, thread_count)
     )
-    return Batches(local, rows, read, worker_count)
+    return Batches(local, len(rows), read, worker_count)
 
 
 class Batches:
@@ -171,15 +170,6 @@ class Batches:
         return iter(batches)
 
 
-def image_batches(
-    source: RandomAccess | Mixture, *, crop_px: int, batch_size: int, seed: int, **options: Any
-) -> Batches:
-    """`make_dataset` without maps: batches of dict(image), for the autoencoder stage."""
-    return make_dataset(
-        source, crop_px=crop_px, batch_size=batch_size, seed=seed, sample_maps=None, **options
-    )
-
-
 @dataclass(frozen=True)
 class _CropAndMap:
     """The random transformation of one row; a class so that worker processes can load it."""
@@ -205,25 +195,21 @@ def _source_seed(seed: int, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1)[0])
 
 
-def _shard_rows(dataset: Any, batch_size: int, rows: int, shard_index: int) -> Any:
-    """Keeps rows [shard_index * rows, ...) of every global batch.
-
-    A plain slice [shard::count] would interleave the shards; contiguous rows make the batch that
-    JAX assembles from all processes equal, row by row, to the one of a single process.
-    """
+def _only_rows(dataset: Any, batch_size: int, rows: tuple[int, ...]) -> Any:
+    """Keeps some rows of every global batch of an endless data set."""
     import grain
 
-    class ShardRows(grain.MapDataset):
+    class OnlyRows(grain.MapDataset):
         def __len__(self) -> int:
-            return len(self._parent) // batch_size * rows
+            return len(self._parent) // batch_size * len(rows)
 
         def __getitem__(self, index: Any) -> Any:
             if isinstance(index, slice):
                 return self.slice(index)
-            batch, row = divmod(index, rows)
-            return self._parent[batch * batch_size + shard_index * rows + row]
+            batch, row = divmod(index, len(rows))
+            return self._parent[batch * batch_size + rows[row]]
 
-    return ShardRows(dataset) if rows != batch_size else dataset
+    return OnlyRows(dataset) if len(rows) != batch_size else dataset
 
 
 def _check(
@@ -231,19 +217,13 @@ def _check(
     crop_px: int,
     batch_size: int,
     seed: int,
-    shard_index: int,
-    shard_count: int,
 ) -> None:
     if len(source) == 0:
         raise UsageError("expected a source with at least one image, got an empty one")
     if crop_px < CELL_PX or crop_px % CELL_PX:
         raise UsageError(f"crop_px must be a positive multiple of {CELL_PX}, got {crop_px}")
-    if not 0 <= shard_index < shard_count:
-        raise UsageError(f"shard_index must be 0..{shard_count - 1}, got {shard_index}")
-    if batch_size < 1 or batch_size % shard_count:
-        raise UsageError(
-            f"batch_size must be a positive multiple of the {shard_count} shards, got {batch_size}"
-        )
+    if batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1, got {batch_size}")
     if not 0 <= seed < 2**32:
         raise UsageError(f"seed must be 0..2^32 - 1, got {seed}")
     if isinstance(source, LatentSet) and min(source.shape[:2]) * CELL_PX < crop_px:

@@ -10,7 +10,7 @@ from rcodec_jax.scale.distributed import check_agreement, initialize_from_enviro
 from rcodec_jax.scale.flops import Flops, count_flops
 from rcodec_jax.scale.gathering import gathered
 from rcodec_jax.scale.mesh import AXES, BATCH_SPEC, abstract_mesh, make_mesh
-from rcodec_jax.scale.placement import fetch, global_batch, place, replicate
+from rcodec_jax.scale.placement import fetch, global_batch, local_rows, place, replicate
 from rcodec_jax.scale.plan import Compiled, TooLarge, compile_step
 from rcodec_jax.scale.roofline import Roofline, roofline
 from rcodec_jax.scale.rules import Largest, Rules, shardings_for
@@ -35,6 +35,7 @@ __all__ = [
     "gathered",
     "global_batch",
     "initialize_from_environment",
+    "local_rows",
     "make_mesh",
     "place",
     "replicate",

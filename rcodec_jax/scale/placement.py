@@ -13,38 +13,64 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.scale.mesh import BATCH_SPEC
 
 
-def global_batch(host_batch: Any, mesh: Mesh, spec: PartitionSpec = BATCH_SPEC) -> Any:
+def local_rows(batch_size: int, mesh: Mesh) -> tuple[int, ...]:
+    """Rows of a global batch that lie on this process's devices, ascending.
+
+    Processes whose devices are shards of the same operations (the axis `tensor`) have the same
+    rows, and where the topology orders devices otherwise than processes they need not be a run.
+
+    Raises:
+      UsageError: the batch does not divide over the devices.
+    """
+    mine, parts = _local_parts(mesh)
+    if batch_size < 1 or batch_size % parts:
+        raise UsageError(
+            f"expected a batch that divides over {parts} devices, got {batch_size} rows"
+        )
+    rows = batch_size // parts
+    return tuple(part * rows + row for part in mine for row in range(rows))
+
+
+def global_batch(host_batch: Any, mesh: Mesh) -> Any:
     """Makes one global batch of what each process has loaded.
 
     Args:
-      host_batch: pytree of NumPy arrays [b, ...]: this process's share of the batch.
+      host_batch: pytree of NumPy arrays [b, ...]: the rows that `local_rows` names, in that order.
       mesh: from `make_mesh`.
-      spec: how the leading axes lie on the mesh.
 
     Returns:
-      The same pytree of `jax.Array` [b * processes, ...].
+      The same pytree of `jax.Array`, of all rows, split by BATCH_SPEC.
 
     Raises:
-      UsageError: the batch does not divide evenly over the devices.
+      UsageError: the rows do not divide evenly over this process's devices.
     """
-    sharding = NamedSharding(mesh, spec)
-    entry = spec[0] if len(spec) else None
-    axes = () if entry is None else entry if isinstance(entry, tuple) else (entry,)
-    parts = math.prod(mesh.shape[axis] for axis in axes)
-    processes = jax.process_count() if parts > 1 else 1
+    mine, parts = _local_parts(mesh)
+    sharding = NamedSharding(mesh, BATCH_SPEC)
 
     def put(leaf: Any) -> jax.Array:
         leaf = np.asarray(leaf)
-        total = leaf.shape[0] * processes if leaf.ndim else 0
-        if total == 0 or total % parts:
+        if not leaf.ndim or not leaf.shape[0] or leaf.shape[0] % len(mine):
             raise UsageError(
-                f"expected a batch that divides over {parts} devices, got shape "
-                f"{list(leaf.shape)} in each of {processes} process(es)"
+                f"expected a batch that divides over {len(mine)} devices, got shape "
+                f"{list(leaf.shape)}"
             )
-        return jax.make_array_from_process_local_data(sharding, leaf)
+        rows = leaf.shape[0] // len(mine)
+
+        def part(index: tuple[slice, ...] | None) -> np.ndarray:
+            first = (index[0].start or 0) // rows if index else 0
+            return leaf[mine.index(first) * rows :][:rows]
+
+        return jax.make_array_from_callback((rows * parts, *leaf.shape[1:]), sharding, part)
 
     with jax.transfer_guard_host_to_device("allow"):  # what is asked for by name is no accident
         return jax.tree.map(put, host_batch)
+
+
+def _local_parts(mesh: Mesh) -> tuple[list[int], int]:
+    """Which of the equal parts of a batch lie on this process's devices, and how many there are."""
+    parts = math.prod(mesh.shape[axis] for axis in BATCH_SPEC[0])
+    where = NamedSharding(mesh, BATCH_SPEC).addressable_devices_indices_map((parts,))
+    return sorted({index[0].start or 0 for index in where.values() if index}), parts
 
 
 def place(values: Any, shardings: Any) -> Any:

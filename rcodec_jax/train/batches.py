@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import jax
+from jax.sharding import Mesh
 
+from rcodec_jax import scale
 from rcodec_jax.config.train import Config, SourceConfig, StageConfig
 from rcodec_jax.data import Mixture, Source, make_dataset, select
 from rcodec_jax.data import open_source as open_path
@@ -57,7 +58,7 @@ def stage_mixture(sources: list[tuple[Source, float]], stage: StageConfig) -> Mi
     return select(sources, "latents" if stage.latents else "images")
 
 
-def stage_batches(config: Config, index: int, mixture: Mixture) -> Any:
+def stage_batches(config: Config, index: int, mixture: Mixture, mesh: Mesh) -> Any:
     """This process's batches of a stage, an endless iterator with `get_state` and `set_state`."""
     stage = config.train.stages[index]
     return make_dataset(
@@ -66,7 +67,6 @@ def stage_batches(config: Config, index: int, mixture: Mixture) -> Any:
         batch_size=stage.batch_size,
         seed=(config.train.seed + 1000 * index) % 2**32,
         sample_maps=MapSampler(stage.node_range or config.model.node_range),
-        shard_index=jax.process_index(),
-        shard_count=jax.process_count(),
+        rows=scale.local_rows(stage.batch_size, mesh),
         worker_count=config.train.data.workers,
     )

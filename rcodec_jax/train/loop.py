@@ -13,6 +13,7 @@ from typing import Any
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard, wait_for_all
 from rcodec_jax.codec.networks import count_parameters
+from rcodec_jax.codec.trained import RUN_CHECKPOINTS
 from rcodec_jax.config import to_json
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest
@@ -28,12 +29,7 @@ from rcodec_jax.train.samples import write_samples
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.start import starting_state
 from rcodec_jax.train.state import TrainState
-from rcodec_jax.train.workdir import (
-    CHECKPOINTS,
-    find_changes,
-    find_data_change,
-    write_config,
-)
+from rcodec_jax.train.workdir import find_changes, find_data_change, write_config
 
 
 def run(
@@ -74,7 +70,7 @@ def run(
     last_step = train.total_steps
     with (
         Checkpoints(
-            workdir / CHECKPOINTS, keep_latest=train.keep_latest, keep_best=train.keep_best
+            workdir / RUN_CHECKPOINTS, keep_latest=train.keep_latest, keep_best=train.keep_best
         ) as checkpoints,
         Reporter(
             workdir, last_step, events=train.tensorboard, peak_flops=setup.peak_flops
@@ -147,7 +143,7 @@ class _Run:
         train, stage = config.train, config.train.stages[index]
         mixture = stage_mixture(self.sources, stage)
         check_latents(mixture, state.params)
-        batches = stage_batches(config, index, mixture)
+        batches = stage_batches(config, index, mixture, self.setup.mesh)
         if step > first:
             if data_state is None or data_state["stage"] != index:
                 raise RcodecError(f"checkpoint of step {step} does not belong to stage {index}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import rcodec_jax
-from rcodec_jax.data.loader import image_batches, make_dataset
+from rcodec_jax.data.loader import make_dataset
 from rcodec_jax.errors import UsageError
 
 
@@ -68,7 +68,7 @@ def test_shapes_and_types():
         "level_map": ((4, 3, 3), "uint8"),
         "nodes": ((4, 16), "int32"),
     }
-    (batch,) = take(image_batches(Noise(), crop_px=16, batch_size=2, seed=0), 1)
+    (batch,) = take(make_dataset(Noise(), crop_px=16, batch_size=2, seed=0), 1)
     assert set(batch) == {"image"} and batch["image"].shape == (2, 16, 16, 3)
 
 
@@ -100,22 +100,16 @@ def test_resume_is_exact(done):
     assert_same(take(second, 15 - done), reference[done:])
 
 
-@pytest.mark.parametrize("shard_count", [2, 4])
-def test_shards_are_consecutive_rows_of_the_global_batch(shard_count):
+@pytest.mark.parametrize("rows", [(0, 1), (2, 3), (1,), (0, 3), (0, 1, 2, 3)])
+def test_rows_are_those_of_the_global_batch(rows):
     reference = take(loader(), 8)
-    shards = [
-        take(loader(shard_index=index, shard_count=shard_count), 8) for index in range(shard_count)
-    ]
-    joined = [
-        {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
-        for parts in zip(*shards, strict=True)
-    ]
-    assert_same(joined, reference)
+    expected = [{key: value[list(rows)] for key, value in batch.items()} for batch in reference]
+    assert_same(take(loader(rows=rows), 8), expected)
 
 
-def test_resume_onto_another_number_of_shards():
+def test_resume_onto_another_number_of_processes():
     reference = take(loader(), 6)
-    iterator = loader(shard_index=1, shard_count=2)
+    iterator = loader(rows=(2, 3))
     iterator.set_state({"next_index": 3})
     halves = [{key: value[2:] for key, value in batch.items()} for batch in reference[3:]]
     assert_same(take(iterator, 3), halves)
@@ -140,8 +134,9 @@ def test_bad_arguments_name_expected_and_given():
         ({"crop_px": 20}, "multiple of 8, got 20"),
         ({"crop_px": 0}, "multiple of 8, got 0"),
         ({"batch_size": 0}, "got 0"),
-        ({"batch_size": 5, "shard_count": 2}, "2 shards, got 5"),
-        ({"shard_index": 2, "shard_count": 2}, r"0\.\.1, got 2"),
+        ({"rows": ()}, r"0\.\.3, got \(\)"),
+        ({"rows": (3, 4)}, r"0\.\.3, got \(3, 4\)"),
+        ({"rows": (1, 0)}, "ascending"),
         ({"seed": -1}, "got -1"),
         ({"source": []}, "at least one image"),
     ]:

@@ -62,6 +62,23 @@ index = jax.process_index()
 batch = scale.global_batch(np.full((4, 3), index, np.float32), mesh)
 assert batch.shape == (8, 3)
 assert float(jax.jit(lambda x: x.sum())(batch)) == 12.0
+# Devices that work on the same rows may belong to two processes, in any order.
+devices = np.array(jax.devices())
+whole = np.arange(8 * 3.0).reshape(8, 3)
+for layout, count in (
+    (devices.reshape(1, 1, 4), 8),
+    (devices.reshape(2, 2).T.reshape(2, 1, 2), 8),
+    (devices.reshape(2, 1, 2), 4),
+    (devices[[0, 2, 1, 3]].reshape(2, 2, 1), 4),
+):
+    crossed = jax.sharding.Mesh(layout, scale.AXES)
+    rows = list(scale.local_rows(8, crossed))
+    assert len(rows) == count, (layout, rows)
+    found = scale.global_batch(whole[rows], crossed)
+    everywhere = jax.sharding.NamedSharding(crossed, jax.sharding.PartitionSpec())
+    gathered = jax.jit(lambda x: x, out_shardings=everywhere)(found)
+    for shard in gathered.addressable_shards:
+        assert np.array_equal(shard.data, whole), (layout, shard.data)
 values = {"w": np.arange(256.0 * 64).reshape(256, 64).astype(np.float32)}
 state = scale.place(values, scale.shardings_for(values, mesh, scale.RULES))
 assert np.array_equal(scale.fetch(scale.replicate(values, mesh))["w"], values["w"])

@@ -54,10 +54,10 @@ def recipe(tools):
 def test_the_batch_is_bitwise_the_same(recipe, pictures) -> None:
     config = recipe("joint")
     mixture = stage_mixture(open_sources(config, pictures), config.train.stages[0])
-    host = next(stage_batches(config, 0, mixture))
+    host = next(stage_batches(config, 0, mixture, scale.make_mesh()))
     for axes in MESHES:
         mesh = scale.make_mesh(axes.data, axes.fsdp, axes.tensor)
-        batch = scale.global_batch(next(stage_batches(config, 0, mixture)), mesh)
+        batch = scale.global_batch(next(stage_batches(config, 0, mixture, mesh)), mesh)
         for name, value in host.items():
             assert len(batch[name].addressable_shards) == mesh.devices.size
             np.testing.assert_array_equal(jax.device_get(batch[name]), value, err_msg=name)

@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.codec.networks import RANGES, parameter_shapes
 from rcodec_jax.codec.trees import flatten
@@ -94,4 +95,4 @@ def test_one_batch_does_not_replace_imported_statistics() -> None:
 def test_any_seed_does_for_a_later_stage(pictures, tools) -> None:
     config = tools.config("autoencoder", "codec", seed=2**32 - 1)
     mixture = stage_mixture(open_sources(config, pictures), config.train.stages[1])
-    stage_batches(config, 1, mixture).close()
+    stage_batches(config, 1, mixture, scale.make_mesh(1)).close()
