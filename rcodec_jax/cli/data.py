@@ -170,7 +170,7 @@ def run_pack(args: argparse.Namespace) -> int:
 
 def run_latents(args: argparse.Namespace) -> int:
     """Runs `rcodec data latents`."""
-    from rcodec_jax.codec.freezing import load_trained
+    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.data import Mixture, open_source
     from rcodec_jax.train.latent_cache import cache_latents
 

@@ -76,10 +76,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _diffusers(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_diffusers
-    from rcodec_jax.export.source import open_model
 
-    model = open_model(args.source, step=args.step, entropy=False)
+    model = load_trained(args.source, step=args.step, entropy=False)
     export_diffusers(model, args.out, on_tensor=on_tensor)
     notes = ["the UNet's constant context is in context.npy: hand it on as encoder_hidden_states"]
     if model.shift.any():
@@ -90,18 +90,18 @@ def _diffusers(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
 
 
 def _safetensors(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_weights
-    from rcodec_jax.export.source import open_model
 
-    export_weights(open_model(args.source, step=args.step), args.out, on_tensor=on_tensor)
+    export_weights(load_trained(args.source, step=args.step), args.out, on_tensor=on_tensor)
     return []
 
 
 def _stablehlo(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
-    from rcodec_jax.export.source import open_model
+    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.stablehlo import export_stablehlo
 
-    model = open_model(args.source, step=args.step, entropy=False)
+    model = load_trained(args.source, step=args.step, entropy=False)
     dtype = args.dtype or "float32"
     export_stablehlo(model, args.out, source=args.source, dtype=dtype, on_step=on_tensor)
     return ["the programs have no entropy coder: a file's symbols are read by the bundle"]

@@ -62,6 +62,20 @@ class Bundle:
     float_digest: bytes
     card: dict[str, Any]
 
+    @property
+    def power(self) -> float:
+        """Mean variance of the encoder's output, scale ** -2: what training goes on from.
+
+        Raises:
+          BundleError: the channels' scales differ, which training cannot express.
+        """
+        scale = float(self.scale[0])
+        if not (0 < scale < np.inf and (self.scale == scale).all()):
+            raise BundleError(
+                f"expected one scale above 0 for all channels of the latent, got {self.scale}"
+            )
+        return scale**-2
+
 
 def save_bundle(
     folder: str | os.PathLike[str],

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from rcodec_jax.codec.tensorstream import as_bytes, write_header
+from rcodec_jax.codec.trained import Trained
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.export import architecture
 from rcodec_jax.export.context import FILE as CONTEXT_FILE
 from rcodec_jax.export.importing import OnTensor
 from rcodec_jax.export.naming import CONTEXT, Entry, table
-from rcodec_jax.export.source import Model
 from rcodec_jax.files import atomic_write
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -24,7 +25,7 @@ CONFIG = "config.json"
 
 
 def export_diffusers(
-    model: Model, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
+    model: Trained, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
 ) -> None:
     """Writes unet/, vae/ and scheduler/ so that diffusers' `from_pretrained` loads them.
 
@@ -44,7 +45,7 @@ def export_diffusers(
     architecture.refuse(config)
     out = Path(out)
     latent = architecture.Latent(model.shift, model.power)
-    entries = table(config)
+    entries, tensors = table(config), flatten(model.params)
     configs = {
         f"unet/{CONFIG}": architecture.write_unet(config),
         f"vae/{CONFIG}": architecture.write_autoencoder(config, latent),
@@ -56,11 +57,11 @@ def export_diffusers(
         done = _write_tensors(
             out / folder / WEIGHTS,
             [entry for entry in entries if entry.folder == folder],
-            model.tensors,
+            tensors,
             on_tensor,
             (done, len(entries)),
         )
-    np.save(out / CONTEXT_FILE, np.asarray(model.tensors[CONTEXT], np.float32))
+    np.save(out / CONTEXT_FILE, np.asarray(tensors[CONTEXT], np.float32))
     for name, data in configs.items():
         (out / name).parent.mkdir(exist_ok=True)
         text = json.dumps(data, indent=2, sort_keys=True) + "\n"
@@ -68,7 +69,7 @@ def export_diffusers(
 
 
 def export_weights(
-    model: Model, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
+    model: Trained, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
 ) -> None:
     """Writes a folder of weights: every parameter in safetensors, by its path here.
 
@@ -86,11 +87,12 @@ def export_weights(
         source=model.source,
         card=model.card,
     )
+    tensors = flatten(model.params)
     with writer:
-        for i, (name, value) in enumerate(model.tensors.items()):
+        for i, (name, value) in enumerate(tensors.items()):
             writer.add(name, np.asarray(value))
             if on_tensor is not None:
-                on_tensor(i + 1, len(model.tensors), name)
+                on_tensor(i + 1, len(tensors), name)
 
 
 def _write_tensors(

@@ -23,6 +23,8 @@ import numpy as np
 
 from rcodec_jax.codec.bundle import MANIFEST as BUNDLE
 from rcodec_jax.codec.tensorstream import as_bytes, write_header
+from rcodec_jax.codec.trained import Trained
+from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config import to_dict
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader
@@ -35,7 +37,6 @@ from rcodec_jax.export.programs import (
     unit_cells,
     weight_names,
 )
-from rcodec_jax.export.source import Model
 from rcodec_jax.files import write_json
 from rcodec_jax.levels import CELL_PX
 
@@ -46,7 +47,7 @@ OnStep = Callable[[int, int, str], None]
 
 
 def export_stablehlo(
-    model: Model,
+    model: Trained,
     out: str | os.PathLike[str],
     *,
     source: str | os.PathLike[str] | None = None,
@@ -76,9 +77,8 @@ def export_stablehlo(
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
     (out / loader.MANIFEST).unlink(missing_ok=True)
-    tensors: dict[str, Any] = {k: v for k, v in model.tensors.items() if k.split("/")[0] in PARTS}
-    tensors[SHIFT] = np.asarray(model.shift, np.float32)
-    tensors[SCALE] = np.full_like(tensors[SHIFT], 1.0 / np.sqrt(model.power))
+    tensors = flatten({part: model.params[part] for part in PARTS})
+    tensors |= {SHIFT: model.shift, SCALE: model.scale}
     programs = make_programs(model.config, dtype)
     described = {}
     for i, (name, program) in enumerate(programs.items()):

@@ -19,8 +19,8 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rcodec_jax import scale
-from rcodec_jax.codec.freezing import Trained
 from rcodec_jax.codec.networks import Networks, Params
+from rcodec_jax.codec.trained import Trained
 from rcodec_jax.data import Mixture, image_batches
 from rcodec_jax.data.latents import encode_latent, latent_features
 from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest

@@ -13,11 +13,10 @@ from typing import TextIO
 import jax
 import jax.numpy as jnp
 
+from rcodec_jax.codec.trained import RUN_METRICS
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.files import atomic_write, read_json_lines
 from rcodec_jax.train.events import EventFile
-
-METRICS = "metrics.jsonl"
 
 
 class Reporter:
@@ -76,7 +75,7 @@ class Reporter:
         """Opens the log at a step; lines past it belong to work that was lost and are dropped."""
         if not self._lead:
             return
-        path = self.workdir / METRICS
+        path = self.workdir / RUN_METRICS
         kept = [row for row in read_json_lines(path) if row.get("step", math.inf) <= step]
         atomic_write(path, "".join(f"{json.dumps(row)}\n" for row in kept).encode())
         self._file = path.open("a", encoding="utf-8")

@@ -11,7 +11,7 @@ import numpy as np
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.freezing import Trained, load_trained
+from rcodec_jax.codec.trained import Trained, load_trained
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.state import TrainState, init_state, trained_stats
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcodec_jax.codec.freezing import Trained
 from rcodec_jax.codec.networks import RANGES, Networks
+from rcodec_jax.codec.trained import Trained
 from rcodec_jax.config import changed_fields
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import TrainConfig
@@ -92,8 +92,9 @@ def trained_stats(trained: Trained, config: ModelConfig) -> Stats:
                 f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
                 f"it, got {change.old}"
             )
+    _, ranges = trained.entropy_model()
     return Stats(
         shift=jnp.asarray(trained.shift, jnp.float32),
         power=jnp.asarray(trained.power, jnp.float32),
-        ranges={name: jnp.asarray(value, jnp.float32) for name, value in trained.ranges.items()},
+        ranges={name: jnp.asarray(value, jnp.float32) for name, value in ranges.items()},
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 
 from rcodec_jax.checkpoint import whole_steps
+from rcodec_jax.codec.trained import RUN_CHECKPOINTS, RUN_CONFIG
 from rcodec_jax.config import (
     Change,
     changed_fields,
@@ -22,8 +23,6 @@ from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.files import atomic_write
 from rcodec_jax.train.manifest import read_starts
 
-CHECKPOINTS = "checkpoints"
-CONFIG = "config.json"
 DATA = "data"
 """Stands among the fields that may change for what the run reads from."""
 
@@ -42,9 +41,9 @@ def find_changes(config: Config, workdir: Path, allowed: Sequence[str] = ()) -> 
     Raises:
       UsageError: more differs than may, or `allowed` names no field.
     """
-    path = workdir / CONFIG
+    path = workdir / RUN_CONFIG
     before = config
-    if path.exists() and whole_steps(workdir / CHECKPOINTS):
+    if path.exists() and whole_steps(workdir / RUN_CHECKPOINTS):
         try:
             before = from_json(Config, path.read_text(encoding="utf-8"))
         except (RcodecError, json.JSONDecodeError) as error:
@@ -61,7 +60,7 @@ def find_data_change(digest: str, workdir: Path, allowed: Sequence[str] = ()) ->
     Raises:
       UsageError: they differ, and `allowed` does not say `DATA`.
     """
-    starts = read_starts(workdir) if whole_steps(workdir / CHECKPOINTS) else []
+    starts = read_starts(workdir) if whole_steps(workdir / RUN_CHECKPOINTS) else []
     before = starts[-1]["data"]["digest"] if starts else digest
     found = [] if before == digest else [Change(DATA, before[:16], digest[:16])]
     _refuse([] if DATA in allowed else found, workdir)
@@ -71,7 +70,7 @@ def find_data_change(digest: str, workdir: Path, allowed: Sequence[str] = ()) ->
 def write_config(config: Config, workdir: Path) -> None:
     """Writes the configuration beside the run; from the first process only."""
     if jax.process_index() == 0:
-        atomic_write(workdir / CONFIG, to_json(config).encode())
+        atomic_write(workdir / RUN_CONFIG, to_json(config).encode())
 
 
 def _refuse(refused: Sequence[Change], workdir: Path) -> None:

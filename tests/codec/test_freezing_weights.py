@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import FLOAT, load_bundle, shipped_bundle
+from rcodec_jax.codec.bundle import FLOAT, load_bundle, save_bundle, shipped_bundle
 from rcodec_jax.codec.codec import Codec
-from rcodec_jax.codec.freezing import freeze, load_trained
+from rcodec_jax.codec.freezing import freeze
 from rcodec_jax.codec.ranges import measured_ranges
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import BundleError, UsageError
 
 
 @pytest.fixture
@@ -46,8 +47,31 @@ def test_tracked_ranges_give_the_same_model(bundle, golden, weights, tmp_path) -
     assert (tmp_path / "bundle" / FLOAT).read_bytes() == (golden.BUNDLE / FLOAT).read_bytes()
     assert again.card == {"source": {"repo": "somewhere"}, "name": "again", "more": 1}
     assert not list((tmp_path / "bundle").glob("*.part"))
-    with pytest.raises(UsageError, match="a step is of a run"):
-        freeze(weights(tracked=True), tmp_path / "bundle", step=3)
+
+
+def test_folders_that_are_something_else_are_refused(weights, tmp_path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(UsageError, match="a step is of a run, and this folder holds weights"):
+        freeze(weights(tracked=True), out, step=3)
+    with pytest.raises(UsageError, match="a step is of a run, and this folder holds a bundle"):
+        load_trained(shipped_bundle(), step=3)
+    with pytest.raises(UsageError, match="expected the folder of a run or of weights, got a bund"):
+        freeze(shipped_bundle(), out)
+    with pytest.raises(UsageError, match="a run or a bundle, got none of them"):
+        freeze(tmp_path, out)
+    with pytest.raises(UsageError, match="a run or a bundle, got nothing there"):
+        load_trained(tmp_path / "absent")
+    assert not out.exists()
+
+
+def test_a_latent_scaled_by_channel_is_not_trained_on(bundle, tmp_path) -> None:
+    """Files decode with it all the same; training has one scale."""
+    scale = bundle.scale * np.linspace(1, 2, bundle.scale.size, dtype=np.float32)
+    parts = (bundle.config, bundle.integers, bundle.params, bundle.shift)
+    save_bundle(tmp_path, *parts, scale, bundle.card)
+    np.testing.assert_array_equal(load_bundle(tmp_path).scale, scale)
+    with pytest.raises(BundleError, match="one scale"):
+        load_trained(tmp_path, entropy=False)
 
 
 def test_measured_ranges_are_near_what_training_tracked() -> None:

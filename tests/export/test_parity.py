@@ -9,9 +9,9 @@ import peers
 import pytest
 
 from rcodec_jax.codec.networks import Networks
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.export.exporting import export_diffusers
-from rcodec_jax.export.source import open_model
 from rcodec_jax.nn.unet import fold_context
 
 TOLERANCE = 1e-4
@@ -105,7 +105,7 @@ def test_ten_steps_of_ddim(pair, denoise) -> None:
 def test_they_load_what_we_export(pair, denoise, tmp_path) -> None:
     """Bit by bit what they once saved, under the same names; and it gives our outputs."""
     diffusers = peers.installed("diffusers")
-    export_diffusers(open_model(pair.weights), tmp_path)
+    export_diffusers(load_trained(pair.weights), tmp_path)
     with peers.quiet():
         unet, found = diffusers.UNet2DConditionModel.from_pretrained(
             tmp_path, subfolder="unet", output_loading_info=True

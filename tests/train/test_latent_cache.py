@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.freezing import load_trained
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.networks import RANGES, Networks, parameter_shapes
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import DataConfig, SourceConfig

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.freezing import load_run
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.config.train import DataConfig, SourceConfig
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train import run
@@ -74,7 +74,7 @@ def test_what_the_options_leave_behind(config, whole, tools) -> None:
     rows = tools.metrics(whole)
     assert all(0 < row["mfu"] < 1 and 0 <= row["data_share"] < 1 for row in rows)
     # Without an average the parameters themselves are what gets frozen.
-    params = load_run(whole).params
+    params = load_trained(whole).params
     kernel = params["unet"]["conv_in"]["conv"]["kernel"]
     np.testing.assert_array_equal(kernel, state[".params['unet']['conv_in']['conv']['kernel']"])
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from rcodec_jax.checkpoint import Checkpoints, whole_steps
-from rcodec_jax.codec.freezing import load_run
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.train import Config, MeshConfig
 from rcodec_jax.data import ImageFolder, listing_digest
@@ -131,7 +131,7 @@ def test_lines_cut_off_by_a_crash_are_passed_over(copy, pictures, tools) -> None
         with (workdir / name).open("a") as file:
             file.write(json.dumps({"step": 1})[:5])
     assert len(read_starts(workdir)) == 1
-    assert load_run(workdir).card["training"]["step"] == 1
+    assert load_trained(workdir).card["training"]["step"] == 1
     assert run(_with(config, steps=1), data=pictures, workdir=workdir) == 1
     assert [row["step"] for row in tools.metrics(workdir)] == [1]
     assert [start["step"] for start in read_starts(workdir)] == [0, 1]
