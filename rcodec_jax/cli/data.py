@@ -36,9 +36,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
         command.add_argument("source", metavar="SOURCE", help="packed set, or any source for info")
         if name == "info":
-            command.add_argument("--split", default="train", help="of a TFDS data set")
+            arguments.add_split_option(command)
         arguments.add_json_option(command)
-        command.set_defaults(run=run, threads=None)
+        command.set_defaults(run=run)
 
 
 def _add_pack(commands: arguments.Subparsers) -> None:
@@ -80,7 +80,7 @@ def _add_pack(commands: arguments.Subparsers) -> None:
     )
     arguments.add_force_option(pack)
     arguments.add_json_option(pack)
-    pack.set_defaults(run=run_pack, threads=None)
+    pack.set_defaults(run=run_pack)
 
 
 def _add_latents(commands: arguments.Subparsers) -> None:
@@ -95,7 +95,7 @@ def _add_latents(commands: arguments.Subparsers) -> None:
     latents.add_argument(
         "--model", required=True, metavar="FOLDER", help="weights, run or bundle that encodes"
     )
-    latents.add_argument("--split", default="train", help="of a TFDS data set")
+    arguments.add_split_option(latents)
     latents.add_argument(
         "--crop-px",
         type=arguments.whole(64, 8192, "a whole number of at least 64"),
@@ -133,7 +133,7 @@ def _add_latents(commands: arguments.Subparsers) -> None:
     )
     latents.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
+        choices=arguments.DTYPES,
         default="float32",
         help="the encoder computes in (default: %(default)s)",
     )
@@ -172,24 +172,18 @@ def run_latents(args: argparse.Namespace) -> int:
     """Runs `rcodec data latents`."""
     from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.data import Mixture, open_source
-    from rcodec_jax.train.latent_cache import cache_latents
+    from rcodec_jax.train.latent_cache import Crops, cache_latents
 
     if args.crop_px % 8:
         raise UsageError(f"--crop-px: expected a multiple of 8, got {args.crop_px}")
     source = open_source(args.source, split=args.split)
+    crops = Crops(
+        args.crop_px, args.records, args.passes, args.batch, seed=args.seed, dtype=args.dtype
+    )
+    mixture, model = Mixture((source,), (1.0,)), load_trained(args.model)
     with output.Progress("latents") as progress:
         manifest = cache_latents(
-            Mixture((source,), (1.0,)),
-            args.out,
-            load_trained(args.model),
-            crop_px=args.crop_px,
-            records=args.records,
-            passes=args.passes,
-            batch_size=args.batch,
-            seed=args.seed,
-            dtype=args.dtype,
-            force=args.force,
-            progress=progress.update,
+            mixture, args.out, model, crops, force=args.force, progress=progress.update
         )
     _report(manifest, args)
     return 0

@@ -3,7 +3,7 @@
 from rcodec_jax.data.images import Picture, read_image, read_mask, write_image
 from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.listing import listing_digest
-from rcodec_jax.data.loader import image_batches, make_dataset
+from rcodec_jax.data.loader import make_dataset
 from rcodec_jax.data.mixture import Mixture, Source, select
 from rcodec_jax.data.opening import open_source
 from rcodec_jax.data.sources import ImageFolder
@@ -14,7 +14,6 @@ __all__ = [
     "Mixture",
     "Picture",
     "Source",
-    "image_batches",
     "listing_digest",
     "make_dataset",
     "open_source",

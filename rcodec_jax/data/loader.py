@@ -143,8 +143,9 @@ class Batches:
         position = state.get("next_index")
         if not isinstance(position, int) or position < 0 or len(state) != 1:
             raise UsageError(f"expected the state of a loader, got {state}")
-        self.close()
-        self._next = position
+        if position != self._next:  # or what is read ahead would be lost
+            self.close()
+            self._next = position
 
     def close(self) -> None:
         """Ends threads and worker processes; the next batch would start them again."""

@@ -6,10 +6,12 @@ float16: of the two moments the codec stage uses only that one.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import hashlib
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,16 @@ from jax.sharding import NamedSharding, PartitionSpec
 from rcodec_jax import scale
 from rcodec_jax.codec.networks import Networks, Params
 from rcodec_jax.codec.trained import Trained
-from rcodec_jax.data import Mixture, image_batches
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.data import Mixture, make_dataset
 from rcodec_jax.data.latents import encode_latent, latent_features
-from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest
+from rcodec_jax.data.loader import Batches
+from rcodec_jax.data.manifest import Manifest, read_manifest
 from rcodec_jax.data.shards import Packing, Record
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.ops.pixels import to_signed
+from rcodec_jax.progress import Progress, no_progress
 
 SHARD_BYTES = 2**28
 SHARD_ROWS = 1024
@@ -68,17 +73,42 @@ def check_latents(mixture: Mixture, params: Params) -> None:
             )
 
 
+@dataclasses.dataclass(frozen=True)
+class Crops:
+    """Which crops of the sources are encoded, and how.
+
+    Attributes:
+      crop_px: side, a multiple of 8; training may crop these further, by whole cells.
+      records: their number; None for so many that they cover `passes` times the pixels of the
+        sources, or `passes` times as many as there are pictures, whichever is more.
+      passes: see `records`.
+      batch_size: crops encoded at once, over all devices.
+      seed: of order, crops and flips.
+      dtype: of the encoder's computation.
+    """
+
+    crop_px: int
+    records: int | None = None
+    passes: float = 1.0
+    batch_size: int = 16
+    seed: int = 0
+    dtype: str = "float32"
+
+    def count(self, mixture: Mixture) -> int:
+        """Number of crops of these sources."""
+        if self.records:
+            return self.records
+        areas = [source.pixel_count for source in mixture.sources]
+        covering = sum(area for area in areas if area is not None) / self.crop_px**2
+        return max(1, math.ceil(self.passes * max(covering, mixture.picture_count)))
+
+
 def cache_latents(
     mixture: Mixture,
     out: str | os.PathLike[str],
     model: Trained,
+    crops: Crops,
     *,
-    crop_px: int,
-    records: int | None = None,
-    passes: float = 1.0,
-    batch_size: int = 16,
-    seed: int = 0,
-    dtype: str = "float32",
     force: bool = False,
     progress: Progress = no_progress,
 ) -> Manifest:
@@ -91,13 +121,7 @@ def cache_latents(
       mixture: pictures.
       out: folder of the packed set.
       model: whose encoder to use.
-      crop_px: side of the crops, a multiple of 8; training may crop these further, by whole cells.
-      records: crops; None for so many that they cover `passes` times the pixels of the sources, or
-        `passes` times as many as there are pictures, whichever is more.
-      passes: see `records`.
-      batch_size: crops encoded at once, over all devices.
-      seed: of order, crops and flips.
-      dtype: of the encoder's computation, "float32" or "bfloat16".
+      crops: what to write.
       force: replace another packed set in `out`.
       progress: called with (crops done, crops, what).
 
@@ -107,67 +131,82 @@ def cache_latents(
     """
     if mixture.kind != "images":
         raise UsageError("expected a source of pictures, got latents that are cached already")
-    count = records or _default_records(mixture, crop_px, passes)
-    cells = crop_px // CELL_PX
+    count, cells = crops.count(mixture), crops.crop_px // CELL_PX
     shape = (cells, cells, model.config.latent_channels)
-    shard_rows = min(SHARD_BYTES // (2 * math.prod(shape)), max(SHARD_ROWS, -(-count // 16)))
-    shard_batches = max(1, shard_rows // batch_size)
-    rows = shard_batches * batch_size
+    rows = _shard_rows(shape, count, crops.batch_size)
     encoder = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), model.params["encoder"])
+    digest = encoder_digest({"encoder": encoder})
     plan: dict[str, Any] = {
-        "encoder": encoder_digest({"encoder": encoder}),
+        "encoder": digest,
         "shape": list(shape),
         "records": count,
         "rows": rows,
-        "batch": batch_size,
-        "seed": seed,
-        "dtype": dtype,
+        "batch": crops.batch_size,
+        "seed": crops.seed,
+        "dtype": crops.dtype,
         "sources": [f"{source.digest} {weight:g}" for source, weight in mixture.weighted],
     }
     packing = Packing(Path(out), "latents", plan, -(-count // rows))
     packing.begin(force=force)
     if packing.complete:
         return read_manifest(out)
-    mesh = scale.make_mesh()
-    networks = Networks(model.config, jnp.dtype(dtype))
-    params = scale.replicate({"encoder": encoder}, mesh)
-    encode = jax.jit(lambda p, image: networks.encode(p, to_signed(image))[0].astype(jnp.float32))
-    batches = image_batches(mixture, crop_px=crop_px, batch_size=batch_size, seed=seed)
-
-    def latents(first: int, wanted: int) -> Iterator[np.ndarray]:
-        """Latents of rows [first, first + wanted) of the loader."""
-        for done in range(0, wanted, batch_size):
-            batch = scale.global_batch(next(batches), mesh)
-            found = np.asarray(encode(params, batch["image"]))[: wanted - done]
-            with np.errstate(over="ignore"):
-                halves = found.astype(np.float16)
-            if not np.isfinite(halves).all():
-                raise RcodecError(
-                    f"expected latents within float16, got up to {np.abs(found).max():g} in crops "
-                    f"{first + done} to {first + done + len(found) - 1}"
-                )
-            progress(first + done, count, "crops")
-            yield from halves
-
-    for index in packing.missing():
-        first = index * rows
-        wanted = min(rows, count - first)
-        position = {"next_index": index * shard_batches}
-        if batches.get_state() != position:
-            batches.set_state(position)
-        packing.write(
-            index,
-            (
-                Record(encode_latent(latent, plan["encoder"]), (crop_px, crop_px))
-                for latent in latents(first, wanted)
-            ),
-        )
-    batches.close()
+    encode = _Encoder(model.config, encoder, crops.dtype)
+    batches = make_dataset(
+        mixture, crop_px=crops.crop_px, batch_size=crops.batch_size, seed=crops.seed
+    )
+    with contextlib.closing(batches):
+        for index in packing.missing():
+            shard = range(index * rows, min((index + 1) * rows, count))
+            batches.set_state({"next_index": shard.start // crops.batch_size})
+            latents = _latents(batches, encode, shard, lambda done: progress(done, count, "crops"))
+            size_px = (crops.crop_px, crops.crop_px)
+            packing.write(index, (Record(encode_latent(y, digest), size_px) for y in latents))
     progress(count, count, "")
     return packing.finish(latent_features(shape), {})
 
 
-def _default_records(mixture: Mixture, crop_px: int, passes: float) -> int:
-    areas = [source.pixel_count for source in mixture.sources]
-    covering = sum(area for area in areas if area is not None) / crop_px**2
-    return max(1, math.ceil(passes * max(covering, mixture.picture_count)))
+class _Encoder:
+    """An encoder on all devices: pictures uint8 [B, H, W, 3] -> latents float32 [B, h, w, C]."""
+
+    def __init__(self, config: ModelConfig, parameters: Params, dtype: str) -> None:
+        self._mesh = scale.make_mesh()
+        networks = Networks(config, jnp.dtype(dtype))
+        self._params = scale.replicate({"encoder": parameters}, self._mesh)
+        self._encode = jax.jit(
+            lambda p, image: networks.encode(p, to_signed(image))[0].astype(jnp.float32)
+        )
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return np.asarray(self._encode(self._params, scale.global_batch(image, self._mesh)))
+
+
+def _latents(
+    batches: Batches, encode: _Encoder, rows: range, done: Callable[[int], None]
+) -> Iterator[np.ndarray]:
+    """Latents float16 [h, w, C] of the loader's rows `rows`, the first of which comes next.
+
+    Args:
+      batches: the loader.
+      encode: the encoder.
+      rows: what to give, from the first row of a batch on; the rest of the last batch is dropped.
+      done: called after each batch with the number of its first row.
+    """
+    first = rows.start
+    while first < rows.stop:
+        found = encode(next(batches)["image"])[: rows.stop - first]
+        with np.errstate(over="ignore"):
+            halves = found.astype(np.float16)
+        if not np.isfinite(halves).all():
+            raise RcodecError(
+                f"expected latents within float16, got up to {np.abs(found).max():g} in crops "
+                f"{first} to {first + len(found) - 1}"
+            )
+        done(first)
+        yield from halves
+        first += len(found)
+
+
+def _shard_rows(shape: tuple[int, int, int], count: int, batch_size: int) -> int:
+    """Latents of a shard, whole batches of them."""
+    rows = min(SHARD_BYTES // (2 * math.prod(shape)), max(SHARD_ROWS, -(-count // 16)))
+    return max(1, rows // batch_size) * batch_size

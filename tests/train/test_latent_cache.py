@@ -6,19 +6,19 @@ import jax
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.networks import RANGES, Networks, parameter_shapes
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import DataConfig, SourceConfig
-from rcodec_jax.data import LatentSet, Mixture, image_batches, open_source
+from rcodec_jax.data import LatentSet, Mixture, make_dataset, open_source
 from rcodec_jax.data.manifest import check, read_manifest
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.train import latent_cache, run
 from rcodec_jax.train.batches import open_sources, stage_mixture
-from rcodec_jax.train.latent_cache import cache_latents, check_latents, encoder_digest
+from rcodec_jax.train.latent_cache import Crops, cache_latents, check_latents, encoder_digest
 
-OPTIONS = {"crop_px": 64, "records": 22, "batch_size": 8, "seed": 3}
+CROPS = Crops(crop_px=64, records=22, batch_size=8, seed=3)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def model(tools, tmp_path_factory):
 @pytest.fixture(scope="module")
 def cached(pictures, model, tmp_path_factory):
     out = tmp_path_factory.mktemp("cached")
-    cache_latents(mixture_of(pictures), out, load_trained(model), **OPTIONS)
+    cache_latents(mixture_of(pictures), out, load_trained(model), CROPS)
     return out
 
 
@@ -55,7 +55,7 @@ def test_latents_are_those_of_the_crops_that_training_would_draw(pictures, model
     networks = Networks(trained.config)
     source = LatentSet(cached)
     assert len(source) == 22 and source.shape == (8, 8, trained.config.latent_channels)
-    batches = image_batches(mixture_of(pictures), crop_px=64, batch_size=1, seed=3)
+    batches = make_dataset(mixture_of(pictures), crop_px=64, batch_size=1, seed=3)
     params = {"encoder": jax.tree.map(np.asarray, trained.params["encoder"])}
     encode = jax.jit(lambda image: networks.encode(params, to_signed(image))[0])
     for index in range(22):
@@ -71,7 +71,7 @@ def test_caching_goes_on_with_the_same_bytes(pictures, model, cached, tmp_path, 
     monkeypatch.setattr(latent_cache, "SHARD_ROWS", 8)
     whole, out = tmp_path / "whole", tmp_path / "out"
     trained = load_trained(model)
-    cache_latents(mixture_of(pictures), whole, trained, **OPTIONS)
+    cache_latents(mixture_of(pictures), whole, trained, CROPS)
     assert len(read_manifest(whole).shards) == 3 and not check(whole)
     assert [row.tobytes() for row in LatentSet(whole)] == [
         row.tobytes() for row in LatentSet(cached)
@@ -84,11 +84,11 @@ def test_caching_goes_on_with_the_same_bytes(pictures, model, cached, tmp_path, 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache_latents(mixture_of(pictures), out, trained, **OPTIONS, progress=interrupt)
+        cache_latents(mixture_of(pictures), out, trained, CROPS, progress=interrupt)
     assert len(list((out / ".unfinished").glob("0*.json"))) == done
     seen.clear()
     cache_latents(
-        mixture_of(pictures), out, trained, **OPTIONS, progress=lambda *words: seen.append(words)
+        mixture_of(pictures), out, trained, CROPS, progress=lambda *words: seen.append(words)
     )
     assert len(seen) == 3 - done + 1
     assert contents(out) == contents(whole)
@@ -146,8 +146,8 @@ def test_the_digest_is_of_the_encoders_values_however_they_lie(model):
 def test_clear_errors(pictures, cached, model, tmp_path):
     trained = load_trained(model)
     with pytest.raises(UsageError, match="cached already"):
-        cache_latents(mixture_of(cached), tmp_path / "out", trained, **OPTIONS)
+        cache_latents(mixture_of(cached), tmp_path / "out", trained, CROPS)
     encoder = jax.tree.map(lambda leaf: np.asarray(leaf) * 1e6, trained.params["encoder"])
     large = dataclasses.replace(trained, params={"encoder": encoder})
     with pytest.raises(RcodecError, match="within float16, got up to"):
-        cache_latents(mixture_of(pictures), tmp_path / "out", large, **OPTIONS)
+        cache_latents(mixture_of(pictures), tmp_path / "out", large, CROPS)
