@@ -12,12 +12,18 @@ import numpy as np
 _BYTES = {
     "pred": 1, "s4": 1, "u4": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "f16": 2, "bf16": 2,
     "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8, "c64": 8, "c128": 16,
-    "f8e4m3fn": 1, "f8e5m2": 1,
+    "f8e4m3fn": 1, "f8e5m2": 1, "token": 0,
 }  # fmt: skip
 
 _KINDS = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 _FUSED = "all-reduce-scatter"
 """Computations of this name hold an all-reduce of which each device keeps its part."""
+
+_MENTIONED = re.compile(
+    r"[ )][a-z\-]*(?:all-gather|all-reduce|reduce-scatter|all-to-all|collective-[a-z]+)"
+    r"(?:-start)?\("
+)
+"""An operation that may be a collective, however the rest of its line is written."""
 
 _ARRAY = re.compile(r"\b([a-z]+\d*(?:e\dm\d\w*)?)\[([\d,]*)\]")
 _COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) \(.*\{$")
@@ -77,9 +83,14 @@ def collectives(text: str, *, slices: int = 1) -> list[Collective]:
     Returns:
       One entry for each kind and kind of group, the largest first. Loops count with their length
       where the compiler knows it; a collective's start and end are one.
+
+    Raises:
+      RuntimeError: a collective that cannot be read, or that nothing seems to run; it would be
+        missing from a plan without a word.
     """
     partitions = int(_first(r"num_partitions=(\d+)", text) or 1)
     found: dict[tuple[str, int, int], list[int]] = {}
+    read: set[str] = set()
     computations = _computations(text)
     for name, times in _repetitions(computations).items():
         for line in computations[name].lines:
@@ -89,8 +100,9 @@ def collectives(text: str, *, slices: int = 1) -> list[Collective]:
             kind = operation[2].removesuffix("-start")
             if kind not in _KINDS:
                 continue
+            read.add(line)
             group, spread = _group(line, partitions, slices)
-            size = _array_bytes(operation[1], started=operation[2].endswith("-start"))
+            size = _array_bytes(line, operation[1], started=operation[2].endswith("-start"))
             if kind == "reduce-scatter":  # the text shows the part that is kept
                 size *= group
             elif kind == "all-reduce" and name.startswith(_FUSED):
@@ -98,6 +110,9 @@ def collectives(text: str, *, slices: int = 1) -> list[Collective]:
             entry = found.setdefault((kind, group, spread), [0, 0])
             entry[0] += times
             entry[1] += times * size
+    for line in text.splitlines():
+        if _MENTIONED.search(line) and line not in read:
+            raise _unread(line)
     rows = [
         Collective(kind, group, spread, count, size)
         for (kind, group, spread), (count, size) in found.items()
@@ -158,20 +173,22 @@ def _repetitions(computations: dict[str, _Computation]) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def _array_bytes(shapes: str, *, started: bool) -> int:
+def _array_bytes(line: str, shapes: str, *, started: bool) -> int:
     """Bytes of the results in an operation's type."""
     if started and shapes.startswith("(("):  # (operands), (results), state
         shapes = shapes[2:].partition("(")[2].partition(")")[0]
-        return sum(_sizes(shapes))
-    sizes = list(_sizes(shapes))
+        return sum(_sizes(line, shapes))
+    sizes = list(_sizes(line, shapes))
     if started:  # operand, result, state; an all-reduce shows its result alone
         return max(sizes, default=0)
     return sum(sizes)
 
 
-def _sizes(shapes: str) -> Iterable[int]:
+def _sizes(line: str, shapes: str) -> Iterable[int]:
     for dtype, extents in _ARRAY.findall(re.sub(r"\{[^}]*\}", "", shapes)):
-        yield _BYTES.get(dtype, 0) * math.prod(int(n) for n in extents.split(",") if n)
+        if dtype not in _BYTES:
+            raise _unread(line)
+        yield _BYTES[dtype] * math.prod(int(n) for n in extents.split(",") if n)
 
 
 def _group(line: str, partitions: int, slices: int) -> tuple[int, int]:
@@ -193,8 +210,14 @@ def _group(line: str, partitions: int, slices: int) -> tuple[int, int]:
         chosen = {name.strip(" '") for name in found[4].split(",")}
         index = tuple(slice(None) if name in chosen else 0 for name, _ in axes)
         members = list(ids.reshape(sizes)[index].ravel())
+    elif "replica_groups=" in line and "replica_groups={}" not in line:
+        raise _unread(line)
     per_slice = max(partitions // slices, 1)
     return len(members), len({int(member) // per_slice for member in members})
+
+
+def _unread(line: str) -> RuntimeError:
+    return RuntimeError(f"cannot read a collective of the compiled program: {line.strip()}")
 
 
 def _ids(extents: str, order: str | None) -> np.ndarray:

@@ -76,6 +76,22 @@ def test_collectives_are_read_from_the_text_of_a_program() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("= u8[100]{0} collective-permute(", "u8[100]{0} collective-permute("),  # no result
+        ("= u8[100]{0} collective-permute(", "= u8[100]{0} collective-broadcast("),
+        ("= u8[100]{0} collective-permute(", "= x7[100]{0} collective-permute("),
+        ("replica_groups=[8,2]<=[2,8]T(1,0)", "replica_groups=every(2)"),
+        ("calls=%all-reduce-scatter.1", "runs=%all-reduce-scatter.1"),
+    ],
+)
+def test_a_collective_that_cannot_be_read_is_named(old: str, new: str) -> None:
+    assert PROGRAM.count(old) == 1
+    with pytest.raises(RuntimeError, match="cannot read a collective .*: .*(all-|collective-)"):
+        collectives(PROGRAM.replace(old, new))
+
+
 def test_groups_that_cross_slices_are_told_apart() -> None:
     found = _found(slices=2)
     slices = {key: row.slices for key, row in found.items()}
