@@ -26,7 +26,6 @@ def moving_paths(stage: StageConfig, paths: Iterable[str]) -> frozenset[str]:
         nothing is left to train.
     """
     paths = list(paths)
-    moving = {path for path in paths if path.partition("/")[0] in TRAINED[stage.kind]}
     for pattern in stage.freeze:
         try:
             fitting = {path for path in paths if re.search(pattern, path)}
@@ -37,12 +36,18 @@ def moving_paths(stage: StageConfig, paths: Iterable[str]) -> frozenset[str]:
                 f"freeze {pattern!r}: expected a parameter's path that fits, such as "
                 f"{next(iter(paths), 'unet/conv_in/conv/kernel')!r}, got none"
             )
-        moving -= fitting
+    moving = frozenset(path for path in paths if moves(stage, path))
     if not moving:
         raise UsageError(
             f"a stage of kind {stage.kind!r} that freezes {', '.join(stage.freeze)} trains nothing"
         )
-    return frozenset(moving)
+    return moving
+
+
+def moves(stage: StageConfig, path: str) -> bool:
+    """Whether a stage moves a parameter."""
+    trained = path.partition("/")[0] in TRAINED[stage.kind]
+    return trained and not any(re.search(pattern, path) for pattern in stage.freeze)
 
 
 def ever_moving(stages: Iterable[StageConfig], params: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcodec_jax.codec.trees import flatten, unflatten
+from rcodec_jax.codec.trees import Flat, flatten, unflatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
+from rcodec_jax.train.moving import moves
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
@@ -26,11 +27,59 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     if config.optimizer == "adafactor":
         rule = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
     else:
-        rule = optax.scale_by_adam(b1=0.9, b2=config.b2)
+        rule = _adam(config)
     parts = [optax.clip_by_global_norm(config.clip), rule]
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=kernels))
     return optax.chain(*parts)
+
+
+def _adam(config: TrainConfig) -> optax.GradientTransformation:
+    """Adam that takes each parameter's steps to be those of the stages that move it.
+
+    optax corrects the moments of all parameters by one count. Where a stage has left some alone,
+    their moments are far from what the count says: after 3000 steps at 0, the first updates of
+    those that begin to move would be several times too large. Here stages that do not move a
+    parameter leave its moments alone too, and its correction goes by the steps that moved it. The
+    state is that of optax, as are the updates of what every stage moves.
+    """
+    rule = optax.scale_by_adam(b1=0.9, b2=config.b2)
+
+    def update(grads: Any, state: optax.ScaleByAdamState, params: Any = None) -> Any:
+        del params
+        trees = [flatten(tree) for tree in (grads, state.mu, state.nu)]
+        groups: dict[tuple[bool, ...], list[str]] = {}
+        for path in trees[0]:
+            groups.setdefault(tuple(moves(stage, path) for stage in config.stages), []).append(path)
+        updates: Flat = {}
+        mu: Flat = {}
+        nu: Flat = {}
+        for when, paths in groups.items():
+            grad, *old = ({path: tree[path] for path in paths} for tree in trees)
+            done = state.count if all(when) else _steps_moved(config, when, state.count)
+            found, after = rule.update(grad, optax.ScaleByAdamState(done, *old))
+            new = [after.mu, after.nu]
+            if not all(when):
+                moving = _steps_moved(config, when, state.count + 1) > done
+                new = jax.tree.map(lambda a, b, moving=moving: jnp.where(moving, a, b), new, old)
+            updates |= found
+            mu |= new[0]
+            nu |= new[1]
+        count = optax.safe_increment(state.count)
+        after = optax.ScaleByAdamState(count, unflatten(mu), unflatten(nu))
+        return unflatten(updates), after
+
+    return optax.GradientTransformation(rule.init, update)
+
+
+def _steps_moved(config: TrainConfig, when: tuple[bool, ...], step: jax.Array) -> jax.Array:
+    """How many of the run's first `step` steps are of the stages for which `when` is True."""
+    moved, first = jnp.zeros_like(step), 0
+    for stage, moving in zip(config.stages, when, strict=True):
+        if moving:
+            moved += jnp.clip(step - first, 0, stage.steps)
+        first += stage.steps
+    return moved
 
 
 def kernels(params: dict[str, Any]) -> dict[str, Any]:

@@ -7,13 +7,14 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from rcodec_jax import scale
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config.train import MeshConfig, StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
-from rcodec_jax.train import latents
+from rcodec_jax.train import statistics
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.forward import Noise
 from rcodec_jax.train.guard import FiniteGuard
@@ -21,7 +22,8 @@ from rcodec_jax.train.losses import min_snr_weight
 from rcodec_jax.train.moving import ever_moving, moving_paths
 from rcodec_jax.train.optimizer import kernels, make_optimizer
 from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.state import Stats, TrainState
+from rcodec_jax.train.state import TrainState
+from rcodec_jax.train.statistics import Stats
 
 ROWS = 4
 PATHS = ("encoder/conv/kernel", "decoder/conv/kernel", "unet/down/kernel", "unet/down/bias")
@@ -90,9 +92,9 @@ def test_statistics_of_parts_are_those_of_the_whole() -> None:
     raw = raw + jnp.arange(6.0).reshape(6, 1, 1, 1)  # parts differ in mean
     ranges = [{"a": jnp.asarray(x)} for x in (1.0, 3.0, 2.0)]
     # as micro-batches take them
-    parts = [latents.observe(raw[i::3], found) for i, found in enumerate(ranges)]
+    parts = [statistics.observe(raw[i::3], found) for i, found in enumerate(ranges)]
     stacked = jax.tree.map(lambda *x: jnp.stack(x), *parts)
-    pooled, whole = latents.pooled(stacked), latents.observe(raw, None)
+    pooled, whole = statistics.pooled(stacked), statistics.observe(raw, None)
     np.testing.assert_allclose(np.asarray(pooled.shift), np.asarray(whole.shift), rtol=1e-5)
     assert float(pooled.power) == pytest.approx(float(whole.power), rel=1e-5)
     assert float(pooled.ranges["a"]) == 3.0
@@ -102,9 +104,9 @@ def test_a_stage_may_keep_the_scale_of_its_weights() -> None:
     """As Stable Diffusion's denoiser needs it; ranges of the entropy model follow all the same."""
     stats = Stats(jnp.zeros(3), jnp.asarray(30.0), {"conv_0_out": jnp.zeros(())})
     ranges = {"conv_0_out": jnp.asarray(2.0)}
-    observed = latents.Observed(jnp.ones(3), jnp.asarray(20.0), ranges)
-    kept = latents.update(stats, observed, jnp.asarray(7), rescale=False)
-    followed = latents.update(stats, observed, jnp.asarray(7))
+    observed = statistics.Observed(jnp.ones(3), jnp.asarray(20.0), ranges)
+    kept = statistics.update(stats, observed, jnp.asarray(7), rescale=False)
+    followed = statistics.update(stats, observed, jnp.asarray(7))
     np.testing.assert_array_equal(kept.shift, stats.shift)
     assert kept.power == stats.power > followed.power > 20.0
     assert kept.ranges == followed.ranges == {"conv_0_out": 2.0}
@@ -155,6 +157,47 @@ def test_adafactor_keeps_next_to_nothing_and_shards(config) -> None:
     setup = Setup.of(dataclasses.replace(config, train=train))
     state = setup.initial_state()  # made where its shardings say
     assert all(leaf.sharding.mesh.shape["fsdp"] == 4 for leaf in jax.tree.leaves(state.opt))
+
+
+def test_adam_is_that_of_optax_for_what_every_stage_moves() -> None:
+    rng = np.random.default_rng(0)
+    config = TrainConfig((StageConfig(steps=30), StageConfig(steps=9)), clip=1e9)
+    ours, theirs = make_optimizer(config), optax.scale_by_adam(b1=0.9, b2=config.b2)
+    params = {"unet": {"kernel": jnp.zeros((3, 4)), "bias": jnp.zeros(4)}}
+    ours_state, theirs_state = ours.init(params), theirs.init(params)
+    assert jax.tree.structure(ours_state[1]) == jax.tree.structure(theirs_state)
+    for _ in range(5):
+        grads = jax.tree.map(lambda p: jnp.asarray(rng.normal(size=p.shape), jnp.float32), params)
+        updates, ours_state = ours.update(grads, ours_state, params)
+        expected, theirs_state = theirs.update(grads, theirs_state)
+        jax.tree.map(np.testing.assert_array_equal, updates, expected)
+        jax.tree.map(np.testing.assert_array_equal, ours_state[1], theirs_state)
+
+
+def test_adam_of_what_was_frozen_goes_by_the_steps_that_moved_it() -> None:
+    """As if the stages that freeze it were not there, with the moments from before them."""
+    kinds = ("autoencoder", "codec", "joint")
+    config = TrainConfig(tuple(StageConfig(kind=kind, steps=120) for kind in kinds), clip=1e9)
+    optimizer = make_optimizer(config)
+    update = jax.jit(optimizer.update)
+    alone = optax.scale_by_adam(b1=0.9, b2=config.b2)
+    alone_update = jax.jit(alone.update)
+    params = {"encoder": {"bias": jnp.zeros(3)}, "unet": {"bias": jnp.zeros(3)}}
+    moved_by = {"encoder": ("autoencoder", "joint"), "unet": ("codec", "joint")}
+    state = optimizer.init(params)
+    states = {part: alone.init(params[part]) for part in params}
+    rng = np.random.default_rng(0)
+    for kind in kinds:
+        for step in range(120):
+            grad = jnp.asarray(rng.normal(1.0, 0.1, 3), jnp.float32)
+            moving = {part: kind in moved_by[part] for part in params}
+            grads = {part: {"bias": grad * moving[part]} for part in params}
+            updates, state = update(grads, state, params)
+            for part in [part for part in params if moving[part]]:
+                expected, states[part] = alone_update(grads[part], states[part])
+                np.testing.assert_allclose(updates[part]["bias"], expected["bias"], rtol=1e-5)
+                if step == 0:  # nominal from the first step on
+                    np.testing.assert_allclose(updates[part]["bias"], 1.0, atol=0.2)
 
 
 def test_weight_decay_is_decoupled_and_for_kernels_only() -> None:
@@ -216,7 +259,7 @@ def test_the_guard_names_the_first_bad_tensor(change, named) -> None:
     stats = Stats(jnp.zeros(1), jnp.ones(()), {})
     state = TrainState(jnp.asarray(~6), {"unet": {"a": jnp.ones(2)}}, None, (), stats)
     by_path = {"unet/a": jnp.ones(2), "unet/b": jnp.asarray([1.0, jnp.nan])}
-    clean = Gradient(jnp.ones(()), by_path, {"bpp": jnp.ones(())}, latents.observe(None, {}))
+    clean = Gradient(jnp.ones(()), by_path, {"bpp": jnp.ones(())}, statistics.observe(None, {}))
 
     def gradient(state, batch):
         del batch
