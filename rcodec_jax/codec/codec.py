@@ -13,7 +13,6 @@ from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.bundle import Bundle, load_bundle
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.quantise import TRADE
 from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
@@ -79,29 +78,17 @@ class Codec:
             roi_strength=roi_strength,
         ).data
 
-    def encode_detailed(
-        self,
-        image: np.ndarray,
-        *,
-        importance: np.ndarray | None = None,
-        quality: float | None = None,
-        bpp: float | None = None,
-        size_bytes: int | None = None,
-        roi_strength: float = 1.0,
-        trade: float = TRADE,
-    ) -> Encoded:
-        """`encode` with all that came about on the way; for `trade` see `quantise.trim`."""
-        return encoding.encode(
-            self.bundle,
-            self._programs,
-            image,
-            importance=importance,
-            quality=quality,
-            bpp=bpp,
-            size_bytes=size_bytes,
-            roi_strength=roi_strength,
-            trade=trade,
-        )
+    def encode_detailed(self, image: np.ndarray, **options: Any) -> Encoded:
+        """`encode`, of the same options, with all that came about on the way.
+
+        Args:
+          image: uint8 [H, W, 3], sRGB.
+          options: as for `encode`; besides them `trade`, see `quantise.trim`.
+
+        Raises:
+          UsageError: as `encode`.
+        """
+        return encoding.encode(self.bundle, self._programs, image, **options)
 
     def decode(
         self,

@@ -13,7 +13,7 @@ from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.quantise import TRADE, Symbols, quantise
+from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SPAN
@@ -48,23 +48,13 @@ class Encoded:
     header: Header
     bpp: float
     base_node: int
-    symbols: Symbols
+    symbols: Quantised
     notes: tuple[str, ...]
-
-    @property
-    def bits_z(self) -> np.ndarray:
-        """Ideal bits of each hyper-latent [hz, wz, Z]."""
-        return self.symbols.bits_z
-
-    @property
-    def bits_y(self) -> np.ndarray:
-        """Ideal bits of each latent [h, w, C]."""
-        return self.symbols.bits_y
 
     @property
     def cell_bits(self) -> np.ndarray:
         """Ideal bits of each cell [h, w], hyper-latents' shared by the cells they cover."""
-        return cell_bits(self.bits_z, self.bits_y, HYPER_STRIDE)
+        return cell_bits(self.symbols.bits_z, self.symbols.bits_y, HYPER_STRIDE)
 
 
 def encode(
@@ -94,7 +84,7 @@ def encode(
     y = programs.latent(image)
 
     @functools.cache
-    def at(base: int) -> Symbols:
+    def at(base: int) -> Quantised:
         levels = build_level_map(
             cells, base=base, strength=roi_strength, span=SPAN,
             node_range=bundle.config.node_range, shape=cell_shape(height, width),

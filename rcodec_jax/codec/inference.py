@@ -23,6 +23,7 @@ from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_bytes, to_signed
+from rcodec_jax.ops.rounding import round_half_up
 from rcodec_jax.regions.levelmap import LevelMap
 
 
@@ -163,7 +164,7 @@ class Programs:
     def _hyper(self) -> Callable[..., jax.Array]:
         def hyper(params: Any, y: jax.Array, nodes: jax.Array, level_map: jax.Array) -> jax.Array:
             z = self._networks.hyper_encode(params, y, LevelInputs.of(level_map, nodes))
-            return jnp.floor(z + 0.5).astype(jnp.int32)
+            return round_half_up(z).astype(jnp.int32)
 
         return _compiled(hyper)
 

@@ -25,7 +25,7 @@ _CODER_BYTES = 1  # what the range coder adds to the ideal size, about
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Symbols:
+class Quantised:
     """What a picture becomes at one level map.
 
     Attributes:
@@ -53,7 +53,7 @@ class Symbols:
 
 def quantise(
     bundle: Bundle, programs: Programs, y: np.ndarray, levels: LevelMap, *, trade: float = TRADE
-) -> Symbols:
+) -> Quantised:
     """Quantises a latent.
 
     Args:
@@ -78,7 +78,7 @@ def quantise(
         sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
         j, bits_y = trim(j, v, sigma, bits_y, part.gaussian, index, dither, trade=trade)
     level_bytes = encode_level_map(levels.level_map, levels.level_count)
-    return Symbols(levels, z, j, prior, bits_z, bits_y, level_bytes)
+    return Quantised(levels, z, j, prior, bits_z, bits_y, level_bytes)
 
 
 def trim(

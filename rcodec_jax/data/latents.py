@@ -73,7 +73,7 @@ class LatentSet:
       folder: of the set.
       manifest: what it says of itself.
       shape: of each latent (h, w, C).
-      encoder_digest: of the autoencoder that made them (`codec.fingerprint`).
+      encoder_digest: of the autoencoder that made them (`train.latent_cache.encoder_digest`).
       picture_count: latents; each is of one crop.
       pixel_count: pixels of those crops.
     """

@@ -20,6 +20,7 @@ from rcodec_jax.diffusion.sampler import clean_and_noise, per_cell
 from rcodec_jax.diffusion.schedule import STEPS, alpha_bar
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
+from rcodec_jax.ops.rounding import round_half_up
 
 SHIFT, SCALE = "latent/shift", "latent/scale"
 """Names of the latent's statistics among the weights: y = (encoder output - shift) * scale."""
@@ -109,7 +110,7 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
         weights: Flat, y: jax.Array, nodes: jax.Array, level_map: jax.Array
     ) -> tuple[jax.Array, ...]:
         found = networks.hyper_encode(unflatten(weights), y, LevelInputs.of(level_map, nodes))
-        return (jnp.floor(found + 0.5).astype(jnp.int32),)
+        return (round_half_up(found).astype(jnp.int32),)
 
     def step(
         weights: Flat,

@@ -97,7 +97,7 @@ def test_the_payload_is_as_long_as_the_tables_say(codec, photos, kind: str) -> N
     for quality, weights in ((5, None), (50, importance), (95, None)):
         encoded = codec.encode_detailed(image, quality=quality, importance=weights)
         container = read_container(encoded.data)
-        ideal = (encoded.bits_z.sum() + encoded.bits_y.sum()) / 8
+        ideal = (encoded.symbols.bits_z.sum() + encoded.symbols.bits_y.sum()) / 8
         assert ideal - 1 <= len(container.payload) <= 1.005 * ideal + 8
         overhead = len(encoded.data) - len(container.payload) - len(container.level_map)
         assert overhead <= 32
@@ -115,8 +115,8 @@ def test_bits_go_where_they_matter(codec, photos) -> None:
         uniform = codec.encode_detailed(image, size_bytes=900)
         roi = codec.encode_detailed(image, size_bytes=900, importance=importance)
         assert abs(len(uniform.data) - len(roi.data)) <= 18
-        assert roi.bits_y[inside].sum() > 1.5 * uniform.bits_y[inside].sum()
-        assert roi.bits_y[~inside].sum() < uniform.bits_y[~inside].sum()
+        assert roi.symbols.bits_y[inside].sum() > 1.5 * uniform.symbols.bits_y[inside].sum()
+        assert roi.symbols.bits_y[~inside].sum() < uniform.symbols.bits_y[~inside].sum()
         assert roi.header.level_count == 2 and uniform.header.level_count == 1
         errors = []
         y = codec._programs.latent(image)[:25, :38]
