@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.codec.trees import Flat
-from rcodec_jax.train import latents
-from rcodec_jax.train.latents import Observed
+from rcodec_jax.train import statistics
 from rcodec_jax.train.losses import Batch, Metrics
+from rcodec_jax.train.statistics import Observed
 
 Objective = Callable[[Flat, Batch], tuple[jax.Array, tuple[Metrics, Observed]]]
 
@@ -37,7 +37,7 @@ def gradient(objective: Objective, moving: Flat, batch: Batch, parts: int) -> Gr
 
     Returns:
       The same as for the whole batch, but for rounding; except in stage "joint", where the
-      gradient through the latent's scale (`latents.scale_in_training`) is that of each part.
+      gradient through the latent's scale (`statistics.scale_in_training`) is that of each part.
     """
     differentiate = jax.value_and_grad(objective, has_aux=True)
     if parts == 1:
@@ -57,4 +57,4 @@ def gradient(objective: Objective, moving: Flat, batch: Batch, parts: int) -> Gr
     )
     means: Metrics = jax.tree.map(jnp.mean, metrics)
     grads = jax.tree.map(lambda x: x / parts, total)
-    return Gradient(jnp.mean(losses), grads, means, latents.pooled(observed))
+    return Gradient(jnp.mean(losses), grads, means, statistics.pooled(observed))

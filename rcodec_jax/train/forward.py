@@ -63,7 +63,7 @@ class Coded(NamedTuple):
     ranges: dict[str, jax.Array]
 
 
-def code(
+def code_latent(
     networks: Networks, params: Params, y: jax.Array, levels: LevelInputs, *, noise: Noise
 ) -> Coded:
     """Codes a scaled latent y [B, h, w, C] at the levels' timesteps and denoises it in one step."""

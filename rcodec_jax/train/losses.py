@@ -17,10 +17,9 @@ from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.ops.spatial import upsample_nearest
-from rcodec_jax.train import latents
-from rcodec_jax.train.forward import Noise, code
-from rcodec_jax.train.latents import Observed, observe
-from rcodec_jax.train.state import Stats
+from rcodec_jax.train import statistics
+from rcodec_jax.train.forward import Noise, code_latent
+from rcodec_jax.train.statistics import Observed, Stats, observe
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
@@ -120,9 +119,9 @@ def codec_loss(
         raw, _ = networks.encode(params, image)
     if not joint:
         raw = jax.lax.stop_gradient(raw)
-    y = latents.scale_in_training(raw, stats) if joint else latents.scale(raw, stats)
+    y = statistics.scale_in_training(raw, stats) if joint else statistics.scale(raw, stats)
     noise = Noise(batch["noise_y"], batch["noise_z"])
-    clean, bits_y, bits_z, alpha_bar, ranges = code(networks, params, y, levels, noise=noise)
+    clean, bits_y, bits_z, alpha_bar, ranges = code_latent(networks, params, y, levels, noise=noise)
 
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
     errors = jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar)
@@ -137,7 +136,7 @@ def codec_loss(
     total = loss.rate * rate / pixels + loss.latent * weighted
     metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
     if joint:
-        decoded = networks.decode(params, latents.unscale(clean, stats))
+        decoded = networks.decode(params, statistics.unscale(clean, stats))
         weights = balance * snr**loss.power, balance * snr**loss.lpips_power
         distortion, pixel_metrics = pixel_losses(
             image, decoded, weights[0], loss, perceptual, weights[1]

@@ -16,9 +16,10 @@ from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.ops.pixels import to_bytes, to_signed
-from rcodec_jax.train import latents
-from rcodec_jax.train.forward import Noise, code
-from rcodec_jax.train.state import Stats, TrainState
+from rcodec_jax.train import statistics
+from rcodec_jax.train.forward import Noise, code_latent
+from rcodec_jax.train.state import TrainState
+from rcodec_jax.train.statistics import Stats
 
 COUNT = 4
 
@@ -81,5 +82,5 @@ def _reconstruct(
     )
     raw, _ = networks.encode(params, to_signed(image))
     noise = Noise.draw(jax.random.key(0), raw.shape, networks.config.hyper.hyper_channels)
-    coded = code(networks, params, latents.scale(raw, stats), levels, noise=noise)
-    return to_bytes(networks.decode(params, latents.unscale(coded.clean, stats)))
+    coded = code_latent(networks, params, statistics.scale(raw, stats), levels, noise=noise)
+    return to_bytes(networks.decode(params, statistics.unscale(coded.clean, stats)))

@@ -12,8 +12,15 @@ import numpy as np
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.codec.trained import Trained, load_trained
+from rcodec_jax.config import changed_fields
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.errors import UsageError
 from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.state import TrainState, init_state, trained_stats
+from rcodec_jax.train.state import TrainState, init_state
+from rcodec_jax.train.statistics import Stats
+
+_NOT_SHAPE = ("node_range", "steps")
+"""Fields of a model that its parameters do not depend on."""
 
 
 def starting_state(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, int, Any]:
@@ -37,7 +44,7 @@ def _warm_state(setup: Setup, trained: Trained) -> TrainState:
     Random parameters are never made, and the earlier ones are read and placed one at a time: beside
     the state there is only the largest of them.
     """
-    stats = trained_stats(trained, setup.config.model)
+    stats = _trained_stats(trained, setup.config.model)
     params = jax.tree.map(
         lambda leaf, sharding: scale.place(np.asarray(leaf, np.float32), sharding),
         trained.params,
@@ -53,3 +60,23 @@ def _warm_state(setup: Setup, trained: Trained) -> TrainState:
     state = jax.jit(begin, out_shardings=shardings)(params)
     stats = scale.place(stats, setup.shardings.stats)
     return dataclasses.replace(state, params=params, stats=stats)
+
+
+def _trained_stats(trained: Trained, config: ModelConfig) -> Stats:
+    """The statistics of an earlier model, to train on from it.
+
+    Raises:
+      UsageError: the earlier model has another shape.
+    """
+    for change in changed_fields(trained.config, config):
+        if not change.path.startswith(_NOT_SHAPE):
+            raise UsageError(
+                f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
+                f"it, got {change.old}"
+            )
+    _, ranges = trained.entropy_model()
+    return Stats(
+        shift=jnp.asarray(trained.shift, jnp.float32),
+        power=jnp.asarray(trained.power, jnp.float32),
+        ranges={name: jnp.asarray(value, jnp.float32) for name, value in ranges.items()},
+    )

@@ -10,27 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from rcodec_jax.codec.networks import RANGES, Networks
-from rcodec_jax.codec.trained import Trained
-from rcodec_jax.config import changed_fields
-from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import TrainConfig
-from rcodec_jax.errors import UsageError
 from rcodec_jax.train.moving import ever_moving
-
-
-@flax.struct.dataclass
-class Stats:
-    """Running statistics that freezing needs; no gradient ever sees them.
-
-    Attributes:
-      shift: mean of the encoder's output by channel [C].
-      power: its variance, averaged over channels [].
-      ranges: largest magnitude of each activation of the hyper-synthesis.
-    """
-
-    shift: jax.Array
-    power: jax.Array
-    ranges: dict[str, jax.Array]
+from rcodec_jax.train.statistics import Stats
 
 
 @flax.struct.dataclass
@@ -73,28 +55,4 @@ def init_state(
             power=jnp.ones(()),
             ranges={name: jnp.zeros(()) for name in RANGES},
         ),
-    )
-
-
-_NOT_SHAPE = ("node_range", "steps")
-"""Fields of a model that its parameters do not depend on."""
-
-
-def trained_stats(trained: Trained, config: ModelConfig) -> Stats:
-    """The statistics of an earlier model, to train on from it.
-
-    Raises:
-      UsageError: the earlier model has another shape.
-    """
-    for change in changed_fields(trained.config, config):
-        if not change.path.startswith(_NOT_SHAPE):
-            raise UsageError(
-                f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
-                f"it, got {change.old}"
-            )
-    _, ranges = trained.entropy_model()
-    return Stats(
-        shift=jnp.asarray(trained.shift, jnp.float32),
-        power=jnp.asarray(trained.power, jnp.float32),
-        ranges={name: jnp.asarray(value, jnp.float32) for name, value in ranges.items()},
     )

@@ -14,7 +14,7 @@ import optax
 from rcodec_jax.codec.networks import Networks
 from rcodec_jax.codec.trees import Flat, flatten, unflatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
-from rcodec_jax.train import latents
+from rcodec_jax.train import statistics
 from rcodec_jax.train.accumulation import Gradient, gradient
 from rcodec_jax.train.losses import (
     Batch,
@@ -119,7 +119,9 @@ def make_step(
         norm = optax.tree.norm(grads)
         metrics = metrics | {"loss": loss, "grad_norm": norm, "learning_rate": rate}
         warm = config.init_from is not None
-        stats = latents.update(state.stats, observed, state.step, rescale=stage.rescale, warm=warm)
+        stats = statistics.update(
+            state.stats, observed, state.step, rescale=stage.rescale, warm=warm
+        )
         after = TrainState(state.step + 1, params, ema, opt, stats)
         finite = jnp.isfinite(loss) & jnp.isfinite(norm)
         return _advanced(state, after, finite), metrics | {"finite": finite}

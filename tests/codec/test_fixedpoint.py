@@ -24,7 +24,7 @@ from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_values, sigma_of_level
 from rcodec_jax.errors import BundleError
 from rcodec_jax.regions.levelmap import LevelMap, quantise_nodes, uniform_level_map
-from rcodec_jax.train.forward import Noise, code
+from rcodec_jax.train.forward import Noise, code_latent
 
 NODES = [120, 250, 400, 600, 800]
 
@@ -75,6 +75,7 @@ def test_freezing_again_gives_the_same_part(bundle, floats) -> None:
 
 def test_integers_follow_the_float_network(bundle, networks, floats, codec, latents) -> None:
     """Means and spreads to a few thousandths, the rate to 0.3 %."""
+
     @jax.jit
     def hyper(z, level_map, nodes):
         return networks.hyper_decode(floats, z, LevelInputs.of(level_map, nodes))
@@ -107,7 +108,7 @@ def test_files_cost_what_training_believes(bundle, networks, floats, codec, late
     @jax.jit
     def estimate(y, level_map, nodes, key):
         noise = Noise.draw(key, y.shape, networks.config.hyper.hyper_channels)
-        coded = code(networks, params, y, LevelInputs.of(level_map, nodes), noise=noise)
+        coded = code_latent(networks, params, y, LevelInputs.of(level_map, nodes), noise=noise)
         return jnp.sum(coded.bits_y)
 
     batch = jnp.asarray(np.stack(latents))
@@ -167,9 +168,7 @@ def test_hyper_tables_cost_what_the_prior_says(bundle, networks, floats) -> None
         tables = bundle.integers.hyper_tables.bits(
             bundle.integers.cell_classes(levels.nodes, levels.level_map), z
         )
-        padded = LevelInputs.of(
-            jnp.zeros((1, 28, 4), jnp.int32), jnp.full((1, 1), node, jnp.int32)
-        )
+        padded = LevelInputs.of(jnp.zeros((1, 28, 4), jnp.int32), jnp.full((1, 1), node, jnp.int32))
         believed = networks.hyper_bits(floats, jnp.asarray(z[None], jnp.float32), padded)[0]
         likely = np.asarray(believed) < 8
         assert likely.any()

@@ -1,4 +1,4 @@
-"""Scaling of latents while their statistics are still moving.
+"""Running statistics of a run, and the scaling of latents by them while they still move.
 
 The codec wants latents of zero mean and unit variance. The mean is removed by channel; the
 variance is brought to one on average over channels, not in each: how much of the variance a
@@ -9,14 +9,28 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import flax.struct
 import jax
 import jax.numpy as jnp
-
-from rcodec_jax.train.state import Stats
 
 DECAY = 0.99
 RANGE_DECAY = 0.999
 MIN_POWER = 1e-6
+
+
+@flax.struct.dataclass
+class Stats:
+    """Running statistics that freezing needs; no gradient ever sees them.
+
+    Attributes:
+      shift: mean of the encoder's output by channel [C].
+      power: its variance, averaged over channels [].
+      ranges: largest magnitude of each activation of the hyper-synthesis.
+    """
+
+    shift: jax.Array
+    power: jax.Array
+    ranges: dict[str, jax.Array]
 
 
 def scale(raw: jax.Array, stats: Stats) -> jax.Array:
