@@ -72,11 +72,11 @@ class Encoder(nn.Module):
     channels: tuple[int, ...]
     layers: int
     latent_channels: int
-    patch: int = 1
-    norm: NormKind = "channel"
-    groups: int = 32
-    attention: bool = False
-    quant_conv: bool = False
+    patch: int
+    norm: NormKind
+    groups: int
+    attention: bool
+    quant_conv: bool
     dtype: jnp.dtype = jnp.float32
     remat: Remat = "none"
 
@@ -128,11 +128,11 @@ class Decoder(nn.Module):
     channels: tuple[int, ...]
     layers: int
     latent_channels: int
-    patch: int = 1
-    norm: NormKind = "channel"
-    groups: int = 32
-    attention: bool = False
-    quant_conv: bool = False
+    patch: int
+    norm: NormKind
+    groups: int
+    attention: bool
+    quant_conv: bool
     dtype: jnp.dtype = jnp.float32
     remat: Remat = "none"
 

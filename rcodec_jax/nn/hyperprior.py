@@ -153,7 +153,7 @@ class HyperPrior(nn.Module):
     """
 
     hyper_channels: int
-    classes: int = 16
+    classes: int
 
     def setup(self) -> None:
         shape = (self.classes, self.hyper_channels)

@@ -91,14 +91,14 @@ class UNet(nn.Module):
     out_channels: int
     channels: tuple[int, ...]
     layers: int
-    heads: tuple[int, ...] = ()
-    middle_heads: int = 0
-    context_features: int = 0
-    context_tokens: int = 77
-    time_features: int = 1280
-    norm: NormKind = "channel"
-    groups: int = 32
-    scale_shift: bool = False
+    heads: tuple[int, ...]
+    middle_heads: int
+    context_features: int
+    context_tokens: int
+    time_features: int
+    norm: NormKind
+    groups: int
+    scale_shift: bool
     folded: bool = False
     dtype: jnp.dtype = jnp.float32
     remat: Remat = "none"

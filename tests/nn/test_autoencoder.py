@@ -13,8 +13,10 @@ from rcodec_jax.nn.blocks import Norm
 LAYOUTS = {
     "stable diffusion": {"channels": (4, 8, 8, 8), "layers": 2, "patch": 1, "norm": "group",
                          "groups": 4, "attention": True, "quant_conv": True},
-    "tiny": {"channels": (4, 8), "layers": 1, "patch": 4},
-    "nano": {"channels": (8,), "layers": 1, "patch": 8},
+    "tiny": {"channels": (4, 8), "layers": 1, "patch": 4, "norm": "channel", "groups": 1,
+             "attention": False, "quant_conv": False},
+    "nano": {"channels": (8,), "layers": 1, "patch": 8, "norm": "channel", "groups": 1,
+             "attention": False, "quant_conv": False},
 }  # fmt: skip
 
 

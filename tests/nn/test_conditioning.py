@@ -25,8 +25,10 @@ SIZE = (6, 9)  # odd at the second resolution
 
 def unet(**changes) -> UNet:
     """Two resolutions, channel norm and FiLM, as in the small models."""
-    settings = {"out_channels": 3, "channels": (8, 16), "layers": 1, "time_features": 16,
-                "scale_shift": True, "norm": "channel"}  # fmt: skip
+    settings = {"out_channels": 3, "channels": (8, 16), "layers": 1, "heads": (),
+                "middle_heads": 0, "context_features": 0, "context_tokens": 77,
+                "time_features": 16, "norm": "channel", "groups": 1,
+                "scale_shift": True}  # fmt: skip
     return UNet(**(settings | changes))
 
 

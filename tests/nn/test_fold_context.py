@@ -19,6 +19,7 @@ SHAPE = {
     "time_features": 16,
     "norm": "group",
     "groups": 4,
+    "scale_shift": False,
 }
 
 

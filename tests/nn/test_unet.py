@@ -38,6 +38,24 @@ def sd() -> UNet:
         time_features=32,
         norm="group",
         groups=4,
+        scale_shift=False,
+    )
+
+
+def convolutional(*channels: int) -> UNet:
+    """One without attention."""
+    return UNet(
+        out_channels=3,
+        channels=channels,
+        layers=1,
+        heads=(),
+        middle_heads=0,
+        context_features=0,
+        context_tokens=77,
+        time_features=8,
+        norm="channel",
+        groups=1,
+        scale_shift=False,
     )
 
 
@@ -92,11 +110,11 @@ def test_shapes_are_those_of_the_original(sd: UNet) -> None:
 
 
 def test_the_prior_is_more_input_channels() -> None:
-    module = UNet(out_channels=3, channels=(8,), layers=1, time_features=8)
+    module = convolutional(8)
     assert shapes_of(module, channels=3)["conv_in/conv/kernel"] == (3, 3, 3, 8)
     assert shapes_of(module, channels=3, prior=6)["conv_in/conv/kernel"] == (3, 3, 9, 8)
 
 
 def test_no_attention_without_heads() -> None:
-    small = UNet(out_channels=3, channels=(8, 8), layers=1, time_features=8)
-    assert not any("attentions" in name or name == "context" for name in shapes_of(small, 3))
+    names = shapes_of(convolutional(8, 8), 3)
+    assert not any("attentions" in name or name == "context" for name in names)

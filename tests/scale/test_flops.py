@@ -167,6 +167,7 @@ def test_a_small_unet_layer_by_layer() -> None:
         time_features=time,
         norm="group",
         groups=4,
+        scale_shift=False,
     )
     inputs = (
         _array(1, size, size, 4),
