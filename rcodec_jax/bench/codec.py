@@ -10,7 +10,6 @@ import bisect
 import dataclasses
 import io
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,13 +19,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.metrics.fidelity import psnr
+from rcodec_jax.progress import Progress, no_progress
 
 WIDTH_PX, HEIGHT_PX = 768, 512
 
@@ -76,7 +75,7 @@ def run(
     steps: int = 4,
     repeats: int = 3,
     command_options: tuple[str, ...] | None = (),
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Progress = no_progress,
 ) -> list[Row]:
     """Measures the codec and its peers on one picture.
 
@@ -239,12 +238,3 @@ def _timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:
         result = call()
         times.append(time.perf_counter() - start)
     return result, statistics.median(times)
-
-
-def machine() -> str:
-    """One line on what the figures were measured on."""
-    devices = jax.devices()
-    return (
-        f"{os.cpu_count()} CPU cores ({platform.machine()}), JAX {jax.__version__} on "
-        f"{len(devices)} {devices[0].device_kind}"
-    )

@@ -19,6 +19,7 @@ from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.entropy.rangecoder import TOTAL, RangeDecoder, RangeEncoder
 from rcodec_jax.entropy.symbols import LANES_FROM, decode_latent, encode_latent
 from rcodec_jax.errors import RcodecError
+from rcodec_jax.progress import Progress, no_progress
 
 SIZES = (1_000, 10_000, 25_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 """Numbers of symbols."""
@@ -77,7 +78,7 @@ def run(
     *,
     max_symbols: int,
     node: int,
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Progress = no_progress,
 ) -> list[Row]:
     """Measures every coder that is installed on every size up to `max_symbols`.
 

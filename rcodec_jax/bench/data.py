@@ -13,9 +13,8 @@ import numpy as np
 from PIL import Image
 
 from rcodec_jax.data import Mixture, make_dataset
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions import MapSampler
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +63,7 @@ def run(
     settings: Sequence[tuple[int, int]],
     seconds: float = 3.0,
     step_seconds: float | None = None,
-    progress: Progress = lambda done, total, what: None,
+    progress: Progress = no_progress,
 ) -> list[Row]:
     """Times the loader from a warm start (files in the page cache as they happen to be).
 

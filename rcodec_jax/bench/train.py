@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -20,11 +19,10 @@ from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, StageConfig, TrainConfig
 from rcodec_jax.data import make_dataset
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions import MapSampler
 from rcodec_jax.scale.flops import Flops
 from rcodec_jax.train.setup import Setup
-
-Progress = Callable[[int, int, str], None]
 
 WARM_UP = 2
 """Steps that are not timed, besides compilation."""
@@ -94,9 +92,7 @@ class Row:
     of_best: float
 
 
-def run(
-    configs: dict[str, Config], *, steps: int, progress: Progress = lambda *_: None
-) -> list[Row]:
+def run(configs: dict[str, Config], *, steps: int, progress: Progress = no_progress) -> list[Row]:
     """Measures the first stage of each run on the devices of its mesh.
 
     Args:

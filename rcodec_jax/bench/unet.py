@@ -11,7 +11,6 @@ import functools
 import json
 import statistics
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ from rcodec_jax.config.model import AutoencoderConfig, ModelConfig, UNetConfig
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.levels import MAX_LEVELS
 from rcodec_jax.nn.unet import fold_context
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.scale.flops import Flops, count_flops
 
 SCALAR, SPATIAL = "rcodec, one level", f"rcodec, {MAX_LEVELS} levels"
@@ -188,7 +188,7 @@ def run(
     peaks: Peaks,
     peer: TorchPeer | None = None,
     compiled: bool = True,
-    progress: Callable[[int, int, str], None] = lambda done, total, what: None,
+    progress: Progress = no_progress,
     note: Callable[[str], None] = lambda text: None,
 ) -> list[Row]:
     """Measures.
@@ -318,9 +318,3 @@ def _filled(shapes: Any) -> Any:
         return np.resize(noise, leaf.shape) * np.float32(fan_in**-0.5)
 
     return jax.tree_util.tree_map_with_path(fill, shapes)
-
-
-def machine() -> str:
-    """What the figures were measured on."""
-    devices = jax.devices()
-    return f"JAX {jax.__version__} on {devices[0].device_kind}, Python {sys.version.split()[0]}"

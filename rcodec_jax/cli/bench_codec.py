@@ -63,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
 
     import rcodec_jax
     from rcodec_jax.bench import codec as bench
+    from rcodec_jax.bench.machine import machine
 
     options: list[str] = []
     for name in ("model", "threads", "device"):
@@ -84,11 +85,11 @@ def run(args: argparse.Namespace) -> int:
         "bpp": args.bpp,
         "steps": args.steps,
         "repeats": args.repeats,
-        "machine": bench.machine(),
+        "machine": machine(),
         "picture": args.picture or "synthetic",
         "rows": [_finite(dataclasses.asdict(row)) for row in rows],
     }
-    output.report(figures, _in_words(rows, bench.machine()), as_json=args.json, stream=sys.stdout)
+    output.report(figures, _in_words(rows, machine()), as_json=args.json, stream=sys.stdout)
     return 0
 
 

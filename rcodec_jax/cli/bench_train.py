@@ -47,7 +47,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the benchmark."""
     from rcodec_jax.bench import train as bench
-    from rcodec_jax.bench.codec import machine
+    from rcodec_jax.bench.machine import machine
 
     with output.Progress("bench") as progress:
         rows = bench.run(_configs(args), steps=args.steps, progress=progress.update)
@@ -66,14 +66,13 @@ def _configs(args: argparse.Namespace) -> dict[str, Config]:
     from rcodec_jax.bench.train import MODELS
     from rcodec_jax.config import apply_overrides, load_config
     from rcodec_jax.config.train import Config
+    from rcodec_jax.train.describe import without_perceptual
 
     if args.config is None:
         configs = {name: MODELS[name] for name in dict.fromkeys(args.model or MODELS)}
     else:
         config = load_config(args.config, Config)
-        first = config.train.stages[0]
-        loss = dataclasses.replace(first.loss, lpips=0.0)
-        stage = dataclasses.replace(first, loss=loss)
+        stage, _ = without_perceptual(config.train.stages[0])
         train = dataclasses.replace(config.train, stages=(stage,))
         configs = {config.name: dataclasses.replace(config, train=train)}
     return {name: apply_overrides(config, args.overrides) for name, config in configs.items()}

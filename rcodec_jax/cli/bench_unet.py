@@ -66,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
     import jax
 
     from rcodec_jax.bench import unet as bench
+    from rcodec_jax.bench.machine import machine
     from rcodec_jax.bench.peak import measure_peaks
     from rcodec_jax.codec.compiling import compiler_options
     from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
@@ -107,7 +108,7 @@ def run(args: argparse.Namespace) -> int:
         "dtype": args.dtype,
         "threads": args.threads,
         "repeats": args.repeats,
-        "machine": bench.machine(),
+        "machine": machine(),
         "peer": peer.about if peer is not None else None,
         "peaks": dataclasses.asdict(peaks),
         "rows": [dataclasses.asdict(row) for row in rows],
@@ -115,7 +116,7 @@ def run(args: argparse.Namespace) -> int:
         "notes": notes,
     }
     output.notes(notes)
-    about = [bench.machine(), *([peer.about["name"]] if peer is not None else [])]
+    about = [machine(), *([peer.about["name"]] if peer is not None else [])]
     about.append(
         f"peaks in {args.dtype}: {peaks.matmul_flops / 1e9:,.0f} GFLOP/s of matrix products, "
         f"{peaks.conv_flops / 1e9:,.0f} of convolutions"

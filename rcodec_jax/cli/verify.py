@@ -74,15 +74,8 @@ def _write(args: argparse.Namespace) -> int:
 
     cases = verify.make_cases(_given(args.pictures) if args.pictures else _default())
     codec = rcodec_jax.load(args.model)
-    done = 0
     with output.Progress("verify") as bar:
-
-        def progress(name: str) -> None:
-            nonlocal done
-            bar.update(done, len(cases), name)
-            done += 1
-
-        manifest = verify.write_set(folder, codec, cases, _here(jax=True), progress=progress)
+        manifest = verify.write_set(folder, codec, cases, _here(jax=True), progress=bar.update)
     sizes = {name: (folder / name).stat().st_size for name in manifest.files}
     figures = {
         "folder": str(folder),

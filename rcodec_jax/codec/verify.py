@@ -18,7 +18,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from rcodec_jax.codec.symbols import read_file, symbols_of
 from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.files import write_json
+from rcodec_jax.progress import Progress, no_progress
 
 MANIFEST = "verify.json"
 SYMBOLS = ("levels", "z", "j", "mean", "log2_sigma")
@@ -167,10 +168,10 @@ def symbol_hashes(data: bytes, find_part: Callable[[Header], IntegerPart]) -> di
 def write_set(
     folder: str | os.PathLike[str],
     codec: Any,
-    cases: Iterable[Case],
+    cases: Sequence[Case],
     made_with: dict[str, Any],
     *,
-    progress: Callable[[str], None] = lambda name: None,
+    progress: Progress = no_progress,
 ) -> Manifest:
     """Encodes and decodes cases on this device and writes the set.
 
@@ -179,7 +180,7 @@ def write_set(
       codec: a `Codec`.
       cases: what to encode.
       made_with: versions and device to record, plain data.
-      progress: called with the name of each case before it is encoded.
+      progress: called before each case is encoded.
     """
     from rcodec_jax.data.images import write_image
 
@@ -187,8 +188,8 @@ def write_set(
     folder.mkdir(parents=True, exist_ok=True)
     part: IntegerPart = codec.bundle.integers
     entries: dict[str, dict[str, Any]] = {}
-    for case in cases:
-        progress(case.name)
+    for done, case in enumerate(cases):
+        progress(done, len(cases), case.name)
         data = codec.encode(case.pixels, importance=case.importance, quality=case.quality)
         picture = folder / f"{case.name}.png"
         (folder / f"{case.name}.rdc").write_bytes(data)

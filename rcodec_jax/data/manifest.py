@@ -12,7 +12,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +19,7 @@ import numpy as np
 
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import write_json
+from rcodec_jax.progress import Progress, no_progress
 
 MANIFEST = "pack.json"
 SIZES = "sizes.npy"
@@ -30,11 +30,6 @@ PACK_VERSION = 1
 SPLIT = "train"
 
 Kind = Literal["images", "latents"]
-Progress = Callable[[int, int, str], None]
-
-
-def no_progress(done: int, total: int, what: str) -> None:
-    """For callers without a progress bar."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,13 +14,14 @@ from typing import Any
 import PIL
 
 from rcodec_jax.data.examples import encode_example
-from rcodec_jax.data.manifest import Manifest, Progress, no_progress, read_manifest
+from rcodec_jax.data.manifest import Manifest, read_manifest
 from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.shards import LeftOut, Packing, Record
 from rcodec_jax.data.sources import file_size, files_digest, image_paths, is_lasting
 from rcodec_jax.data.tfdsfolder import IMAGE, INTEGER, TEXT
 from rcodec_jax.data.workers import end_with_parent
 from rcodec_jax.errors import RcodecError, StorageError, UsageError
+from rcodec_jax.progress import Progress, no_progress
 
 FEATURES = {"image": IMAGE, "name": TEXT, "height": INTEGER, "width": INTEGER}
 SHARD_BYTES = 2**28
