@@ -7,6 +7,7 @@ import errno
 import hashlib
 import os
 import threading
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +19,9 @@ from rcodec_jax.errors import StorageError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_ENTRIES = 2**22
+_MAX_DAMAGED = 0.01
+"""Share of a folder's pictures; more is no accident."""
+
 _LASTING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
 
 
@@ -85,7 +89,10 @@ class PictureSource(abc.ABC):
         Raises:
           UsageError, StorageError: as `read`.
         """
-        picture = int(self._entries[index])
+        return self._pixels(int(self._entries[index]))
+
+    def _pixels(self, picture: int) -> np.ndarray:
+        """Pixels of a picture, read-only, from the cache or read."""
         cached = self._cache.get(picture)
         if cached is not None:
             return cached
@@ -111,6 +118,10 @@ class PictureSource(abc.ABC):
 
 class ImageFolder(PictureSource):
     """The pictures of a folder and the folders below it, by path: the same order everywhere.
+
+    Opening a folder reads headers only. For a picture that turns out to be damaged there is a
+    warning, and the next one by path that can be decoded stands in: a run does not end days after
+    its start, and gets the same pictures in every process and after a restart.
 
     Attributes:
       paths: the pictures, sorted.
@@ -150,6 +161,36 @@ class ImageFolder(PictureSource):
                 f"{min_side} px, found none ({len(self.skipped)} left out)"
             )
         super().__init__(len(self.paths), np.array(self.sizes_px), cache_bytes=cache_bytes)
+        self._damaged: set[int] = set()
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Pixels of an entry, uint8 [H, W, 3], read-only; of another one if it is damaged.
+
+        Raises:
+          UsageError: more than one picture in a hundred turned out to be damaged.
+          StorageError: as `read`.
+        """
+        picture = int(self._entries[index])
+        while True:
+            if picture not in self._damaged:
+                try:
+                    return self._pixels(picture)
+                except UsageError as error:
+                    self._leave_out(picture, error)
+            picture = (picture + 1) % self.picture_count
+
+    def _leave_out(self, picture: int, error: UsageError) -> None:
+        with self._lock:
+            known = picture in self._damaged  # to another thread
+            if not known and len(self._damaged) + 1 > _MAX_DAMAGED * self.picture_count:
+                raise error
+            self._damaged.add(picture)
+        if not known:
+            warnings.warn(
+                f"{error}; the next picture stands in (`rcodec data pack` finds what is damaged "
+                "before a run)",
+                stacklevel=3,
+            )
 
     @property
     def digest(self) -> str:
@@ -164,6 +205,8 @@ class ImageFolder(PictureSource):
             if isinstance(cause, OSError) and cause.errno is not None:  # decoders give no number
                 path = self.paths[picture]
                 raise StorageError(f"{path}: cannot be read: {cause.strerror}") from cause
+            if isinstance(cause, MemoryError):
+                raise StorageError(str(error)) from cause
             raise
 
     def __repr__(self) -> str:

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.data.sources import ImageFolder
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import StorageError, UsageError
 
 
 def save(path, height, width, value=0):
@@ -105,3 +105,58 @@ def test_a_file_that_breaks_later_is_named(folder):
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(UsageError, match=path.name):
         source[len(source) - 1]
+
+
+def break_picture(path):
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def test_the_next_picture_stands_in_for_one_that_breaks_later(tmp_path):
+    for index in range(301):
+        save(tmp_path / f"{index:03d}.png", 16, 16, index % 256)
+    source = ImageFolder(tmp_path)
+    assert len(source) % 301 == 0
+    repeats = len(source) // 301
+    for index in (5, 300):
+        break_picture(source.paths[index])
+    with pytest.warns(UserWarning, match=r"005\.png: damaged.*rcodec data pack"):
+        assert source[5 * repeats][0, 0, 0] == 6
+    with pytest.warns(UserWarning, match=r"300\.png"):
+        assert source[300 * repeats][0, 0, 0] == 0
+    assert source[5 * repeats][0, 0, 0] == 6  # and no second warning
+    copy = pickle.loads(pickle.dumps(ImageFolder(tmp_path)))
+    with pytest.warns(UserWarning, match=r"005\.png"):
+        assert copy[5 * repeats][0, 0, 0] == 6
+
+
+def test_a_folder_with_many_damaged_pictures_is_an_error(tmp_path):
+    for index in range(150):
+        save(tmp_path / f"{index:03d}.png", 16, 16, index)
+    source = ImageFolder(tmp_path)
+    repeats = len(source) // 150
+    for path in source.paths[3:5]:
+        break_picture(path)
+    with (
+        pytest.warns(UserWarning, match=r"003\.png"),
+        pytest.raises(UsageError, match=r"004\.png: damaged"),
+    ):
+        source[3 * repeats]
+    with pytest.raises(UsageError):  # nor is it given later
+        source[3 * repeats]
+    for path in source.paths:
+        break_picture(path)
+    with pytest.warns(UserWarning), pytest.raises(UsageError):
+        ImageFolder(tmp_path)[0]
+
+
+def test_memory_that_runs_out_does_not_leave_a_picture_out(folder, monkeypatch):
+    source = ImageFolder(folder, exclude=("skip",))
+
+    def load(image):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Image.Image, "load", load)
+        with pytest.raises(StorageError, match="not enough memory"):
+            source[0]
+    assert source[0][0, 0, 0] == 1
