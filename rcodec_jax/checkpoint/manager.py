@@ -35,7 +35,9 @@ class Checkpoints:
     Args:
       directory: made if it is missing.
       keep_latest: how many of the newest steps to keep, at least 1.
-      keep_best: how many of the steps with the least "loss" among their metrics to keep besides.
+      keep_best: how many of the best steps to keep besides: of those with the highest "stage"
+        among their metrics (0 where there is none), the ones with the least "loss". Losses of
+        different stages are not alike.
       read_only: refuse to save or to delete anything; the directory must exist.
 
     Raises:
@@ -265,10 +267,10 @@ class Checkpoints:
             )
 
 
-def _merit(metrics: Mapping[str, float]) -> float:
-    """What the best steps have most of."""
-    value = -float(metrics.get("loss", math.nan))
-    return -math.inf if math.isnan(value) else value
+def _merit(metrics: Mapping[str, float]) -> Any:
+    """What the best steps have most of; orbax only sorts by it."""
+    loss = float(metrics.get("loss", math.nan))
+    return (-math.inf, -math.inf) if math.isnan(loss) else (metrics.get("stage", 0.0), -loss)
 
 
 def _abstract_leaf(leaf: Any) -> jax.ShapeDtypeStruct:

@@ -31,6 +31,7 @@ class SignalGuard:
     def __init__(self) -> None:
         self._received: int | None = None
         self._asked = 0
+        self._stopping = False
         self._previous: dict[int, Any] = {}
 
     @property
@@ -38,17 +39,25 @@ class SignalGuard:
         """Name of the signal that this process was sent ('SIGTERM'); None before."""
         return None if self._received is None else signal.Signals(self._received).name
 
+    @property
+    def stopping(self) -> bool:
+        """Whether `should_stop` has said so. The service that it asks says it at one step only."""
+        return self._stopping
+
     def should_stop(self) -> bool:
         """Whether to save and stop now. Several processes must all ask at each step."""
         # The service says "at the next number", and before it was ever asked that is 1: a run that
         # goes on from step 3 would pass it unseen, and a signal during compilation be lost.
         self._asked += 1
         if jax.process_count() > 1:
-            return multihost_utils.reached_preemption_sync_point(self._asked)
-        return self._received is not None
+            now = multihost_utils.reached_preemption_sync_point(self._asked)
+        else:
+            now = self._received is not None
+        self._stopping = self._stopping or now
+        return self._stopping
 
     def __enter__(self) -> SignalGuard:
-        self._received = None
+        self._received, self._stopping = None, False
         if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
             for number in (signal.SIGTERM, signal.SIGINT):
                 self._previous[number] = signal.signal(number, self._note)

@@ -70,3 +70,20 @@ def stage_batches(config: Config, index: int, mixture: Mixture, mesh: Mesh) -> A
         rows=scale.local_rows(stage.batch_size, mesh),
         worker_count=config.train.data.workers,
     )
+
+
+def position(data_state: dict[str, Any], batch_size: int) -> dict[str, int]:
+    """Where the loader goes on: at the same row, if batches have another size than before.
+
+    Raises:
+      UsageError: that row is not the first of a batch.
+    """
+    position: dict[str, int] = data_state["iterator"]
+    before = data_state.get("batch_size", batch_size)
+    batches, rest = divmod(position["next_index"] * before, batch_size)
+    if rest:
+        raise UsageError(
+            f"expected a batch_size that divides the {position['next_index'] * before} rows seen "
+            f"in batches of {before}, got {batch_size}"
+        )
+    return position | {"next_index": batches}

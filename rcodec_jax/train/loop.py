@@ -18,9 +18,9 @@ from rcodec_jax.config import to_json
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest
 from rcodec_jax.errors import RcodecError, StorageError, UsageError
-from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
+from rcodec_jax.train.batches import open_sources, position, stage_batches, stage_mixture
+from rcodec_jax.train.checks import check_cached_latents, check_stages
 from rcodec_jax.train.guard import FiniteGuard
-from rcodec_jax.train.latent_cache import check_latents
 from rcodec_jax.train.manifest import append_start, code_digest, describe_start
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.profiling import ProfileWindow
@@ -29,7 +29,7 @@ from rcodec_jax.train.samples import write_samples
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.start import starting_state
 from rcodec_jax.train.state import TrainState
-from rcodec_jax.train.workdir import find_changes, find_data_change, write_config
+from rcodec_jax.train.workdir import find_changes, find_data_change, open_workdir, write_config
 
 
 def run(
@@ -57,8 +57,7 @@ def run(
       KeyboardInterrupt: SIGINT, once the step is saved.
     """
     scale.initialize_from_environment()
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    workdir = open_workdir(workdir)
     changes = find_changes(config, workdir, allow_changes)
     sources = open_sources(config, data)
     listing = listing_digest(source for source, _ in sources)
@@ -77,8 +76,12 @@ def run(
         ) as report,
         SignalGuard() as guard,
     ):
-        _check_stages(setup, sources, checkpoints.latest_step() or 0, last_step)
+        done = checkpoints.latest_step() or 0
+        wait_for_all("opened")
+        scale.check_agreement({"last step on disk": str(done)})
+        check_stages(setup, sources, done)
         state, step, data_state = starting_state(setup, checkpoints)
+        check_cached_latents(setup, sources, state, step)
         pictures = sum(source.picture_count for source, _ in sources)
         listed = {"digest": listing, "pictures": pictures}
         start = describe_start(config, setup.mesh, listed, step, changes)
@@ -97,31 +100,13 @@ def run(
             if step < end:
                 state, step = this.train_stage(index, first, end, state, step, data_state)
                 data_state = None
-            if guard.received or step < end:
+            if guard.stopping or step < end:
                 break
             first += stage.steps
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt
     return step
-
-
-def _check_stages(
-    setup: Setup, sources: list[tuple[Source, float]], done: int, last_step: int
-) -> None:
-    """Finds at the start what the stages still to come would only find days later.
-
-    Raises:
-      UsageError: one of them has no data, no weights of its loss, or a batch that does not divide.
-    """
-    train, first = setup.config.train, 0
-    for stage in train.stages:
-        if first < last_step and done < first + stage.steps:
-            stage_mixture(sources, stage)
-            setup.check_batch(stage)
-            if stage.loss.lpips:
-                load_perceptual(train)
-        first += stage.steps
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -142,12 +127,11 @@ class _Run:
         config, report = self.setup.config, self.report
         train, stage = config.train, config.train.stages[index]
         mixture = stage_mixture(self.sources, stage)
-        check_latents(mixture, state.params)
         batches = stage_batches(config, index, mixture, self.setup.mesh)
         if step > first:
             if data_state is None or data_state["stage"] != index:
                 raise RcodecError(f"checkpoint of step {step} does not belong to stage {index}")
-            batches.set_state(data_state["iterator"])
+            batches.set_state(position(data_state, stage.batch_size))
         perceptual = load_perceptual(train) if stage.loss.lpips else None
         finite = FiniteGuard(self.setup.gradient(stage, perceptual))
         profile = ProfileWindow(report.workdir, train.profile)
@@ -175,14 +159,20 @@ class _Run:
                 report.add(metrics, stage, waited_s)
                 stop = self.guard.should_stop()
                 save = step % train.save_every == 0 or step == end or stop
-                finite.check(state, behind=0 if save else 1)
-                if step % train.log_every == 0 or step == end or stop:
+                log = step % train.log_every == 0 or save
+                finite.check(state, behind=0 if log else 1)
+                if log:
                     report.log(step)
                 if save:
-                    saved = {"stage": index, "iterator": batches.get_state()}
-                    self.checkpoints.save(
-                        step, state, saved, report.latest, about=self.start, wait=stop
-                    )
+                    saved = {
+                        "stage": index,
+                        "iterator": batches.get_state(),
+                        "batch_size": stage.batch_size,
+                    }
+                    # The mean of a few lucky steps would pass for the best.
+                    whole = report.window >= min(train.log_every, train.save_every)
+                    figures = report.latest | {"stage": index} if whole else {}
+                    self.checkpoints.save(step, state, saved, figures, about=self.start, wait=stop)
                 if train.sample_every and step % train.sample_every == 0 and "image" in batch:
                     networks, image, mesh = self.setup.networks, batch["image"], self.setup.mesh
                     write_samples(report.workdir, step, networks, state, image, mesh)

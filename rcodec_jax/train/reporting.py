@@ -25,6 +25,7 @@ class Reporter:
     Attributes:
       workdir: folder of the run.
       latest: the last figures logged, means since the line before.
+      window: how many steps these are the means of.
 
     Args:
       workdir: folder of the run.
@@ -43,6 +44,7 @@ class Reporter:
     ) -> None:
         self.workdir = workdir
         self.latest: dict[str, float] = {}
+        self.window = 0
         self._last_step = last_step
         self._sums: dict[str, jax.Array] | None = None
         self._count = 0
@@ -123,6 +125,7 @@ class Reporter:
         if self._sums is None:
             return
         means = {k: float(v) / self._count for k, v in jax.device_get(self._sums).items()}
+        self.window = self._count
         elapsed = time.perf_counter() - self._since
         means["step_seconds"] = elapsed / self._count
         means["pixels_per_second"] = self._pixels / elapsed

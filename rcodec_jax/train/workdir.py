@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,6 +27,21 @@ from rcodec_jax.train.manifest import read_starts
 DATA = "data"
 """Stands among the fields that may change for what the run reads from."""
 
+_URL = re.compile(r"\w+://")
+
+
+def open_workdir(path: str | os.PathLike[str]) -> Path:
+    """Makes the folder of a run, if it is missing.
+
+    Raises:
+      UsageError: a URL, which would become a folder of that name on each host.
+    """
+    if _URL.match(os.fspath(path)):
+        raise UsageError(f"{path}: expected a folder, got a URL (mount it, and give the path)")
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
 
 def find_changes(config: Config, workdir: Path, allowed: Sequence[str] = ()) -> list[Change]:
     """What differs from the run in the folder; stops where more does than may.
@@ -46,7 +62,7 @@ def find_changes(config: Config, workdir: Path, allowed: Sequence[str] = ()) -> 
     if path.exists() and whole_steps(workdir / RUN_CHECKPOINTS):
         try:
             before = from_json(Config, path.read_text(encoding="utf-8"))
-        except (RcodecError, json.JSONDecodeError) as error:
+        except (RcodecError, ValueError) as error:
             raise UsageError(f"{path}: not the configuration of a run: {error}") from error
     found = changed_fields(before, config)
     check_fields([field for field in allowed if field != DATA], before, config)

@@ -114,6 +114,16 @@ def test_the_latest_and_the_best_steps_are_kept(tmp_path: Path) -> None:
         assert checkpoints.all_steps() == (2, 7)
 
 
+def test_the_best_step_is_one_of_the_latest_stage(tmp_path: Path) -> None:
+    """Losses of different stages are not alike."""
+    figures = {1: (0, 0.1), 2: (1, 2.0), 3: (1, 1.2), 4: (1, 1.5), 5: (1, 1.6), 6: (1, 1.7)}
+    with Checkpoints(tmp_path, keep_latest=2, keep_best=1) as checkpoints:
+        for step, (stage, loss) in figures.items():
+            metrics = {"loss": loss, "stage": stage}
+            checkpoints.save(step, {"w": jnp.zeros(4)}, {}, metrics, wait=True)
+        assert checkpoints.all_steps() == (3, 5, 6)
+
+
 def test_steps_without_metrics_are_not_kept_for_ever(tmp_path: Path) -> None:
     with Checkpoints(tmp_path, keep_latest=2, keep_best=1) as checkpoints:
         for step in range(1, 6):

@@ -161,12 +161,12 @@ def test_a_codec_on_a_random_autoencoder_is_warned_of(pictures, tools, tmp_path,
 
 def test_a_fault_during_training_closes_the_loader(pictures, tools, tmp_path, monkeypatch) -> None:
     closed = []
-    monkeypatch.setattr(Batches, "close", lambda batches: closed.append(batches))
+    monkeypatch.setattr(Batches, "close", lambda batches: closed.append(batches.get_state()))
     config = tools.config("autoencoder", sample_every=1)
     (tmp_path / "samples" / "0000001.png").mkdir(parents=True)
     with pytest.raises(UsageError, match="got a folder"):
         run(config, data=pictures, workdir=tmp_path)
-    assert len(closed) == 1
+    assert closed[-1] == {"next_index": 1}, "the one that was read from"
     # what the operating system says is no bad input, for launchers to start again after it
     shutil.rmtree(tmp_path / "samples")
     (tmp_path / "samples").write_text("")
