@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_header
+from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_tensors
 from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config import from_dict, to_dict
 from rcodec_jax.config.model import ModelConfig
@@ -286,24 +286,16 @@ def _write_floats(path: Path, params: dict[str, Any], latent: dict[str, np.ndarr
         name: (half if name in halves else array.dtype, tuple(array.shape))
         for name, array in arrays.items()
     }
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        header = write_header(tensors)
-        file.write(header)
-        digest.update(header)
-        for name, (dtype, _) in tensors.items():
-            data = _rounded_bytes(name, arrays[name], dtype)
-            file.write(data)
-            digest.update(data)
-    return digest
+    rounded = (_rounded(name, arrays[name], dtype) for name, (dtype, _) in tensors.items())
+    return write_tensors(path, tensors, rounded)
 
 
-def _rounded_bytes(name: str, value: Any, dtype: np.dtype) -> memoryview:
+def _rounded(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
     with np.errstate(over="ignore"):  # the check below says it better
         array = np.asarray(value, np.float32).astype(dtype)
     if not np.isfinite(array).all():
         raise BundleError(f"{name}: not finite in half precision")
-    return as_bytes(array)
+    return array
 
 
 def _read_floats(path: Path, model: Any) -> tuple[dict[str, Any], bytes]:

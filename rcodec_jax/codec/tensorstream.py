@@ -6,10 +6,13 @@ does not know. Any safetensors reader can open what is written here, and the oth
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import itertools
 import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import BinaryIO
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
@@ -43,7 +46,35 @@ class Entry:
     size: int
 
 
-def write_header(tensors: Mapping[str, tuple[np.dtype, tuple[int, ...]]], room: int = 0) -> bytes:
+Described = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
+"""Dtype and shape of tensors by name, in the order in which they lie."""
+
+
+def write_tensors(path: Path, tensors: Described, arrays: Iterable[np.ndarray]) -> Any:
+    """Writes a file, a tensor at a time.
+
+    Args:
+      path: of the file.
+      tensors: what it holds.
+      arrays: their values in the same order, of these dtypes and shapes.
+
+    Returns:
+      SHA-256 of the file, a hash of `hashlib` to go on from.
+
+    Raises:
+      RcodecError: a dtype that is none of float32, float16, bfloat16 and int32.
+    """
+    digest = hashlib.sha256()
+    pieces: Iterable[bytes | memoryview]
+    pieces = itertools.chain([write_header(tensors)], map(as_bytes, arrays))
+    with path.open("wb") as file:
+        for data in pieces:
+            file.write(data)
+            digest.update(data)
+    return digest
+
+
+def write_header(tensors: Described, room: int = 0) -> bytes:
     """The beginning of a file whose tensors follow in the given order, without gaps.
 
     Args:

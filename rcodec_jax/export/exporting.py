@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.tensorstream import as_bytes, write_header
+from rcodec_jax.codec.tensorstream import write_tensors
 from rcodec_jax.codec.trained import Trained
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
@@ -105,13 +105,14 @@ def _write_tensors(
     """One file, a tensor at a time; returns how many tensors are done in all."""
     done, total = progress
     described = {e.key: (np.dtype(tensors[e.name].dtype), e.stored_shape) for e in entries}
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        file.write(write_header(described))
-        for entry in entries:
-            file.write(as_bytes(entry.to_stored(np.asarray(tensors[entry.name]))))
-            done += 1
+
+    def arrays() -> Iterator[np.ndarray]:
+        for i, entry in enumerate(entries, done + 1):
+            yield entry.to_stored(np.asarray(tensors[entry.name]))
             if on_tensor is not None:
-                on_tensor(done, total, entry.name)
+                on_tensor(i, total, entry.name)
+
+    part = path.with_name(f"{path.name}.part")
+    write_tensors(part, described, arrays())
     os.replace(part, path)
-    return done
+    return done + len(entries)

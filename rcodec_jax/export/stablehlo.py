@@ -22,7 +22,7 @@ import jax
 import numpy as np
 
 from rcodec_jax.codec.bundle import MANIFEST as BUNDLE
-from rcodec_jax.codec.tensorstream import as_bytes, write_header
+from rcodec_jax.codec.tensorstream import write_tensors
 from rcodec_jax.codec.trained import Trained
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config import to_dict
@@ -129,21 +129,12 @@ def _serialise(program: Program, weights: dict[str, jax.ShapeDtypeStruct]) -> by
 
 def _write_weights(path: Path, tensors: dict[str, Any]) -> str:
     """Halves stay halves, all else is float32: what every reader of the format knows."""
-    names = sorted(tensors)
-    kinds = {
-        name: np.dtype(np.float16 if tensors[name].dtype == np.float16 else np.float32)
-        for name in names
-    }
-    digest = hashlib.sha256()
-    with path.open("wb") as file:
-        header = write_header({name: (kinds[name], tuple(tensors[name].shape)) for name in names})
-        file.write(header)
-        digest.update(header)
-        for name in names:
-            data = as_bytes(np.asarray(np.asarray(tensors[name]), kinds[name]))
-            file.write(data)
-            digest.update(data)
-    return digest.hexdigest()
+    described = {}
+    for name, value in sorted(tensors.items()):
+        kind = np.dtype(np.float16 if value.dtype == np.float16 else np.float32)
+        described[name] = (kind, tuple(value.shape))
+    arrays = (np.asarray(tensors[name], kind) for name, (kind, _) in described.items())
+    return str(write_tensors(path, described, arrays).hexdigest())
 
 
 def _describe(port: Port) -> dict[str, Any]:
