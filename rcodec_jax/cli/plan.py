@@ -176,8 +176,11 @@ def _speed(plan: Plan) -> list[str]:
         ],
     )
     bound = plan.bound
-    traffic = plan.memory.traffic_bytes
-    read = size_in_words(traffic) if traffic else "traffic not said by the compiler"
+    read = "traffic not said by the compiler"
+    if plan.traffic_bytes:
+        read = size_in_words(plan.traffic_bytes)
+        if plan.accumulate > 1:
+            read += f", at most, in {plan.accumulate} micro-batches"
     times = output.table(
         ("at its peak, a chip needs for", "ms"),
         [

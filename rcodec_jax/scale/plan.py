@@ -27,8 +27,8 @@ class Compiled:
       temporary_bytes: everything between: activations, gradients, gathered parameters.
       program_bytes: the program itself.
       total_bytes: all of it, outputs that take the place of no argument included.
-      traffic_bytes: read from and written to the device's memory, by the compiler's estimate; 0
-        where it makes none (GPUs).
+      traffic_bytes: read from and written to the device's memory, by the compiler's estimate,
+        which counts what a loop repeats once; 0 where it makes none (GPUs).
       collectives: see `Collective`.
       seconds: that compilation took.
     """

@@ -26,11 +26,13 @@ class Plan:
       stage: kind of the stage.
       input: "pixels" or "latents".
       crop_px, batch_size: of the global batch.
+      accumulate: micro-batches that it is divided into.
       without: parts of the loss that were left out, as they need weights from outside.
       parameter_bytes, average_bytes, optimizer_bytes: of the state, on a chip.
       memory: of the compiled step, on a chip.
       model_flops: of a step on all chips, without what is computed twice to save memory.
       flops: with it.
+      traffic_bytes: see `step_traffic`; 0 where the compiler makes no estimate.
       bound: the roofline; None for a step that the compiler could not fit.
     """
 
@@ -42,6 +44,7 @@ class Plan:
     input: str
     crop_px: int
     batch_size: int
+    accumulate: int
     without: tuple[str, ...]
     parameter_bytes: int
     average_bytes: int
@@ -49,6 +52,7 @@ class Plan:
     memory: scale.Compiled | scale.TooLarge
     model_flops: int
     flops: int
+    traffic_bytes: float
     bound: scale.Roofline | None
 
     @property
@@ -67,6 +71,22 @@ class Plan:
         if self.bound is None:
             return None
         return self.model_flops / (self.bound.step * self.chips * self.chip.peak_flops)
+
+
+def step_traffic(counted_bytes: float, updated_bytes: float, accumulate: int) -> float:
+    """What a step reads from and writes to a chip's memory, in bytes.
+
+    Compilers count the body of a loop once, however often it runs: here, one micro-batch. Average
+    and optimiser are certainly outside the loop, read and written once; all the rest is taken to be
+    inside, so that the estimate is rather too high than too low.
+
+    Args:
+      counted_bytes: the compiler's figure.
+      updated_bytes: average and optimiser of the state, on a chip.
+      accumulate: micro-batches.
+    """
+    once = min(2 * updated_bytes, counted_bytes)
+    return once + accumulate * (counted_bytes - once)
 
 
 def make_plan(
@@ -108,15 +128,17 @@ def make_plan(
     with traced_for(devices[0].platform):
         compiled = scale.compile_step(step, setup.abstract_state, placed, slices=mesh.slices)
         flops = scale.count_flops(setup.gradient(stage), setup.shapes, batch).total
-    bound = None
+    parts, _ = state_parts(setup)
+    bound, traffic = None, 0.0
     if isinstance(compiled, scale.Compiled):
+        updated = sum(part.average_bytes + part.optimizer_bytes for part in parts)
+        traffic = step_traffic(compiled.traffic_bytes, updated, stage.accumulate)
         bound = scale.roofline(
             chip,
             flops=flops / len(devices),
-            traffic_bytes=compiled.traffic_bytes,
+            traffic_bytes=traffic,
             collectives=compiled.collectives,
         )
-    parts, _ = state_parts(setup)
     return Plan(
         topology=topology if mesh.slices == 1 else f"{mesh.slices} x {topology}",
         chip=chip,
@@ -126,6 +148,7 @@ def make_plan(
         input="latents" if stage.latents else "pixels",
         crop_px=stage.crop_px,
         batch_size=stage.batch_size,
+        accumulate=stage.accumulate,
         without=without,
         parameter_bytes=sum(part.parameter_bytes for part in parts),
         average_bytes=sum(part.average_bytes for part in parts),
@@ -133,5 +156,6 @@ def make_plan(
         memory=compiled,
         model_flops=stage_work(setup, stage).flops,
         flops=flops,
+        traffic_bytes=traffic,
         bound=bound,
     )

@@ -41,6 +41,7 @@ def planned(monkeypatch):
         input="pixels",
         crop_px=64,
         batch_size=8,
+        accumulate=2,
         without=("lpips",),
         parameter_bytes=10**9,
         average_bytes=10**9,
@@ -48,6 +49,7 @@ def planned(monkeypatch):
         memory=compiled,
         model_flops=3 * 197 * 10**12,
         flops=4 * 197 * 10**12,
+        traffic_bytes=40.95e9,
         bound=scale.roofline(
             CHIPS["v5e"], flops=197e12, traffic_bytes=40.95e9, collectives=compiled.collectives
         ),
@@ -66,7 +68,15 @@ def test_a_plan_in_words_and_figures(planned, capsys):
     command = ["plan", NANO, "--topology", "v5e:2x2", "--mesh", "fsdp=4", "--batch", "8"]
     assert main(command) == 0
     text = capsys.readouterr().out
-    for words in ("4 x TPU v5e", "pixels", "all-gather", "1.50 GB", "bound by compute", "75 %"):
+    for words in (
+        "40.95 GB, at most, in 2 micro-batches",
+        "4 x TPU v5e",
+        "pixels",
+        "all-gather",
+        "1.50 GB",
+        "bound by compute",
+        "75 %",
+    ):
         assert words in text, words
     assert text.rstrip().endswith("fits: 14.00 GB of 16.00 GB a chip (88 %)")
     (config, index), options = planned[1]

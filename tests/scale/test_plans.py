@@ -154,6 +154,28 @@ def test_the_bound_is_the_slowest_part() -> None:
     assert waiting.limit == "network"
 
 
+def test_traffic_of_micro_batches_is_not_that_of_one() -> None:
+    from rcodec_jax.train.planning import step_traffic
+
+    def counted(parts: int) -> float:
+        def step(kernel: jax.Array, x: jax.Array) -> jax.Array:
+            gradient, _ = jax.lax.scan(lambda total, y: (total + y @ kernel, None), 0 * kernel, x)
+            return kernel - gradient
+
+        side = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+        rows = jax.ShapeDtypeStruct((parts, 64, 64), jnp.float32)
+        analysis = jax.jit(step).lower(side, rows).compile().cost_analysis()
+        return float(analysis["bytes accessed"])
+
+    kernel = 64 * 64 * 4
+    for parts in (1, 4, 16):
+        body = 3 * kernel  # a micro-batch and the parameters read, and the sum written
+        assert step_traffic(counted(parts), 0, parts) >= parts * body
+    assert step_traffic(100.0, 20.0, 1) == 100.0
+    assert step_traffic(100.0, 20.0, 3) == 40.0 + 3 * 60.0
+    assert step_traffic(0.0, 20.0, 3) == 0.0
+
+
 @pytest.mark.parametrize("name", ["v5e", "v4:2x2x1", "v5e:16", "16x16", "h100:9"])
 def test_unknown_topologies(name: str) -> None:
     with pytest.raises(UsageError, match="v5e:16x16"):
