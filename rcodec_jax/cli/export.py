@@ -9,8 +9,7 @@ from collections.abc import Callable
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
-
-OnTensor = Callable[[int, int, str], None]
+from rcodec_jax.progress import Progress
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -36,7 +35,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("float32", "bfloat16"),
+        choices=arguments.DTYPES,
         help="what the programs of 'stablehlo' compute in (default: float32)",
     )
     arguments.add_json_option(parser)
@@ -75,12 +74,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _diffusers(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+def _diffusers(args: argparse.Namespace, progress: Progress) -> list[str]:
     from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_diffusers
 
     model = load_trained(args.source, step=args.step, entropy=False)
-    export_diffusers(model, args.out, on_tensor=on_tensor)
+    export_diffusers(model, args.out, progress=progress)
     notes = ["the UNet's constant context is in context.npy: hand it on as encoder_hidden_states"]
     if model.shift.any():
         notes.append(
@@ -89,25 +88,25 @@ def _diffusers(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
     return notes
 
 
-def _safetensors(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+def _safetensors(args: argparse.Namespace, progress: Progress) -> list[str]:
     from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_weights
 
-    export_weights(load_trained(args.source, step=args.step), args.out, on_tensor=on_tensor)
+    export_weights(load_trained(args.source, step=args.step), args.out, progress=progress)
     return []
 
 
-def _stablehlo(args: argparse.Namespace, on_tensor: OnTensor) -> list[str]:
+def _stablehlo(args: argparse.Namespace, progress: Progress) -> list[str]:
     from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.stablehlo import export_stablehlo
 
     model = load_trained(args.source, step=args.step, entropy=False)
     dtype = args.dtype or "float32"
-    export_stablehlo(model, args.out, source=args.source, dtype=dtype, on_step=on_tensor)
+    export_stablehlo(model, args.out, source=args.source, dtype=dtype, progress=progress)
     return ["the programs have no entropy coder: a file's symbols are read by the bundle"]
 
 
-FORMATS: dict[str, Callable[[argparse.Namespace, OnTensor], list[str]]] = {
+FORMATS: dict[str, Callable[[argparse.Namespace, Progress], list[str]]] = {
     "diffusers": _diffusers,
     "safetensors": _safetensors,
     "stablehlo": _stablehlo,

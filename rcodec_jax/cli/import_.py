@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
             args.out,
             context=args.context,
             seed=args.seed,
-            on_tensor=progress.update,
+            progress=progress.update,
         )
     unet = done.config.unet
     figures = {

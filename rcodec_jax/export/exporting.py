@@ -16,16 +16,16 @@ from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.export import architecture
 from rcodec_jax.export.context import FILE as CONTEXT_FILE
-from rcodec_jax.export.importing import OnTensor
 from rcodec_jax.export.naming import CONTEXT, Entry, table
 from rcodec_jax.files import atomic_write
+from rcodec_jax.progress import Progress, no_progress
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 CONFIG = "config.json"
 
 
 def export_diffusers(
-    model: Trained, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
+    model: Trained, out: str | os.PathLike[str], *, progress: Progress = no_progress
 ) -> None:
     """Writes unet/, vae/ and scheduler/ so that diffusers' `from_pretrained` loads them.
 
@@ -36,7 +36,7 @@ def export_diffusers(
     Args:
       model: what to write.
       out: folder, made if it is missing.
-      on_tensor: told of the progress.
+      progress: called after each tensor.
 
     Raises:
       UsageError: a model that diffusers cannot express; then nothing is written.
@@ -58,7 +58,7 @@ def export_diffusers(
             out / folder / WEIGHTS,
             [entry for entry in entries if entry.folder == folder],
             tensors,
-            on_tensor,
+            progress,
             (done, len(entries)),
         )
     np.save(out / CONTEXT_FILE, np.asarray(tensors[CONTEXT], np.float32))
@@ -69,14 +69,14 @@ def export_diffusers(
 
 
 def export_weights(
-    model: Trained, out: str | os.PathLike[str], *, on_tensor: OnTensor | None = None
+    model: Trained, out: str | os.PathLike[str], *, progress: Progress = no_progress
 ) -> None:
     """Writes a folder of weights: every parameter in safetensors, by its path here.
 
     Args:
       model: what to write, with its entropy model.
       out: folder, made if it is missing.
-      on_tensor: told of the progress.
+      progress: called after each tensor.
     """
     writer = WeightsWriter(
         out,
@@ -91,26 +91,24 @@ def export_weights(
     with writer:
         for i, (name, value) in enumerate(tensors.items()):
             writer.add(name, np.asarray(value))
-            if on_tensor is not None:
-                on_tensor(i + 1, len(tensors), name)
+            progress(i + 1, len(tensors), name)
 
 
 def _write_tensors(
     path: Path,
     entries: Sequence[Entry],
     tensors: dict[str, Any],
-    on_tensor: OnTensor | None,
-    progress: tuple[int, int],
+    progress: Progress,
+    so_far: tuple[int, int],
 ) -> int:
     """One file, a tensor at a time; returns how many tensors are done in all."""
-    done, total = progress
+    done, total = so_far
     described = {e.key: (np.dtype(tensors[e.name].dtype), e.stored_shape) for e in entries}
 
     def arrays() -> Iterator[np.ndarray]:
         for i, entry in enumerate(entries, done + 1):
             yield entry.to_stored(np.asarray(tensors[entry.name]))
-            if on_tensor is not None:
-                on_tensor(i, total, entry.name)
+            progress(i, total, entry.name)
 
     part = path.with_name(f"{path.name}.part")
     write_tensors(part, described, arrays())

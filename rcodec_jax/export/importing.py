@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -20,12 +19,10 @@ from rcodec_jax.export import architecture
 from rcodec_jax.export.context import find_context
 from rcodec_jax.export.naming import CONTEXT, Entry, table
 from rcodec_jax.export.repository import Repository, Tensors
+from rcodec_jax.progress import Progress, no_progress
 
 MAX_NAMED = 8
 """Tensors that an error names before it only counts."""
-
-OnTensor = Callable[[int, int, str], None]
-"""Called after each tensor: done, of how many, its name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +47,7 @@ def import_diffusers(
     context: str | None = None,
     hyper: HyperConfig = PAPER_HYPER,
     seed: int = 0,
-    on_tensor: OnTensor | None = None,
+    progress: Progress = no_progress,
 ) -> Imported:
     """Writes a folder of weights from a model in diffusers' layout.
 
@@ -62,7 +59,7 @@ def import_diffusers(
       context: see `find_context`.
       hyper: shape of the entropy model.
       seed: of its first parameters, and of a random context.
-      on_tensor: told of the progress.
+      progress: called after each tensor of the UNet and the autoencoder.
 
     Raises:
       UsageError: another architecture or schedule than ours, tensors that are missing, unknown
@@ -110,8 +107,7 @@ def import_diffusers(
 
         for i, entry in enumerate(entries):
             add(entry.name, entry.from_stored(tensors[entry.folder].read(keys[entry.name])))
-            if on_tensor is not None:
-                on_tensor(i + 1, len(entries), entry.name)
+            progress(i + 1, len(entries), entry.name)
         add(CONTEXT, array)
         for name, value in entropy_model(config, seed).items():
             add(name, value)

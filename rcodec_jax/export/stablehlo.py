@@ -14,7 +14,6 @@ import importlib.util
 import json
 import os
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +38,10 @@ from rcodec_jax.export.programs import (
 )
 from rcodec_jax.files import write_json
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.progress import Progress, no_progress
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
-
-OnStep = Callable[[int, int, str], None]
 
 
 def export_stablehlo(
@@ -52,7 +50,7 @@ def export_stablehlo(
     *,
     source: str | os.PathLike[str] | None = None,
     dtype: str = "float32",
-    on_step: OnStep | None = None,
+    progress: Progress = no_progress,
 ) -> None:
     """Writes a model as programs, weights and a loader.
 
@@ -64,7 +62,7 @@ def export_stablehlo(
       source: where the model was read from; the digests of a bundle go into the manifest.
       dtype: what the networks compute in, and what the programs take their weights in: float32 or
         bfloat16.
-      on_step: told of the progress.
+      progress: called after each program, and after the weights.
 
     Raises:
       UsageError: flatbuffers, which serialising needs, is not installed.
@@ -94,8 +92,7 @@ def export_stablehlo(
             "inputs": [_describe(port) for port in program.inputs],
             "outputs": [_describe(port) for port in program.outputs],
         }
-        if on_step is not None:
-            on_step(i + 1, len(programs) + 1, name)
+        progress(i + 1, len(programs) + 1, name)
     digest = _write_weights(out / loader.WEIGHTS, tensors)
     shutil.copyfile(loader.__file__, out / "rcodec_programs.py")
     manifest = {
@@ -111,8 +108,7 @@ def export_stablehlo(
         "card": model.card,
     }
     write_json(out / loader.MANIFEST, manifest)
-    if on_step is not None:
-        on_step(len(programs) + 1, len(programs) + 1, loader.WEIGHTS)
+    progress(len(programs) + 1, len(programs) + 1, loader.WEIGHTS)
 
 
 def _serialise(program: Program, weights: dict[str, jax.ShapeDtypeStruct]) -> bytes:
