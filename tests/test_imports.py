@@ -70,7 +70,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "progress": set(),
     "config": set(),
     "bitstream": {"numpy"},
-    "entropy": {"numpy", "safetensors"},
+    "entropy": {"numpy"},
     "regions": {"numpy"},
 }
 """Packages whose every import outside the standard library is listed."""
