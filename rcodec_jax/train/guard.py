@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rcodec_jax.checkpoint import wait_for_all
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.losses import Batch
@@ -74,7 +75,9 @@ def first_not_finite(
         tensors = [batch, state.params, state.stats, found.metrics, found.loss, found.by_path]
         return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tensors)
 
-    flags = jax.device_get(jax.jit(finite)(state, batch))
+    compiled = jax.jit(finite).lower(state, batch).compile()
+    wait_for_all("compiled the search for what is not finite")
+    flags = jax.device_get(compiled(state, batch))
     for kind, tree in zip(_KINDS, flags, strict=True):
         for path, flag in jax.tree_util.tree_leaves_with_path(tree):
             if not flag:

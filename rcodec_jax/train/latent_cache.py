@@ -21,6 +21,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from rcodec_jax import scale
+from rcodec_jax.checkpoint import wait_for_all
 from rcodec_jax.codec.networks import Networks, Params
 from rcodec_jax.codec.trained import Trained
 from rcodec_jax.config.model import ModelConfig
@@ -45,7 +46,9 @@ def encoder_digest(params: Params) -> str:
     split = [x for x in jax.tree.leaves(encoder) if not getattr(x, "is_fully_addressable", True)]
     if split:  # over processes: every one of them takes part in putting it together
         whole = NamedSharding(split[0].sharding.mesh, PartitionSpec())
-        encoder = jax.jit(lambda x: x, out_shardings=whole)(encoder)
+        gather = jax.jit(lambda x: x, out_shardings=whole).lower(encoder).compile()
+        wait_for_all("compiled the gathering of the encoder")
+        encoder = gather(encoder)
     digest = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(encoder):
         if isinstance(leaf, jax.Array):

@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcodec_jax import scale
+from rcodec_jax.checkpoint import wait_for_all
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
 from rcodec_jax.levels import CELL_PX
@@ -46,11 +47,26 @@ def write_samples(
     low, high = networks.config.node_range
     nodes = [round(low + share * (high - low)) for share in (0.2, 0.5, 0.8)]
     whole = NamedSharding(mesh, PartitionSpec())
-    sheet = _sheet(networks, whole, state.averaged, state.stats, image, np.array(nodes, np.int32))
+    given = state.averaged, state.stats, image, np.array(nodes, np.int32)
+    sheet = _compiled(networks, whole, *given)(*given)
     if jax.process_index() == 0:
         folder = workdir / "samples"
         folder.mkdir(exist_ok=True)
         write_image(folder / f"{step:07d}.png", scale.fetch(sheet))
+
+
+_programs: dict[Any, Any] = {}
+
+
+def _compiled(networks: Networks, whole: NamedSharding, *given: Any) -> Any:
+    """The program that makes a sheet; all processes have it before one of them runs it."""
+    arrays = jax.tree.leaves(given[:-1])  # the nodes are always alike
+    placed = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in arrays)
+    key = networks, whole, placed
+    if key not in _programs:
+        _programs[key] = _sheet.lower(networks, whole, *given).compile()
+        wait_for_all("compiled samples")
+    return _programs[key]
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

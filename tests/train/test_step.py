@@ -14,6 +14,7 @@ from rcodec_jax import scale
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config.train import MeshConfig, StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.train import guard as guard_module
 from rcodec_jax.train import statistics
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.forward import Noise
@@ -255,7 +256,9 @@ def test_a_step_that_is_not_finite_changes_nothing(config) -> None:
         ({"metrics": {"bpp": jnp.asarray(np.nan)}}, "the loss's term bpp"),
     ],
 )
-def test_the_guard_names_the_first_bad_tensor(change, named) -> None:
+def test_the_guard_names_the_first_bad_tensor(change, named, monkeypatch) -> None:
+    met = []
+    monkeypatch.setattr(guard_module, "wait_for_all", met.append)
     stats = Stats(jnp.zeros(1), jnp.ones(()), {})
     state = TrainState(jnp.asarray(~6), {"unet": {"a": jnp.ones(2)}}, None, (), stats)
     by_path = {"unet/a": jnp.ones(2), "unet/b": jnp.asarray([1.0, jnp.nan])}
@@ -270,6 +273,7 @@ def test_the_guard_names_the_first_bad_tensor(change, named) -> None:
     guard.note(7, jnp.asarray(False), {"image": jnp.zeros(1, jnp.uint8)})
     with pytest.raises(RcodecError, match=f"step 7 is not finite: first in {named}"):
         guard.check(state)
+    assert len(met) == 1  # of all processes, which may have compiled at different speeds
 
 
 def test_flat_paths_are_those_of_the_tree(config) -> None:
