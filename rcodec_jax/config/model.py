@@ -37,8 +37,8 @@ class AutoencoderConfig:
             refuse_uneven_groups(self.channels, self.groups)
         if self.patch * 2 ** (len(self.channels) - 1) != 8:
             raise ValueError(
-                "an autoencoder reduces by 8: expected patch * 2^(len(channels) - 1) == 8, got "
-                f"patch {self.patch} and {len(self.channels)} widths"
+                "patch: an autoencoder reduces by 8: expected patch * 2^(len(channels) - 1) == 8, "
+                f"got patch {self.patch} and {len(self.channels)} widths"
             )
 
 
@@ -79,10 +79,11 @@ class UNetConfig:
     def __post_init__(self) -> None:
         refuse_below(self, 1, "channels", "layers", "context_tokens", "time_features", "groups")
         if self.prediction == "residual" and not self.prior:
-            raise ValueError("prediction residual: expected prior True, got False")
+            raise ValueError("prediction: residual needs a prior, got prior False")
         if self.heads and len(self.heads) != len(self.channels):
             raise ValueError(
-                f"expected heads for each of {len(self.channels)} widths, got {len(self.heads)}"
+                f"heads: expected one for each of {len(self.channels)} widths, got "
+                f"{len(self.heads)}"
             )
         heads = (*(self.heads or [0] * len(self.channels)), self.middle_heads)
         attending: list[int] = []

@@ -78,8 +78,7 @@ def _edited_group(group: Any, edit: _Edit, where: str) -> Any:
     try:
         return dataclasses.replace(group, **changes)
     except ValueError as error:
-        keys = ", ".join(f"{where}.{key}" if where else key for key in changes)
-        raise UsageError(f"refused by {where or type(group).__name__} ({keys}): {error}") from error
+        raise UsageError(f"{where}.{error}" if where else str(error)) from error
 
 
 def _edited_tuple(kind: Any, items: tuple[Any, ...], edit: _Edit, where: str) -> tuple[Any, ...]:

@@ -133,4 +133,4 @@ def _build_group(cls: type[T], data: Any, where: str) -> T:
     except UsageError:
         raise
     except ValueError as error:
-        raise UsageError(f"refused by {where or cls.__name__}: {error}") from error
+        raise UsageError(f"{where}.{error}" if where else str(error)) from error

@@ -126,5 +126,5 @@ def test_three_resolutions_are_no_eighth() -> None:
         "down_block_types": ["DownEncoderBlock2D"] * 3,
         "up_block_types": ["UpDecoderBlock2D"] * 3,
     }
-    with pytest.raises(UsageError, match="vae: an autoencoder reduces by 8"):
+    with pytest.raises(UsageError, match="vae: patch: an autoencoder reduces by 8"):
         architecture.read_autoencoder(smaller, "vae")
