@@ -65,10 +65,12 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.config import apply_overrides, load_config
     from rcodec_jax.config.train import Config, MeshConfig
 
-    config = apply_overrides(load_config(args.config, Config), args.overrides)
-    stage = stage_index(config, args.stage)
-    if args.batch is not None:
-        config = apply_overrides(config, [f"train.stages.{stage}.batch_size={args.batch}"])
+    recipe = load_config(args.config, Config)
+    stage = stage_index(recipe, args.stage)
+    overrides = list(args.overrides)
+    if args.batch is not None:  # at once with the others, which it has to agree with
+        overrides.append(f"train.stages.{stage}.batch_size={args.batch}")
+    config = apply_overrides(recipe, overrides)
 
     from rcodec_jax.train.planning import make_plan
 

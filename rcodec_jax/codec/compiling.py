@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
 _KERNELS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
 
 
-def compiler_options(platform: str | None = None) -> dict[str, str]:
+def compiler_options(platform: str | None = None) -> dict[str, Any]:
     """Options for `jax.jit` of the networks on a platform, None for that of the default device.
 
     Empty where there is nothing to gain or to choose: on accelerators, where XLA_FLAGS already says

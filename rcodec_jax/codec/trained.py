@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 import os
 from pathlib import Path
@@ -15,9 +16,8 @@ from rcodec_jax.codec import thawing
 from rcodec_jax.codec.bundle import MANIFEST, load_bundle
 from rcodec_jax.codec.ranges import measured_ranges
 from rcodec_jax.codec.weights import is_weights, open_weights
-from rcodec_jax.config import from_json
+from rcodec_jax.config import from_dict
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.config.train import Config
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import read_json_lines
 
@@ -123,23 +123,37 @@ def _of_bundle(folder: Path, entropy: bool) -> Trained:
 
 def _of_run(workdir: Path, step: int | None) -> Trained:
     """The averaged parameters and statistics of a run."""
-    config = from_json(Config, (workdir / RUN_CONFIG).read_text(encoding="utf-8"))
+    name, model, averages = _described(workdir / RUN_CONFIG)
 
     from rcodec_jax.checkpoint import Checkpoints  # orbax takes seconds to import
 
     with Checkpoints(workdir / RUN_CHECKPOINTS, read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
-        averaged = "params" if config.train.ema_decay is None else "ema"
+        averaged = "ema" if averages else "params"
         saved = checkpoints.restore_params((averaged, "stats"), step=step)
     stats = saved["stats"]
     return Trained(
-        config=config.model,
+        config=model,
         params=saved[averaged],
         shift=np.asarray(stats["shift"], np.float32),
         power=float(stats["power"]),
         ranges={name: float(value) for name, value in stats["ranges"].items()},
-        card={"name": config.name, "steps": step, "training": _last_figures(workdir, step)},
+        card={"name": name, "steps": step, "training": _last_figures(workdir, step)},
     )
+
+
+def _described(path: Path) -> tuple[str, ModelConfig, bool]:
+    """Name and model of a run, and whether it keeps averages.
+
+    No more of its configuration is read: how a model was trained may by now be refused, and is of
+    no concern to those who use it.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        model = from_dict(ModelConfig, found["model"])
+        return str(found["name"]), model, found["train"]["ema_decay"] is not None
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(f"{path}: not the configuration of a run: {error!r}") from error
 
 
 def _last_figures(workdir: Path, step: int | None) -> dict[str, float]:

@@ -13,7 +13,7 @@ from rcodec_jax.config.checks import (
 )
 from rcodec_jax.config.model import ModelConfig
 
-CROP_PX = 64
+CROP_PX = {"autoencoder": 8, "codec": 32, "joint": 32}
 """Crops are multiples of it: what the latent's networks reduce by, beyond the autoencoder's 8."""
 
 
@@ -64,7 +64,7 @@ class StageConfig:
         autoencoder) or "joint" (everything end to end through a one-step decode).
       steps: length.
       batch_size: pictures per step, over all devices.
-      crop_px: side of the training crops, a multiple of 64.
+      crop_px: side of the training crops, a multiple of 32; of 8 for "autoencoder".
       node_range: nodes that maps are drawn from, finest and coarsest; None for the model's whole
         range.
       learning_rate: peak.
@@ -97,9 +97,10 @@ class StageConfig:
         refuse_below(self, 0, "final_learning_rate", "warmup")
         refuse_zero_and_below(self, "learning_rate")
         refuse_other_nodes("node_range", self.node_range)
-        if self.crop_px < 1 or self.crop_px % CROP_PX:
+        multiple = CROP_PX[self.kind]
+        if self.crop_px < 1 or self.crop_px % multiple:
             raise ValueError(
-                f"crop_px: expected a positive multiple of {CROP_PX}, got {self.crop_px}"
+                f"crop_px: expected a positive multiple of {multiple}, got {self.crop_px}"
             )
         if self.batch_size % self.accumulate:
             raise ValueError(

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.checkpoint import wait_for_all
+from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.losses import Batch
@@ -75,7 +76,9 @@ def first_not_finite(
         tensors = [batch, state.params, state.stats, found.metrics, found.loss, found.by_path]
         return jax.tree.map(lambda x: jnp.all(jnp.isfinite(x)), tensors)
 
-    compiled = jax.jit(finite).lower(state, batch).compile()
+    platform = next(iter(state.step.devices())).platform
+    options = compiler_options(platform)  # the kernels of the step that failed
+    compiled = jax.jit(finite).lower(state, batch).compile(compiler_options=options)
     wait_for_all("compiled the search for what is not finite")
     flags = jax.device_get(compiled(state, batch))
     for kind, tree in zip(_KINDS, flags, strict=True):

@@ -22,6 +22,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import wait_for_all
+from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import Networks, Params
 from rcodec_jax.codec.trained import Trained
 from rcodec_jax.config.model import ModelConfig
@@ -176,7 +177,8 @@ class _Encoder:
         networks = Networks(config, jnp.dtype(dtype))
         self._params = scale.replicate({"encoder": parameters}, self._mesh)
         self._encode = jax.jit(
-            lambda p, image: networks.encode(p, to_signed(image))[0].astype(jnp.float32)
+            lambda p, image: networks.encode(p, to_signed(image))[0].astype(jnp.float32),
+            compiler_options=compiler_options(),
         )
 
     def __call__(self, image: np.ndarray) -> np.ndarray:

@@ -135,7 +135,7 @@ class _Run:
         perceptual = load_perceptual(train) if stage.loss.lpips else None
         finite = FiniteGuard(self.setup.gradient(stage, perceptual))
         profile = ProfileWindow(report.workdir, train.profile)
-        advance = None
+        advance, every = None, min(train.log_every, train.save_every)
         closing = contextlib.closing
         with closing(batches), closing(profile), _storage_faults(report.workdir):
             while step < end:
@@ -159,7 +159,7 @@ class _Run:
                 report.add(metrics, stage, waited_s)
                 stop = self.guard.should_stop()
                 save = step % train.save_every == 0 or step == end or stop
-                log = step % train.log_every == 0 or save
+                log = step % every == 0 or step == end or stop
                 finite.check(state, behind=0 if log else 1)
                 if log:
                     report.log(step)
@@ -170,8 +170,7 @@ class _Run:
                         "batch_size": stage.batch_size,
                     }
                     # The mean of a few lucky steps would pass for the best.
-                    whole = report.window >= min(train.log_every, train.save_every)
-                    figures = report.latest | {"stage": index} if whole else {}
+                    figures = report.latest | {"stage": index} if report.window == every else {}
                     self.checkpoints.save(step, state, saved, figures, about=self.start, wait=stop)
                 if train.sample_every and step % train.sample_every == 0 and "image" in batch:
                     networks, image, mesh = self.setup.networks, batch["image"], self.setup.mesh

@@ -99,6 +99,7 @@ class Reporter:
           flops: that a step takes on all devices together; None if that was not counted.
         """
         self._flops = flops
+        self.latest, self.window = {}, 0  # of another stage
         figures: dict[str, float] = {"compile_seconds": seconds}
         if flops is not None:
             figures["step_flops"] = flops

@@ -13,6 +13,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import wait_for_all
+from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.data import write_image
 from rcodec_jax.levels import CELL_PX
@@ -64,7 +65,9 @@ def _compiled(networks: Networks, whole: NamedSharding, *given: Any) -> Any:
     placed = tuple((leaf.shape, leaf.dtype, leaf.sharding) for leaf in arrays)
     key = networks, whole, placed
     if key not in _programs:
-        _programs[key] = _sheet.lower(networks, whole, *given).compile()
+        _programs[key] = _sheet.lower(networks, whole, *given).compile(
+            compiler_options=compiler_options(whole.mesh.devices.flat[0].platform)
+        )
         wait_for_all("compiled samples")
     return _programs[key]
 

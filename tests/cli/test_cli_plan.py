@@ -156,3 +156,9 @@ def test_describe_in_words(capsys):
 def test_options_of_describe_alone(capsys):
     assert main(["train", NANO, "--mesh", "data=8"]) == 2
     assert "--describe" in capsys.readouterr().err
+
+
+def test_a_batch_goes_with_the_other_changes(planned, capsys) -> None:
+    """6 rows in 3 parts agree, though neither does with the recipe's own."""
+    words = ["plan", NANO, "--topology", "v5e:2x2", "--batch", "6"]
+    assert main([*words, "--set", "train.stages.0.accumulate=3", "--json"]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from rcodec_jax.codec.freezing import freeze
 from rcodec_jax.codec.networks import PARTS, Networks
+from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import run
@@ -105,6 +107,22 @@ def test_lines_of_lost_steps_are_dropped(stages, pictures, tools) -> None:
     log.write_text(before + json.dumps({"step": 7, "loss": 1.0}) + "\n")
     assert run(config, data=pictures, workdir=workdir) == 6  # nothing left to do
     assert log.read_text() == before
+
+
+def test_a_model_outlives_the_rules_of_its_training(stages, tmp_path) -> None:
+    """What a later version refuses to train by, it reads all the same."""
+    _, workdir, _ = stages
+    folder = shutil.copytree(workdir, tmp_path / "old")
+    path = folder / "config.json"
+    settings = json.loads(path.read_text())
+    settings["train"]["stages"][0]["crop_px"] = 7
+    settings["train"]["of_earlier_versions"] = 1
+    path.write_text(json.dumps(settings))
+    before, after = (load_trained(source) for source in (workdir, folder))
+    assert after.config == before.config and after.card == before.card
+    path.write_text("{}")
+    with pytest.raises(UsageError, match="not the configuration of a run"):
+        load_trained(folder)
 
 
 def test_a_run_or_its_bundle_can_be_trained_on(stages, pictures, tools, tmp_path) -> None:
