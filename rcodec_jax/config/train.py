@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import Literal
 
 from rcodec_jax.config.checks import (
@@ -220,6 +221,11 @@ class TrainConfig:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 1:
                 raise ValueError(f"{name}: expected a number in 0..1, got {value}")
+
+    @property
+    def first_steps(self) -> tuple[int, ...]:
+        """Steps of the run before each stage, in order."""
+        return tuple(itertools.accumulate((s.steps for s in self.stages[:-1]), initial=0))
 
     @property
     def total_steps(self) -> int:

@@ -52,9 +52,9 @@ def check_cached_latents(
 
 def _to_come(setup: Setup, done: int) -> list[int]:
     """Indices of the stages that have steps left."""
-    train, first, indices = setup.config.train, 0, []
-    for index, stage in enumerate(train.stages):
-        if first < train.total_steps and done < first + stage.steps:
-            indices.append(index)
-        first += stage.steps
-    return indices
+    train = setup.config.train
+    return [
+        index
+        for index, first in enumerate(train.first_steps)
+        if first < train.total_steps and done < first + train.stages[index].steps
+    ]

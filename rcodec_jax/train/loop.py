@@ -94,15 +94,13 @@ def run(
                 "warning: the first stage trains the codec on a random autoencoder's latents"
             )
         this = _Run(setup, sources, checkpoints, report, guard, start)
-        first = 0
-        for index, stage in enumerate(train.stages):
-            end = min(first + stage.steps, last_step)
+        for index, first in enumerate(train.first_steps):
+            end = min(first + train.stages[index].steps, last_step)
             if step < end:
                 state, step = this.train_stage(index, first, end, state, step, data_state)
                 data_state = None
             if guard.stopping or step < end:
                 break
-            first += stage.steps
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt

@@ -74,11 +74,10 @@ def _adam(config: TrainConfig) -> optax.GradientTransformation:
 
 def _steps_moved(config: TrainConfig, when: tuple[bool, ...], step: jax.Array) -> jax.Array:
     """How many of the run's first `step` steps are of the stages for which `when` is True."""
-    moved, first = jnp.zeros_like(step), 0
-    for stage, moving in zip(config.stages, when, strict=True):
+    moved = jnp.zeros_like(step)
+    for stage, first, moving in zip(config.stages, config.first_steps, when, strict=True):
         if moving:
             moved += jnp.clip(step - first, 0, stage.steps)
-        first += stage.steps
     return moved
 
 
