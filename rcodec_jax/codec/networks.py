@@ -15,19 +15,42 @@ from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.levels import CELL_PX, HIDDEN_NODE, MAX_LEVELS
 from rcodec_jax.nn.autoencoder import Decoder, Encoder
 from rcodec_jax.nn.blocks import Remat
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE, HyperAnalysis, HyperPrior, HyperSynthesis
+from rcodec_jax.nn.hyperprior import (
+    HYPER_STRIDE,
+    HyperAnalysis,
+    HyperContext,
+    HyperPrior,
+    HyperSynthesis,
+)
 from rcodec_jax.nn.unet import UNet
 from rcodec_jax.ops.patches import truncation
 from rcodec_jax.ops.spatial import occupancy_pyramid
 
 Params = dict[str, Any]
 
-PARTS = ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyper_prior")
-"""Keys of a model's parameters."""
+PARTS = (
+    "encoder",
+    "decoder",
+    "unet",
+    "hyper_analysis",
+    "hyper_synthesis",
+    "hyper_prior",
+    "hyper_context",
+)
+"""Keys of a model's parameters; the last is of models with a context network alone."""
 
 
-RANGES = (*(f"{kind}_{i}_out" for i in range(3) for kind in ("conv", "film")), "conv_3_out")
-"""Activations of the hyper-synthesis whose largest magnitudes freezing needs."""
+def model_parts(config: ModelConfig) -> tuple[str, ...]:
+    """The parts that a model has."""
+    return PARTS if config.hyper.context else PARTS[:-1]
+
+
+def tracked_ranges(config: ModelConfig) -> tuple[str, ...]:
+    """Activations of the integer networks' twins whose largest magnitudes freezing needs."""
+    names = [f"{kind}_{i}_out" for i in range(3) for kind in ("conv", "film")] + ["conv_3_out"]
+    if config.hyper.context:
+        names += [f"context_{layer}_out" for layer in ("conv_0", "film_0", "conv_1")]
+    return tuple(names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,32 +135,38 @@ class Networks:
             analysis, _ = truncation(CELL_PX, latent)
             start = tuple(float(x) for x in np.log2(analysis.max(axis=0)))
         self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent, start)
-        self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes)
+        self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes, hyper.neighbours)
+        self.hyper_context = HyperContext(hyper.context, latent)
 
     @functools.partial(jax.jit, static_argnums=(0, 2))
-    def init(self, key: jax.Array, parts: tuple[str, ...] = PARTS) -> Params:
+    def init(self, key: jax.Array, parts: tuple[str, ...] | None = None) -> Params:
         """Random initial parameters of some parts, each the same whatever the others are.
 
         Under `jax.eval_shape` it only gives their shapes.
         """
-        keys = dict(zip(PARTS, jax.random.split(key, len(PARTS)), strict=True))
+        *first, last = PARTS  # the last came later, and the others' keys stay as they were
+        keys = dict(zip(first, jax.random.split(key, len(first)), strict=True))
+        keys[last] = jax.random.fold_in(key, len(first))
         latent, hyper = self.config.latent_channels, self.config.hyper.hyper_channels
         y = jnp.zeros((1, 8, 8, latent))
         z = jnp.zeros((1, 2, 2, hyper))
         levels = LevelInputs.of(
             jnp.zeros((1, 8, 8), jnp.int32), jnp.zeros((1, MAX_LEVELS), jnp.int32)
         )
-        prior = jnp.zeros((1, 8, 8, 2 * latent)) if self.config.unet.prior else None
+        moments = jnp.zeros((1, 8, 8, 2 * latent))
+        prior = moments if self.config.unet.prior else None
         inputs: dict[str, tuple[Any, ...]] = {
             "encoder": (jnp.zeros((1, 64, 64, 3)),),
             "decoder": (y,),
             "unet": (y, jnp.zeros((1, MAX_LEVELS)), levels.level_map, prior),
             "hyper_analysis": (y, levels.nodes, levels.level_map, levels.occupancy),
             "hyper_synthesis": (z, levels.nodes, levels.occupancy),
-            "hyper_prior": (z, jnp.zeros((1, 2, 2), jnp.int32)),
+            "hyper_prior": (z, jnp.zeros((1, 2, 2), jnp.int32), z),
+            "hyper_context": (moments, y, levels.nodes, levels.occupancy[0]),
         }
         return {
-            part: getattr(self, part).init(keys[part], *inputs[part])["params"] for part in parts
+            part: getattr(self, part).init(keys[part], *inputs[part])["params"]
+            for part in parts or model_parts(self.config)
         }
 
     def encode(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -168,11 +197,33 @@ class Networks:
         )
         return mean, log2_sigma, dict(sown["ranges"])
 
-    def hyper_bits(self, params: Params, z: jax.Array, levels: LevelInputs) -> jax.Array:
-        """Bits of each element of z [B, h/4, w/4, Z]."""
+    def hyper_bits(
+        self, params: Params, z: jax.Array, levels: LevelInputs, rounded: jax.Array
+    ) -> jax.Array:
+        """Bits of each element of z [B, h/4, w/4, Z], its neighbours known as `rounded`."""
         node = levels.lowest_node(HYPER_STRIDE)
-        out: Any = self.hyper_prior.apply({"params": params["hyper_prior"]}, z, node)
+        out: Any = self.hyper_prior.apply({"params": params["hyper_prior"]}, z, node, rounded)
         return out
+
+    def hyper_refine(
+        self, params: Params, prior: jax.Array, value: jax.Array, levels: LevelInputs
+    ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
+        """What the latent's first half changes in the prior of its second half.
+
+        Args:
+          params: the model's.
+          prior: mean and log2 sigma [B, h, w, 2C], as `hyper_decode` gives them.
+          value: estimates of y - mean of the first half [B, h, w, C], 0 at the second.
+          levels: the map.
+
+        Returns:
+          Differences of mean and log2 sigma [B, h, w, C] and the activations' ranges.
+        """
+        nodes, shares = self._seen(levels)
+        (mean, log2_sigma), sown = self.hyper_context.apply(
+            {"params": params["hyper_context"]}, prior, value, nodes, shares[0], mutable=["ranges"]
+        )
+        return mean, log2_sigma, dict(sown["ranges"])
 
     def denoise(
         self,

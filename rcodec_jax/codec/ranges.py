@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.networks import RANGES, LevelInputs, Networks, Params
+from rcodec_jax.codec.networks import LevelInputs, Networks, Params, tracked_ranges
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, SPAN, nodes_per_class
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, LOG_SCALE_MAX, LOG_SCALE_MIN
@@ -45,7 +45,7 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
         return networks.hyper_decode({"hyper_synthesis": synthesis}, z, inputs)[2]
 
     hyper_cells = _CELLS // HYPER_STRIDE
-    ranges = dict.fromkeys(RANGES, 0.0)
+    ranges = dict.fromkeys(tracked_ranges(config), 0.0)
     for k in range(config.hyper.classes):
         low = k * nodes_per_class(config.hyper.classes)
         share = rng.uniform(1e-6, 1.0 - 1e-6, (1, hyper_cells, hyper_cells, scale.shape[1]))
@@ -61,6 +61,6 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
                 jnp.asarray(level_map, jnp.int32),
                 jnp.asarray(nodes, jnp.int32),
             )
-            for name in RANGES:
+            for name in found:
                 ranges[name] = max(ranges[name], float(found[name]))
     return ranges

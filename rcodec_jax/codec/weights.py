@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
 from rcodec_jax.codec.tensorstream import Entry, read_header, read_tensor
 from rcodec_jax.codec.trees import unflatten
 from rcodec_jax.config import from_dict
@@ -198,7 +198,7 @@ def read_statistics(
         shift = np.asarray(latent["shift"], np.float32)  # type: ignore[index]
         power = float(latent["power"])  # type: ignore[index]
         if ranges is not None:
-            ranges = {name: float(ranges[name]) for name in RANGES}
+            ranges = {name: float(ranges[name]) for name in tracked_ranges(config)}
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise WeightsError(f"malformed latent or ranges: {error!r}") from error
     if shift.shape != (config.latent_channels,) or not np.isfinite(shift).all():

@@ -109,6 +109,9 @@ class HyperConfig:
         at most 256.
       see_node: ablation; False hides the timestep from the entropy model's networks.
       see_map: ablation; False hides all but the mean level.
+      neighbours: z is coded from coarse to fine, each element's table chosen by those around it.
+      context: width of the network that sharpens the prior of half of the latent by the other
+        half, which is coded first; 0 for none.
     """
 
     hyper_channels: int = 24
@@ -117,9 +120,12 @@ class HyperConfig:
     classes: int = 16
     see_node: bool = True
     see_map: bool = True
+    neighbours: bool = False
+    context: int = 0
 
     def __post_init__(self) -> None:
         refuse_below(self, 1, "hyper_channels", "analysis", "synthesis", "classes")
+        refuse_below(self, 0, "context")
         if NODE_COUNT % self.classes or self.classes > MAX_CLASSES:
             raise ValueError(
                 f"classes: expected a divisor of {NODE_COUNT}, at most {MAX_CLASSES}, got "

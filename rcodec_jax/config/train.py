@@ -33,6 +33,7 @@ class LossConfig:
       rate: of the bits of y and z.
       mse: of the squared error of pixels in -1..1.
       l1: of their absolute error.
+      coarse: of the squared error of pixels averaged over blocks of 8x8 and of 16x16: tone.
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
@@ -44,6 +45,7 @@ class LossConfig:
     rate: float = 1.0
     mse: float = 5.0
     l1: float = 0.0
+    coarse: float = 0.0
     lpips: float = 0.0
     latent: float = 0.02
     kl: float = 0.0
@@ -53,7 +55,7 @@ class LossConfig:
     min_snr: float = 0.0
 
     def __post_init__(self) -> None:
-        refuse_below(self, 0, "rate", "mse", "l1", "lpips", "latent", "kl", "min_snr")
+        refuse_below(self, 0, "rate", "mse", "l1", "coarse", "lpips", "latent", "kl", "min_snr")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,7 +172,8 @@ class TrainConfig:
       seed: of everything: initial parameters, order, crops, maps, noise.
       ema_decay: of the averaged parameters, 0..1, which are what gets frozen; None keeps no
         average.
-      optimizer: "adam", or "adafactor", whose state is small.
+      optimizer: "adam"; "muon", which makes the steps of convolutions orthogonal (Jordan et al.
+        2024) and costs some matrix products a step; or "adafactor", whose state is small.
       b2: of Adam, 0..1.
       weight_decay: decoupled, on kernels only.
       clip: bound on the gradient's norm, above 0.
@@ -192,7 +195,7 @@ class TrainConfig:
     steps: int | None = None
     seed: int = 0
     ema_decay: float | None = 0.999
-    optimizer: Literal["adam", "adafactor"] = "adam"
+    optimizer: Literal["adam", "muon", "adafactor"] = "adam"
     b2: float = 0.99
     weight_decay: float = 0.0
     clip: float = 1.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rcodec_jax.codec.networks import PARTS, Networks
+from rcodec_jax.codec.networks import Networks, model_parts
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.model import HyperConfig, ModelConfig
@@ -90,7 +90,7 @@ def import_diffusers(
     keys = match(entries, tensors)
 
     name = Path(source).name or source
-    counts = dict.fromkeys(PARTS, 0)
+    counts = dict.fromkeys(model_parts(config), 0)
     writer = WeightsWriter(
         out,
         config,
@@ -116,7 +116,7 @@ def import_diffusers(
 
 def entropy_model(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:
     """First parameters of the parts that no other codec has, by path; as a new run has them."""
-    parts = tuple(part for part in PARTS if part.startswith("hyper_"))
+    parts = tuple(part for part in model_parts(config) if part.startswith("hyper_"))
     params = Networks(config).init(jax.random.key(seed), parts)
     return {name: np.asarray(value) for name, value in flatten(params).items()}
 

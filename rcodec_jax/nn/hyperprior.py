@@ -17,7 +17,9 @@ import jax.numpy as jnp
 from rcodec_jax.levels import NODE_COUNT, nodes_per_class
 from rcodec_jax.nn.blocks import Conv, Downsample
 from rcodec_jax.ops.densities import logistic_bits
+from rcodec_jax.ops.rounding import round_straight_through
 from rcodec_jax.ops.spatial import depth_to_space
+from rcodec_jax.passes import CONTEXTS, hyper_order
 
 HYPER_STRIDE = 4
 """Latent cells per side of a hyper-latent cell."""
@@ -144,32 +146,97 @@ class HyperSynthesis(nn.Module):
         return mean, log2_sigma
 
 
+class HyperContext(nn.Module):
+    """Sharpens the prior of the latent's second half by its first half, coded before.
+
+    As `HyperSynthesis` it is the twin of an integer network, and sows its ranges.
+
+    Attributes:
+      width: channels within.
+      latent_channels: C.
+    """
+
+    width: int
+    latent_channels: int
+
+    @nn.compact
+    def __call__(
+        self, prior: jax.Array, value: jax.Array, nodes: jax.Array, occupancy: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Differences of mean and log2 sigma.
+
+        Args:
+          prior: mean and log2 sigma as z gives them [B, h, w, 2C].
+          value: what is known of the first half: the best linear estimate of y - mean from its
+            dequantised value, [B, h, w, C], 0 at the second half.
+          nodes: node of each level [B, L].
+          occupancy: shares of the levels [B, h, w, L].
+
+        Returns:
+          Two arrays [B, h, w, C], of use at the second half only.
+        """
+
+        def track(name: str, x: jax.Array) -> jax.Array:
+            name = f"context_{name}_out"
+            self.sow("ranges", name, jnp.max(jnp.abs(x)), reduce_fn=lambda _, new: new)
+            return x
+
+        x = jnp.concatenate([prior, value], axis=-1)
+        x = leaky_relu(track("conv_0", Conv(self.width, name="conv_0")(x)))
+        x = track("film_0", film(x, NodeRows(self.width, name="rows_0")(nodes), occupancy))
+        x = leaky_relu(track("conv_1", Conv(self.width, name="conv_1")(x)))
+        x = Conv(2 * self.latent_channels, zero_init=True, name="conv_2")(x)
+        mean, log2_sigma = jnp.split(x, 2, axis=-1)
+        return mean, log2_sigma
+
+
 class HyperPrior(nn.Module):
-    """Static prior of z: one logistic per (channel, class of nodes).
+    """Prior of z: one logistic per (channel, class of nodes), and by neighbours where they count.
 
     Attributes:
       hyper_channels: Z.
       classes: number of classes the 1024 nodes are divided into evenly.
+      neighbours: whether z goes from coarse to fine (`passes.hyper_order`): the mean of an
+        element's four neighbours, times a weight of its channel, is its prediction, and their
+        spread chooses the logistic.
     """
 
     hyper_channels: int
     classes: int
+    neighbours: bool = False
 
     def setup(self) -> None:
-        shape = (self.classes, self.hyper_channels)
+        contexts = (CONTEXTS,) if self.neighbours else ()
+        shape = (self.classes, *contexts, self.hyper_channels)
         self.mean = self.param("mean", nn.initializers.zeros, shape)
         self.log_scale = self.param("log_scale", nn.initializers.constant(-0.5), shape)
+        if self.neighbours:
+            self.weight = self.param("weight", nn.initializers.zeros, (self.hyper_channels,))
 
-    def __call__(self, z: jax.Array, node: jax.Array) -> jax.Array:
+    def __call__(self, z: jax.Array, node: jax.Array, rounded: jax.Array) -> jax.Array:
         """Bits of each element.
 
         Args:
           z: integers, or values with uniform noise, [B, h, w, Z].
           node: lowest node under each cell, integers [B, h, w].
+          rounded: z as the neighbours are known, integers with straight-through gradients.
 
         Returns:
           [B, h, w, Z].
         """
         row = node // nodes_per_class(self.classes)
         scale = jnp.exp(jnp.clip(self.log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
-        return logistic_bits(z - self.mean[row], scale[row])
+        if not self.neighbours:
+            return logistic_bits(z - self.mean[row], scale[row])
+        batch, height, width, channels = z.shape
+        number, corners = hyper_order(height, width)
+        flat = rounded.reshape(batch, height * width, channels)
+        around = jnp.stack([flat[:, corner.reshape(-1)] for corner in corners])
+        around = around.reshape(4, *z.shape)
+        refined = jnp.asarray(number > 0)[None, :, :, None]
+        mean = jnp.mean(around, axis=0) * self.weight.reshape(1, 1, 1, -1)
+        predicted = jnp.where(refined, round_straight_through(mean), 0.0)
+        spread = jax.lax.stop_gradient(jnp.max(around, axis=0) - jnp.min(around, axis=0))
+        context = jnp.where(refined, 1 + jnp.clip(spread, 0, CONTEXTS - 2), 0).astype(jnp.int32)
+        chosen = (row[..., None], context, jnp.arange(channels).reshape(1, 1, 1, -1))
+        return logistic_bits(z - predicted - self.mean[chosen], scale[chosen])

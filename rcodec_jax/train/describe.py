@@ -143,7 +143,7 @@ def state_parts(setup: Setup) -> tuple[tuple[Part, ...], int]:
         Part(
             name, counts[name], *(held.get((field, name), 0) for field in ("params", "ema", "opt"))
         )
-        for name in PARTS
+        for name in counts
     )
     return parts, other
 

@@ -19,6 +19,7 @@ from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
+from rcodec_jax.passes import first_half
 
 
 class Noise(NamedTuple):
@@ -73,15 +74,29 @@ def code_latent(
 
     # z: noise in the rate, straight-through rounding in the synthesis.
     z = networks.hyper_encode(params, y, levels)
-    bits_z = networks.hyper_bits(params, z + noise.z, levels)
-    mean, log2_sigma, ranges = networks.hyper_decode(params, round_straight_through(z), levels)
+    rounded = round_straight_through(z)
+    bits_z = networks.hyper_bits(params, z + noise.z, levels, rounded)
+    mean, log2_sigma, ranges = networks.hyper_decode(params, rounded, levels)
 
     # y: dithered quantisation is uniform noise, for the rate as for the picture.
-    spread = clip_straight_through(
-        log2_sigma + log2_scale, math.log2(SCALE_MIN), math.log2(SCALE_MAX)
-    )
-    bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + noise.y, jnp.exp2(spread))
     noisy = diffuse(y, noise.y, alpha_bar, cells["delta"])
+
+    def within(log2_sigma: jax.Array) -> jax.Array:
+        total = log2_sigma + log2_scale
+        return clip_straight_through(total, math.log2(SCALE_MIN), math.log2(SCALE_MAX))
+
+    spread = within(log2_sigma)
+    if networks.config.hyper.context:
+        first = jnp.asarray(first_half(*y.shape[1:]))[None]
+        share = jnp.exp2(2.0 * spread)
+        value = share / (share + 1.0 / 12.0) * (noisy / jnp.sqrt(alpha_bar) - mean)
+        change, stretch, more = networks.hyper_refine(
+            params, jnp.concatenate([mean, log2_sigma], axis=-1), jnp.where(first, value, 0), levels
+        )
+        mean = jnp.where(first, mean, mean + change)
+        spread = jnp.where(first, spread, within(log2_sigma + stretch))
+        ranges |= more
+    bits_y = gaussian_bits(jnp.exp2(log2_scale) * (y - mean) + noise.y, jnp.exp2(spread))
 
     prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
     output = networks.denoise(params, noisy, table["t"][levels.nodes], levels.level_map, prior)

@@ -54,6 +54,11 @@ def pixel_losses(
     total = loss.mse * jnp.mean(worth * jnp.square(error))
     if loss.l1:
         total = total + loss.l1 * jnp.mean(worth * jnp.abs(error))
+    if loss.coarse:
+        blocks = mean_pool(error, CELL_PX)
+        fine = jnp.mean(weight * jnp.square(blocks))
+        coarse = jnp.mean(mean_pool(weight, 2) * jnp.square(mean_pool(blocks, 2)))
+        total = total + loss.coarse * (fine + coarse)
     metrics = {"mse": mse, "psnr": -10.0 * jnp.log10(mse / 4.0)}
     if loss.lpips:
         if perceptual is None:
@@ -129,7 +134,7 @@ def codec_loss(
     bpp_y, bpp_z = jnp.sum(bits_y) / pixels, jnp.sum(bits_z) / pixels
     snr = alpha_bar / (1.0 - alpha_bar)
     balance = snr**-loss.balance
-    rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * _pool(balance, HYPER_STRIDE))
+    rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * mean_pool(balance, HYPER_STRIDE))
     weighted = (
         jnp.mean(min_snr_weight(snr, loss.min_snr) * errors) if loss.min_snr else latent_error
     )
@@ -185,7 +190,7 @@ def draw_noise(
     return {"noise_y": noise.y, "noise_z": noise.z}
 
 
-def _pool(x: jax.Array, stride: int) -> jax.Array:
+def mean_pool(x: jax.Array, stride: int) -> jax.Array:
     """Mean over stride x stride blocks of [B, h, w, C]."""
     batch, height, width, channels = x.shape
     blocks = x.reshape(batch, height // stride, stride, width // stride, stride, channels)

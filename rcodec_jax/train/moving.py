@@ -6,14 +6,15 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+from rcodec_jax.codec.networks import PARTS
 from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.errors import UsageError
 
 TRAINED = {
     "autoencoder": ("encoder", "decoder"),
-    "codec": ("unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
-    "joint": ("encoder", "decoder", "unet", "hyper_analysis", "hyper_synthesis", "hyper_prior"),
+    "codec": PARTS[2:],
+    "joint": PARTS,
 }
 """Parts whose parameters a kind of stage moves."""
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rcodec_jax.codec.networks import RANGES, Networks
+from rcodec_jax.codec.networks import Networks, tracked_ranges
 from rcodec_jax.config.train import TrainConfig
 from rcodec_jax.train.moving import ever_moving
 from rcodec_jax.train.statistics import Stats
@@ -53,6 +53,6 @@ def init_state(
         stats=Stats(
             shift=jnp.zeros(latent),
             power=jnp.ones(()),
-            ranges={name: jnp.zeros(()) for name in RANGES},
+            ranges={name: jnp.zeros(()) for name in tracked_ranges(networks.config)},
         ),
     )
