@@ -16,7 +16,7 @@ ROOT = Path(rcodec_jax.__file__).parent
 PACKAGE = ROOT.name
 MAX_LINES = 400
 
-LEAVES = {"errors", "files", "levels", "progress"}
+LEAVES = {"errors", "files", "levels", "passes", "progress"}
 """Modules that import nothing of the package but one another, open to everyone."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors": "",
         "files": "",
         "levels": "",
+        "passes": "",
         "progress": "",
         "config": "",
         "entropy": "",
@@ -56,6 +57,7 @@ WITHOUT_JAX = {
     "errors",
     "files",
     "levels",
+    "passes",
     "progress",
     "config",
     "entropy",
@@ -67,6 +69,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "levels": {"numpy"},
+    "passes": {"numpy"},
     "progress": set(),
     "config": set(),
     "bitstream": {"numpy"},

@@ -169,7 +169,8 @@ def test_hyper_tables_cost_what_the_prior_says(bundle, networks, floats) -> None
             bundle.integers.cell_classes(levels.nodes, levels.level_map), z
         )
         padded = LevelInputs.of(jnp.zeros((1, 28, 4), jnp.int32), jnp.full((1, 1), node, jnp.int32))
-        believed = networks.hyper_bits(floats, jnp.asarray(z[None], jnp.float32), padded)[0]
+        symbols = jnp.asarray(z[None], jnp.float32)
+        believed = networks.hyper_bits(floats, symbols, padded, symbols)[0]
         likely = np.asarray(believed) < 8
         assert likely.any()
         np.testing.assert_allclose(tables[likely], np.asarray(believed)[likely], atol=0.05)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights import INDEX, MANIFEST, is_weights, open_weights
 from rcodec_jax.codec.weights_writer import WeightsWriter
@@ -47,7 +47,7 @@ def write(bundle, arrays, tmp_path):
 
 @pytest.mark.parametrize("shard_bytes", [2**31, 700_000])
 def test_written_is_read_bit_by_bit(bundle, arrays, write, shard_bytes: int) -> None:
-    ranges = {name: float(i) for i, name in enumerate(RANGES)}
+    ranges = {name: float(i) for i, name in enumerate(tracked_ranges(bundle.config))}
     about = {"ranges": ranges, "source": {"repo": "x"}, "card": {"name": "n"}}
     folder = write(shard_bytes=shard_bytes, **about)
     weights = open_weights(folder)
@@ -118,7 +118,7 @@ def test_what_the_model_does_not_have_is_refused(bundle, arrays, tmp_path) -> No
         {"shift": SHIFT, "power": 0.0},
         {"shift": SHIFT, "power": float("nan")},
         {"shift": SHIFT, "power": 1.0, "ranges": {"conv_0_out": 1.0}},
-        {"shift": SHIFT, "power": 1.0, "ranges": dict.fromkeys(RANGES, -1.0)},
+        {"shift": SHIFT, "power": 1.0, "ranges": dict.fromkeys(tracked_ranges(bundle.config), -1.0)},
     ):
         with pytest.raises(WeightsError):
             WeightsWriter(tmp_path, bundle.config, **statistics)

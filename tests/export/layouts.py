@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 
@@ -46,7 +46,7 @@ def random_weights(
         config,
         shift=np.full(config.latent_channels, shift) * np.arange(config.latent_channels),
         power=0.18215**-2,
-        ranges=dict.fromkeys(RANGES, 1.0),
+        ranges=dict.fromkeys(tracked_ranges(config), 1.0),
     )
     with writer:
         for name, shape in parameter_shapes(config).items():

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.networks import RANGES, Networks, parameter_shapes
+from rcodec_jax.codec.networks import Networks, parameter_shapes, tracked_ranges
 from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import DataConfig, SourceConfig
@@ -28,7 +28,7 @@ def model(tools, tmp_path_factory):
     rng = np.random.default_rng(0)
     folder = tmp_path_factory.mktemp("weights")
     statistics = {"shift": np.zeros(config.latent_channels, np.float32), "power": 1.0}
-    ranges = dict.fromkeys(RANGES, 1.0)
+    ranges = dict.fromkeys(tracked_ranges(config), 1.0)
     with WeightsWriter(folder, config, **statistics, ranges=ranges) as writer:
         for name, shape in parameter_shapes(config).items():
             writer.add(name, 0.3 * rng.standard_normal(shape).astype(np.float32))

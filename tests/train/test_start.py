@@ -13,7 +13,7 @@ import pytest
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.networks import RANGES, parameter_shapes
+from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights import open_weights
 from rcodec_jax.codec.weights_writer import WeightsWriter
@@ -33,7 +33,7 @@ def weights(tools, tmp_path) -> Path:
     """Weights of the tests' model in half precision of both kinds."""
     config = tools.config("codec").model
     rng = np.random.default_rng(0)
-    tracked = dict.fromkeys(RANGES, 3.0)
+    tracked = dict.fromkeys(tracked_ranges(config), 3.0)
     with WeightsWriter(
         tmp_path / "weights", config, shift=SHIFT, power=4.0, ranges=tracked
     ) as writer:
