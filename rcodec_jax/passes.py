@@ -19,7 +19,7 @@ WEIGHT_BITS = 8
 """Fraction bits of the weight that a channel gives to the mean of its neighbours."""
 
 
-@functools.cache
+@functools.lru_cache(8)
 def hyper_order(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     """Passes of a grid of hyper-latents and the four neighbours each cell is predicted from.
 
@@ -52,7 +52,6 @@ def hyper_order(height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
     return number, np.stack(corners)
 
 
-@functools.cache
 def first_half(height: int, width: int, channels: int) -> np.ndarray:
     """Which values of a latent are coded first: those of even row + column + channel.
 
@@ -66,5 +65,5 @@ def first_half(height: int, width: int, channels: int) -> np.ndarray:
     Returns:
       bool [h, w, C].
     """
-    index = np.indices((height, width, channels)).sum(axis=0)
-    return index % 2 == 0
+    odd = [(np.arange(size) % 2).astype(np.uint8) for size in (height, width, channels)]
+    return (odd[0][:, None, None] + odd[1][:, None] + odd[2]) % 2 == 0

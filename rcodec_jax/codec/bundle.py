@@ -52,6 +52,7 @@ class Bundle:
       shift, scale: float32 [C]; y = (encoder output - shift) * scale.
       float_digest: 4 bytes, names the float part and the configuration.
       card: name, recipe and figures, as stored.
+      folder: where it was read from.
     """
 
     config: ModelConfig
@@ -61,6 +62,7 @@ class Bundle:
     scale: np.ndarray
     float_digest: bytes
     card: dict[str, Any]
+    folder: Path
 
     @property
     def power(self) -> float:
@@ -169,7 +171,7 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     card = manifest.get("card", {})
     if not isinstance(card, dict):
         raise BundleError(f"{path / MANIFEST}: expected a card that is an object")
-    return Bundle(config, integers, unflatten(arrays), shift, scale, float_digest, card)
+    return Bundle(config, integers, unflatten(arrays), shift, scale, float_digest, card, path)
 
 
 def load_integers(folder: str | os.PathLike[str]) -> IntegerPart:

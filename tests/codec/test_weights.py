@@ -113,12 +113,13 @@ def test_what_the_model_does_not_have_is_refused(bundle, arrays, tmp_path) -> No
     ):
         writer.add(name, array)
         writer.add(name, array)
+    names = tracked_ranges(bundle.config)
     for statistics in (
         {"shift": SHIFT[:3], "power": 1.0},
         {"shift": SHIFT, "power": 0.0},
         {"shift": SHIFT, "power": float("nan")},
         {"shift": SHIFT, "power": 1.0, "ranges": {"conv_0_out": 1.0}},
-        {"shift": SHIFT, "power": 1.0, "ranges": dict.fromkeys(tracked_ranges(bundle.config), -1.0)},
+        {"shift": SHIFT, "power": 1.0, "ranges": dict.fromkeys(names, -1.0)},
     ):
         with pytest.raises(WeightsError):
             WeightsWriter(tmp_path, bundle.config, **statistics)
