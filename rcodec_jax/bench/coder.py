@@ -16,8 +16,9 @@ import numpy as np
 
 from rcodec_jax.bench import coderpeers
 from rcodec_jax.entropy import IntegerPart
-from rcodec_jax.entropy.rangecoder import TOTAL, RangeDecoder, RangeEncoder
-from rcodec_jax.entropy.symbols import LANES_FROM, decode_latent, encode_latent
+from rcodec_jax.entropy.latent import LatentReader, encode_latent
+from rcodec_jax.entropy.rangecoder import TOTAL, RangeEncoder
+from rcodec_jax.entropy.symbols import LANES_FROM
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.progress import Progress, no_progress
 
@@ -108,8 +109,8 @@ def sigma_indices(part: IntegerPart, node: int) -> np.ndarray:
     """Sigma indices of a picture whose hyper-latents follow their tables: uint8 [n]."""
     words = np.random.Philox(key=1)
     nodes, level_map = np.array([node]), np.zeros(_GRID, np.uint8)
-    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
-    z = part.hyper_tables.bank.draw(tables.reshape(-1), words).reshape(tables.shape)
+    bank = part.hyper_tables.bank
+    z = part.read_hyper(nodes, level_map, lambda tables: bank.draw(tables, words))
     prior = part.predict(z, nodes, level_map)
     return part.sigma_index(prior, nodes, level_map).reshape(-1)
 
@@ -133,13 +134,12 @@ def coder_of_package(part: IntegerPart, sample: Sample) -> coderpeers.Coder:
     large = sample.j.size >= LANES_FROM
 
     def encode() -> bytes:
-        return encode_latent(
-            RangeEncoder(), part.gaussian, sample.index, sample.dither, sample.j, large=large
-        )
+        values = [(sample.index, sample.dither, sample.j)]
+        return encode_latent(RangeEncoder(), part.gaussian, values, large=large)
 
     def decode(data: bytes) -> np.ndarray:
-        decoder = RangeDecoder(data[1:] if large else data)
-        return decode_latent(decoder, data, part.gaussian, sample.index, sample.dither, large=large)
+        reader = LatentReader(data, part.gaussian, large=large, halves=1)
+        return reader.read(sample.index, sample.dither)
 
     return coderpeers.Coder("rcodec", encode, decode, sample.j, len)
 

@@ -16,6 +16,8 @@ from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import (
     PRIOR_BITS,
+    SIGMA_LEVELS,
+    ContextModel,
     Conv,
     DepthToSpace,
     Film,
@@ -24,7 +26,9 @@ from rcodec_jax.entropy import (
     IntegerPart,
     LeakyRelu,
     StaticTables,
+    sigma_of_level,
 )
+from rcodec_jax.entropy.context import GAIN_BITS, STEP_BITS, VALUE_BITS
 from rcodec_jax.errors import BundleError
 from rcodec_jax.levels import HIDDEN_NODE, NODE_COUNT, nodes_per_class
 from rcodec_jax.nn.hyperprior import (
@@ -34,6 +38,7 @@ from rcodec_jax.nn.hyperprior import (
     NEGATIVE_SLOPE,
     NodeRows,
 )
+from rcodec_jax.passes import WEIGHT_BITS
 
 _INT16 = 2**15 - 1
 _MAX_FRACTION = 14
@@ -53,7 +58,7 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
     Args:
       config: the model's shape.
       params: its parameters, NumPy or JAX arrays.
-      ranges: largest magnitude of each activation of the hyper-synthesis in training.
+      ranges: largest magnitude of each activation that training tracked.
 
     Raises:
       BundleError: an ablated model, parameters that are not finite, or a layer whose exactness
@@ -64,6 +69,16 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         raise BundleError("a model trained with hyper.see_map=False is for ablation only")
     log2_s = np.floor(node_table().log2_scale * 2**PRIOR_BITS + 0.5).astype(np.int32)
     classes = (np.arange(NODE_COUNT) // nodes_per_class(hyper.classes)).astype(np.uint8)
+    weight = None
+    if hyper.neighbours:
+        weight = _rounded(params["hyper_prior"]["weight"], WEIGHT_BITS, "weight of neighbours")
+    context = None
+    if hyper.context:
+        layers, _ = _context_layers(config, params["hyper_context"], ranges)
+        q = np.square(sigma_of_level(np.arange(SIGMA_LEVELS)))
+        gain = np.floor(q / (q + 1 / 12) * 2**GAIN_BITS + 0.5).astype(np.int32)
+        step = np.floor(2.0**STEP_BITS / np.exp2(node_table().log2_scale) + 0.5).astype(np.int32)
+        context = ContextModel(IntegerNetwork(layers), gain, step)
     return IntegerPart(
         latent_channels=config.latent_channels,
         hyper_channels=hyper.hyper_channels,
@@ -73,15 +88,23 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         gaussian=GaussianTables.build(),
         hyper_tables=_hyper_tables(params["hyper_prior"]),
         network=IntegerNetwork(_layers(config, params["hyper_synthesis"], ranges)[0]),
+        hyper_weight=weight,
+        context=context,
     )
 
 
-def fractions(config: ModelConfig, params: Params, ranges: dict[str, float]) -> list[int]:
-    """Fraction bits of z and of what each convolution of the hyper-synthesis gives.
+def fractions(
+    config: ModelConfig, params: Params, ranges: dict[str, float]
+) -> tuple[list[int], list[int]]:
+    """Fraction bits of what goes into each network and of what each of its convolutions gives.
 
-    With them the integers can be read as floats again; arguments as for `integer_part`.
+    With them the integers can be read as floats again; arguments as for `integer_part`. The first
+    is of the hyper-synthesis, the second of the context network, empty if there is none.
     """
-    return _layers(config, params["hyper_synthesis"], ranges)[1]
+    synthesis = _layers(config, params["hyper_synthesis"], ranges)[1]
+    if not config.hyper.context:
+        return synthesis, []
+    return synthesis, _context_layers(config, params["hyper_context"], ranges)[1]
 
 
 def _layers(
@@ -110,6 +133,36 @@ def _layers(
     layers += [_conv(conv, fraction, out), LeakyRelu(slope)]
     layers.append(_conv(params["conv_4"], out, PRIOR_BITS))
     return tuple(layers), [*chosen, out, PRIOR_BITS]
+
+
+def _context_layers(
+    config: ModelConfig, params: Any, ranges: dict[str, float]
+) -> tuple[tuple[Any, ...], list[int]]:
+    slope = -round(math.log2(NEGATIVE_SLOPE))
+    width = config.hyper.context
+    rows = _node_rows(params["rows_0"], width, see_node=config.hyper.see_node)
+    conv_out, film_out, last = (
+        ranges[f"context_{name}_out"] for name in ("conv_0", "film_0", "conv_1")
+    )
+    reach = max(conv_out, film_out, float(np.abs(rows[:, width:]).max()))
+    first = min(_fraction_bits(reach * _HEADROOM), VALUE_BITS + _weight_bits(params["conv_0"]))
+    second = min(_fraction_bits(last * _HEADROOM), first + _weight_bits(params["conv_1"]))
+    layers = (
+        _conv(params["conv_0"], VALUE_BITS, first),
+        LeakyRelu(slope),
+        _film(rows, first, stride=1),
+        _conv(params["conv_1"], first, second),
+        LeakyRelu(slope),
+        _conv(params["conv_2"], second, PRIOR_BITS),
+    )
+    return layers, [VALUE_BITS, first, second, PRIOR_BITS]
+
+
+def _rounded(values: Any, bits: int, what: str) -> np.ndarray:
+    array = np.floor(np.asarray(values, np.float64) * 2.0**bits + 0.5)
+    if not np.isfinite(array).all() or np.abs(array).max() > _INT16:
+        raise BundleError(f"{what}: does not fit 16 bits")
+    return array.astype(np.int16)
 
 
 def _fraction_bits(reach: float) -> int:
@@ -163,9 +216,11 @@ def _hyper_tables(params: Any) -> StaticTables:
     mean = np.asarray(params["mean"], np.float64)
     log_scale = np.asarray(params["log_scale"], np.float64)
     scale = np.exp(np.clip(log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
-    classes, channels = mean.shape
+    channels = mean.shape[-1]
+    mean, scale = mean.reshape(-1, channels), scale.reshape(-1, channels)  # classes and contexts
+    tables = range(mean.shape[0])
     return StaticTables.build(
-        [[_logistic(mean[k, c], scale[k, c]) for k in range(classes)] for c in range(channels)]
+        [[_logistic(mean[k, c], scale[k, c]) for k in tables] for c in range(channels)]
     )
 
 

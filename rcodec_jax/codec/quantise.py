@@ -32,7 +32,7 @@ class Quantised:
       levels: the level map.
       z: hyper-latents int32 [hz, wz, Z].
       j: latents int64 [h, w, C].
-      prior: what z and the levels say of the latent.
+      prior: what z, the levels and the latent's first half say of the latent.
       bits_z, bits_y: ideal code lengths of each, float64.
       level_bytes: the coded level map.
     """
@@ -52,7 +52,13 @@ class Quantised:
 
 
 def quantise(
-    bundle: Bundle, programs: Programs, y: np.ndarray, levels: LevelMap, *, trade: float = TRADE
+    bundle: Bundle,
+    programs: Programs,
+    y: np.ndarray,
+    levels: LevelMap,
+    *,
+    trade: float = TRADE,
+    z: np.ndarray | None = None,
 ) -> Quantised:
     """Quantises a latent.
 
@@ -61,22 +67,29 @@ def quantise(
       y: latent of a bucket [h', w', C].
       levels: level map [h, w] of the picture.
       trade: see `trim`; infinity keeps every integer as the dithered quantiser gives it.
+      z: hyper-latents int32 [hz, wz, Z]; None for those that the model's analysis gives.
     """
     part = bundle.integers
     height, width = levels.level_map.shape
-    z = programs.hyper(y, levels)
+    z = programs.hyper(y, levels) if z is None else z
     prior = part.predict(z, levels.nodes, levels.level_map)
     scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
     dither = dither_indices(height, width, part.latent_channels)
-    mean = prior.mean / 2.0**PRIOR_BITS
-    v = scale * (y[:height, :width] - mean)
-    j = np.floor(v + dither_values(dither) + 0.5).astype(np.int64)
-    index = part.sigma_index(prior, levels.nodes, levels.level_map)
-    bits_z = part.hyper_tables.bits(part.cell_classes(levels.nodes, levels.level_map), z)
-    bits_y = part.gaussian.bits(index, dither, j)
-    if np.isfinite(trade):
-        sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
-        j, bits_y = trim(j, v, sigma, bits_y, part.gaussian, index, dither, trade=trade)
+    j = np.zeros(dither.shape, np.int64)
+    bits_y = np.zeros(dither.shape)
+    for number, half in enumerate(part.halves(height, width)):
+        if number:
+            prior = part.refine(prior, j, levels.nodes, levels.level_map)
+        v = (scale * (y[:height, :width] - prior.mean / 2.0**PRIOR_BITS))[half]
+        g, index = dither[half], part.sigma_index(prior, levels.nodes, levels.level_map)[half]
+        j[half] = np.floor(v + dither_values(g) + 0.5)
+        bits_y[half] = part.gaussian.bits(index, g, j[half])
+        if np.isfinite(trade):
+            sigma = scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS)
+            sigma = np.clip(sigma[half], SCALE_MIN, SCALE_MAX)
+            trimmed = trim(j[half], v, sigma, bits_y[half], part.gaussian, index, g, trade=trade)
+            j[half], bits_y[half] = trimmed
+    bits_z = part.hyper_bits(z, levels.nodes, levels.level_map)
     level_bytes = encode_level_map(levels.level_map, levels.level_count)
     return Quantised(levels, z, j, prior, bits_z, bits_y, level_bytes)
 
@@ -99,7 +112,7 @@ def trim(
     value. Files stay ordinary files; decoders know nothing of it.
 
     Args:
-      j: integers [h, w, C] of the dithered quantiser.
+      j: integers of any shape, of the dithered quantiser.
       v: scaled residual s (y - mu) [h, w, C], what j - g stands for.
       sigma: its deviation s sigma as the tables have it.
       bits: code lengths of j.

@@ -1,4 +1,4 @@
-"""The rate that integers cost: the frozen hyper-synthesis against the float network it was made of.
+"""The rate that integers cost: frozen networks against the float ones they were made of.
 
 Both give a prior for the same hyper-latents; what the latents cost under each, by the same density,
 is the difference that freezing makes (DESIGN section 4 wants it below 0.3 %).
@@ -7,16 +7,18 @@ is the difference that freezing makes (DESIGN section 4 wants it below 0.3 %).
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcodec_jax.codec.bundle import FLOAT_PARTS
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.entropy import PRIOR_BITS, IntegerPart
+from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, Prior, dither_indices, dither_values
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.regions.levelmap import LevelMap, uniform_level_map
@@ -72,33 +74,51 @@ def rate_loss(
     Args:
       config: the model's shape.
       integers: what its hyper-synthesis was frozen to.
-      params: `hyper_synthesis` as it was trained (of the run; thawing gives back its rounded form).
+      params: the float networks as they were trained (of the run; thawing gives back their
+        rounded form).
       latents: what to measure it on.
     """
     networks = Networks(config)
-    synthesis = {"hyper_synthesis": params["hyper_synthesis"]}
 
     @jax.jit
     def predict(
-        synthesis: Params, z: jax.Array, level_map: jax.Array, nodes: jax.Array
+        params: Params, z: jax.Array, level_map: jax.Array, nodes: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
         inputs = LevelInputs.of(level_map, nodes)
-        mean, log2_sigma, _ = networks.hyper_decode(synthesis, z, inputs)
+        mean, log2_sigma, _ = networks.hyper_decode(params, z, inputs)
         return mean[0], log2_sigma[0]
 
+    @jax.jit
+    def refine(
+        params: Params, prior: jax.Array, value: jax.Array, level_map: jax.Array, nodes: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        inputs = LevelInputs.of(level_map, nodes)
+        mean, log2_sigma, _ = networks.hyper_refine(params, prior, value, inputs)
+        return mean[0], log2_sigma[0]
+
+    entropy_model = {part: params[part] for part in params if part not in FLOAT_PARTS}
     losses = []
     for item in latents:
         levels = item.levels
-        z = jnp.asarray(item.z[None], jnp.float32)
-        mean, log2_sigma = predict(synthesis, z, levels.level_map[None], levels.nodes[None])
+        maps = levels.level_map[None], levels.nodes[None]
+        mean, log2_sigma = predict(entropy_model, jnp.asarray(item.z[None], jnp.float32), *maps)
         prior = integers.predict(item.z, levels.nodes, levels.level_map)
-        frozen = [
-            jnp.asarray(a / 2.0**PRIOR_BITS, jnp.float32) for a in (prior.mean, prior.log2_sigma)
-        ]
-        y = item.y
+        y, noise = item.y, None
         if y is None:
             noise = np.random.default_rng(levels.n_lo).standard_normal(mean.shape, np.float32)
             y = np.asarray(mean + jnp.exp2(log2_sigma) * noise)
+        if integers.context is not None:
+            first, j, value = _first_half(integers, prior, y, levels)
+            both = jnp.concatenate([mean, log2_sigma], axis=-1)[None]
+            change, stretch = refine(entropy_model, both, jnp.asarray(value)[None], *maps)
+            mean = jnp.where(first, mean, mean + change)
+            log2_sigma = jnp.where(first, log2_sigma, log2_sigma + stretch)
+            prior = integers.refine(prior, j, levels.nodes, levels.level_map)
+            if noise is not None:
+                y = np.where(first, y, mean + jnp.exp2(log2_sigma) * noise)
+        frozen = [
+            jnp.asarray(a / 2.0**PRIOR_BITS, jnp.float32) for a in (prior.mean, prior.log2_sigma)
+        ]
         losses.append(
             RateLoss(
                 prior_bits(y, mean, log2_sigma, levels),
@@ -108,15 +128,34 @@ def rate_loss(
     return losses
 
 
+def _first_half(
+    integers: IntegerPart, prior: Prior, y: np.ndarray, levels: LevelMap
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The first half of a latent as the context network is told it.
+
+    Returns:
+      Which values it is, bool [h, w, C]; j int64 [h, w, C] of the dithered quantiser; estimates of
+      y - mean, float32 [h, w, C], 0 at the second half.
+    """
+    first = integers.halves(*levels.level_map.shape)[0]
+    scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
+    g = dither_values(dither_indices(*first.shape))
+    j = np.floor(scale * (y - prior.mean / 2.0**PRIOR_BITS) + g + 0.5).astype(np.int64)
+    sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
+    value = np.square(sigma) / (np.square(sigma) + 1 / 12) * (j - g) / scale
+    return first, j, np.where(first, value, 0).astype(np.float32)
+
+
 def made_latents(integers: IntegerPart, nodes: Sequence[int]) -> list[Latents]:
     """Latents without pictures, one under a uniform map of each node: z as its tables say."""
     made = []
     for node in nodes:
         levels = uniform_level_map(*_CELLS, node=node)
-        classes = integers.cell_classes(levels.nodes, levels.level_map)
-        tables = integers.hyper_tables.select(classes)
-        z = integers.hyper_tables.bank.draw(tables.reshape(-1), np.random.Philox(key=node))
-        made.append(Latents(None, z.reshape(tables.shape), levels))
+        words = np.random.Philox(key=node)
+        draw = functools.partial(integers.hyper_tables.bank.draw, words=words)
+        made.append(
+            Latents(None, integers.read_hyper(levels.nodes, levels.level_map, draw), levels)
+        )
     return made
 
 

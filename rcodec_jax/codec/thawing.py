@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from rcodec_jax.codec.bundle import TRAINING, Bundle
 from rcodec_jax.codec.fixedpoint import fractions
-from rcodec_jax.codec.networks import Params
+from rcodec_jax.codec.networks import Params, model_parts
 from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import Conv
@@ -27,12 +27,23 @@ def what_freezing_loses(
     config: ModelConfig, params: Params, ranges: dict[str, float]
 ) -> dict[str, np.ndarray]:
     """The arrays that `thaw` needs besides a bundle's integers, by flat name."""
-    synthesis = params["hyper_synthesis"]
-    rows = {name: value for name, value in synthesis.items() if name.startswith("rows_")}
-    tree = {"hyper_synthesis": rows, "hyper_prior": params["hyper_prior"], "ranges": ranges}
+    tree = {"hyper_prior": params["hyper_prior"], "ranges": ranges}
+    for part in _integer_networks(config):
+        kept = params[part].items()
+        tree[part] = {name: value for name, value in kept if name.startswith("rows_")}
     arrays = {name: np.asarray(value, np.float32) for name, value in flatten(tree).items()}
-    arrays["fractions"] = np.array(fractions(config, params, ranges), np.int32)
+    for part, bits in zip(_FRACTIONS, fractions(config, params, ranges), strict=True):
+        if bits:
+            arrays[_FRACTIONS[part]] = np.array(bits, np.int32)
     return arrays
+
+
+_FRACTIONS = {"hyper_synthesis": "fractions", "hyper_context": "context_fractions"}
+"""Parts that become integer networks, and the names that their fraction bits go by."""
+
+
+def _integer_networks(config: ModelConfig) -> list[str]:
+    return [part for part in _FRACTIONS if part in model_parts(config)]
 
 
 def thaw(folder: str | os.PathLike[str], bundle: Bundle) -> tuple[dict[str, Any], dict[str, float]]:
@@ -43,7 +54,8 @@ def thaw(folder: str | os.PathLike[str], bundle: Bundle) -> tuple[dict[str, Any]
       bundle: the same, loaded.
 
     Returns:
-      ({"hyper_synthesis": ..., "hyper_prior": ...}, ranges by name).
+      ({"hyper_synthesis": ..., "hyper_prior": ...} and "hyper_context" of a model that has it,
+      ranges by name).
 
     Raises:
       BundleError: the bundle was made without what training needs, or it does not fit.
@@ -51,23 +63,35 @@ def thaw(folder: str | os.PathLike[str], bundle: Bundle) -> tuple[dict[str, Any]
     path = Path(folder) / TRAINING
     try:
         arrays = safetensors.numpy.load(path.read_bytes())
-        fraction = arrays.pop("fractions").tolist()
+        networks = _integer_networks(bundle.config)
+        fraction = {part: arrays.pop(_FRACTIONS[part]).tolist() for part in networks}
         tree = unflatten(arrays)
-        hyper = {name: tree[name] for name in ("hyper_synthesis", "hyper_prior")}
+        hyper = {name: tree[name] for name in ("hyper_prior", *networks)}
         ranges = {name: float(value) for name, value in tree["ranges"].items()}
     except OSError as error:
         raise BundleError(f"{path}: needed to train on from a bundle: {error.strerror}") from error
     except (safetensors.SafetensorError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: {error}") from error
-    convs = [layer for layer in bundle.integers.network.layers if isinstance(layer, Conv)]
-    if len(fraction) != len(convs) + 1:
-        raise BundleError(f"{path}: {len(fraction)} formats for {len(convs)} convolutions")
-    for i, conv in enumerate(convs):
-        bits = conv.shift - fraction[i] + fraction[i + 1]
-        hyper["hyper_synthesis"][f"conv_{i}"] = {
-            "conv": {
-                "kernel": (conv.weight * 2.0**-bits).astype(np.float32),
-                "bias": (conv.bias * 2.0 ** -(fraction[i] + bits)).astype(np.float32),
-            }
-        }
+    context = bundle.integers.context
+    integers = {"hyper_synthesis": bundle.integers.network}
+    if context is not None:
+        integers["hyper_context"] = context.network
+    for part in networks:
+        if part not in integers:
+            raise BundleError(f"{path}: the integer part has no {part}")
+        convs = [layer for layer in integers[part].layers if isinstance(layer, Conv)]
+        if len(fraction[part]) != len(convs) + 1:
+            raise BundleError(
+                f"{path}: {len(fraction[part])} formats for {len(convs)} convolutions"
+            )
+        for i, conv in enumerate(convs):
+            hyper[part][f"conv_{i}"] = {"conv": _floats(conv, *fraction[part][i : i + 2])}
     return hyper, ranges
+
+
+def _floats(conv: Conv, fraction_in: int, fraction_out: int) -> dict[str, np.ndarray]:
+    bits = conv.shift - fraction_in + fraction_out
+    return {
+        "kernel": (conv.weight * 2.0**-bits).astype(np.float32),
+        "bias": (conv.bias * 2.0 ** -(fraction_in + bits)).astype(np.float32),
+    }

@@ -13,7 +13,8 @@ import jax
 import numpy as np
 
 from rcodec_jax.codec import thawing
-from rcodec_jax.codec.bundle import MANIFEST, load_bundle
+from rcodec_jax.codec.bundle import FLOAT_PARTS, MANIFEST, load_bundle
+from rcodec_jax.codec.networks import model_parts
 from rcodec_jax.codec.ranges import measured_ranges
 from rcodec_jax.codec.weights import is_weights, open_weights
 from rcodec_jax.config import from_dict
@@ -60,9 +61,11 @@ class Trained:
         """Its parameters in float32, and the ranges, measured where nobody tracked them.
 
         Returns:
-          ({"hyper_synthesis": ..., "hyper_prior": ...}, ranges by name).
+          ({"hyper_synthesis": ..., "hyper_prior": ...} and "hyper_context" of a model that has it,
+          ranges by name).
         """
-        parts = {name: self.params[name] for name in ("hyper_synthesis", "hyper_prior")}
+        wanted = (part for part in model_parts(self.config) if part not in FLOAT_PARTS)
+        parts = {name: self.params[name] for name in wanted}
         parts = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), parts)
         return parts, self.ranges or measured_ranges(self.config, parts)
 

@@ -1,5 +1,6 @@
 """Exact entropy coding: integers only, NumPy only. What this package does fixes the file format."""
 
+from rcodec_jax.entropy.context import ContextModel
 from rcodec_jax.entropy.dither import DITHER_KEY, dither_indices, dither_values
 from rcodec_jax.entropy.gaussian import (
     DITHER_POINTS,
@@ -21,6 +22,7 @@ __all__ = [
     "DITHER_POINTS",
     "PRIOR_BITS",
     "SIGMA_LEVELS",
+    "ContextModel",
     "Conv",
     "DepthToSpace",
     "Film",

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.entropy import partfile
+from rcodec_jax.entropy import hyper, partfile
+from rcodec_jax.entropy.context import ContextModel
 from rcodec_jax.entropy.dither import dither_indices
 from rcodec_jax.entropy.gaussian import GaussianTables
 from rcodec_jax.entropy.network import IntegerNetwork
@@ -17,6 +18,7 @@ from rcodec_jax.entropy.static import StaticTables
 from rcodec_jax.entropy.tables import check_range
 from rcodec_jax.errors import BundleError, RcodecError
 from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT
+from rcodec_jax.passes import CONTEXTS, first_half
 
 DIGEST_BYTES = 8
 _MAX_LOG2_S = 1 << 16  # 32 octaves at 11 fraction bits
@@ -46,6 +48,9 @@ class IntegerPart:
       node_class: uint8 [1024], class of the z tables of each node.
       gaussian, hyper_tables: tables of y and z.
       network: z and levels to mean and log2 sigma.
+      hyper_weight: int16 [Cz], what the mean of its neighbours counts for each channel of z, 8
+        fraction bits; None where z is coded without them.
+      context: the network that corrects the prior of the latent's second half, or None.
 
     Raises:
       BundleError: the parts do not fit together.
@@ -59,10 +64,12 @@ class IntegerPart:
     gaussian: GaussianTables
     hyper_tables: StaticTables
     network: IntegerNetwork
+    hyper_weight: np.ndarray | None = None
+    context: ContextModel | None = None
     _stored_digest: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        checks = (
+        checks: list[tuple[str, object, object]] = [
             ("hyper tables: channels", self.hyper_tables.channels, self.hyper_channels),
             ("network: input channels", self.network.input_channels, self.hyper_channels),
             ("network: output channels", self.network.output_channels, 2 * self.latent_channels),
@@ -71,15 +78,22 @@ class IntegerPart:
             ("node_log2_s: dtype", self.node_log2_s.dtype, np.dtype(np.int32)),
             ("node_class: shape", self.node_class.shape, (NODE_COUNT,)),
             ("node_class: dtype", self.node_class.dtype, np.dtype(np.uint8)),
-        )
+        ]
+        if (weight := self.hyper_weight) is not None:
+            checks.append(("hyper weight: shape", weight.shape, (self.hyper_channels,)))
+            checks.append(("hyper weight: dtype", weight.dtype, np.dtype(np.int16)))
+        if self.context is not None:
+            checks.append(("context: channels", self.context.latent_channels, self.latent_channels))
         for name, given, expected in checks:
             if given != expected:
                 raise BundleError(f"{name}: expected {expected}, got {given}")
         if np.abs(self.node_log2_s.astype(np.int64)).max() > _MAX_LOG2_S:
             raise BundleError(f"node_log2_s: not within +-{_MAX_LOG2_S}")
-        if self.node_class.max() >= self.hyper_tables.classes:
+        classes, rest = divmod(self.hyper_tables.classes, 1 if weight is None else CONTEXTS)
+        if rest or self.node_class.max() >= classes:
             raise BundleError(
-                f"node_class: names class {self.node_class.max()} of {self.hyper_tables.classes}"
+                f"node_class: names class {self.node_class.max()} of "
+                f"{self.hyper_tables.classes} tables a channel"
             )
 
     @cached_property
@@ -110,6 +124,14 @@ class IntegerPart:
         """(hz, wz): z cells of a grid of latent cells."""
         return -(-height_cells // self.hyper_stride), -(-width_cells // self.hyper_stride)
 
+    def halves(self, height_cells: int, width_cells: int) -> list[np.ndarray]:
+        """Which latents are coded together, one group after the other: bool [h, w, C] each.
+
+        With a context network they are two halves, else all are in one group.
+        """
+        first = first_half(height_cells, width_cells, self.latent_channels)
+        return [np.ones_like(first)] if self.context is None else [first, ~first]
+
     def padded_map(self, level_map: np.ndarray) -> np.ndarray:
         """The level map with its edges repeated to whole z cells."""
         height, width = level_map.shape
@@ -124,8 +146,33 @@ class IntegerPart:
         lowest = padded.reshape(padded.shape[0] // s, s, padded.shape[1] // s, s).min((1, 3))
         return self.node_class[nodes[lowest]]
 
+    def hyper_symbols(
+        self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(symbols, tables) of z in the order they are coded in: int64 [hz wz Cz] each."""
+        classes = self.cell_classes(nodes, level_map)
+        order = hyper.coding_order(self.hyper_weight, *classes.shape)
+        both = hyper.to_symbols(self.hyper_tables, self.hyper_weight, classes, z)
+        symbols, tables = (a.reshape(order.size, -1)[order].reshape(-1) for a in both)
+        return symbols, tables
+
+    def read_hyper(self, nodes: np.ndarray, level_map: np.ndarray, read: hyper.Read) -> np.ndarray:
+        """z int32 [hz, wz, Cz] from symbols that `read` gives for the tables it is asked for.
+
+        Raises:
+          CorruptPayloadError: no hyper-latents have these symbols.
+        """
+        classes = self.cell_classes(nodes, level_map)
+        return hyper.from_symbols(self.hyper_tables, self.hyper_weight, classes, read)
+
+    def hyper_bits(self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+        """Ideal code length of each hyper-latent, escapes included: float64 [hz, wz, Cz]."""
+        classes = self.cell_classes(nodes, level_map)
+        k, tables = hyper.to_symbols(self.hyper_tables, self.hyper_weight, classes, z)
+        return self.hyper_tables.bank.bits(tables, k)
+
     def predict(self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray) -> Prior:
-        """Prior of the latent from the hyper-latents and the levels.
+        """Prior of the latent from the hyper-latents and the levels, before `refine`.
 
         Args:
           z: int [hz, wz, Cz], |z| < 2^15.
@@ -145,6 +192,40 @@ class IntegerPart:
         c = self.latent_channels
         return Prior(np.ascontiguousarray(out[..., :c]), np.ascontiguousarray(out[..., c:]))
 
+    def refine(
+        self, prior: Prior, j: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
+    ) -> Prior:
+        """The prior of both halves of the latent: that of the second half knows the first.
+
+        Args:
+          prior: what `predict` gives.
+          j: int [h, w, C], |j| < 2^15, of which the first half counts (`passes.first_half`).
+          nodes, level_map: as for `predict`.
+
+        Returns:
+          `prior` itself if the part has no context network.
+
+        Raises:
+          RcodecError: |j| >= 2^15.
+        """
+        if self.context is None:
+            return prior
+        height, width = level_map.shape
+        first = self.halves(height, width)[0]
+        mean, log2_sigma = self.context.changes(
+            prior.mean,
+            prior.log2_sigma,
+            check_range(np.where(first, j, 0)),
+            dither_indices(*first.shape),
+            self.sigma_index(prior, nodes, level_map),
+            first,
+            nodes,
+            level_map,
+        )
+        mean[first] = 0
+        log2_sigma[first] = 0
+        return Prior(prior.mean + mean, prior.log2_sigma + log2_sigma)
+
     def sigma_index(self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
         """Level of s sigma of each latent value: uint8 [h, w, C]."""
         log2_s = self.node_log2_s[nodes][level_map]
@@ -162,17 +243,17 @@ class IntegerPart:
 
         Args:
           z: int [hz, wz, Cz]; j: int [h, w, C]; nodes int [L]; level_map uint8 [h, w].
-          prior: what `predict` gives for them, if known already.
+          prior: what `predict` and `refine` give for them, if known already.
 
         Returns:
           (bits_z float64 [hz, wz, Cz], bits_y float64 [h, w, C]).
         """
         nodes, level_map = self.check_levels(nodes, level_map)
-        prior = prior or self.predict(z, nodes, level_map)
+        if prior is None:
+            prior = self.refine(self.predict(z, nodes, level_map), j, nodes, level_map)
         index = self.sigma_index(prior, nodes, level_map)
         dither = dither_indices(level_map.shape[0], level_map.shape[1], self.latent_channels)
-        bits_z = self.hyper_tables.bits(self.cell_classes(nodes, level_map), z)
-        return bits_z, self.gaussian.bits(index, dither, j)
+        return self.hyper_bits(z, nodes, level_map), self.gaussian.bits(index, dither, j)
 
     @staticmethod
     def check_levels(nodes: np.ndarray, level_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

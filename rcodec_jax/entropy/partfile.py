@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rcodec_jax.entropy.context import ContextModel
 from rcodec_jax.entropy.gaussian import SIGMA_LEVELS, STORED_DITHERS, GaussianTables
 from rcodec_jax.entropy.layers import Conv, DepthToSpace, Film, Layer, LeakyRelu
 from rcodec_jax.entropy.network import MAX_LAYERS, IntegerNetwork
@@ -19,6 +20,9 @@ METADATA_KEY = "rcodec.integer_part"
 PART_VERSION = 0
 _NUMBERS = ("latent_channels", "hyper_channels", "hyper_stride")
 _NODE_TENSORS = ("node_log2_s", "node_class")
+_HYPER_WEIGHT = "hyper.weight"
+_CONTEXT = "context."
+_CONTEXT_TENSORS = ("gain", "step")
 _KINDS: dict[str, tuple[str, ...]] = {
     "conv": ("shift",),
     "leaky_relu": ("slope_log2",),
@@ -39,27 +43,40 @@ def serialise(fields: Mapping[str, Any]) -> bytes:
         tensors[f"{prefix}.minimum"] = bank.minimum.astype(np.int16).reshape(shape)
         tensors[f"{prefix}.count"] = bank.count.astype(np.uint16).reshape(shape)
         tensors[f"{prefix}.freq"] = bank.listed.astype(np.uint16)
+    description: dict[str, object] = {
+        "version": PART_VERSION,
+        **{name: int(fields[name]) for name in _NUMBERS},
+        "layers": _serialise_network(fields["network"], "", tensors),
+    }
+    if fields["hyper_weight"] is not None:
+        tensors[_HYPER_WEIGHT] = fields["hyper_weight"]
+    context: ContextModel | None = fields["context"]
+    if context is not None:
+        description["context"] = _serialise_network(context.network, _CONTEXT, tensors)
+        tensors |= {f"{_CONTEXT}{name}": getattr(context, name) for name in _CONTEXT_TENSORS}
+    text = json.dumps(description, separators=(",", ":"), sort_keys=True)
+    return save_tensors(tensors, {METADATA_KEY: text})
+
+
+def _serialise_network(
+    network: IntegerNetwork, prefix: str, tensors: dict[str, np.ndarray]
+) -> list[dict[str, object]]:
+    """Descriptions of the layers; their arrays go to `tensors`."""
     layers: list[dict[str, object]] = []
-    network: IntegerNetwork = fields["network"]
     for number, layer in enumerate(network.layers):
+        name = f"{prefix}layers.{number}"
         if isinstance(layer, Conv):
             layers.append({"kind": "conv", "shift": layer.shift})
-            tensors[f"layers.{number}.weight"] = layer.weight
-            tensors[f"layers.{number}.bias"] = layer.bias
+            tensors[f"{name}.weight"] = layer.weight
+            tensors[f"{name}.bias"] = layer.bias
         elif isinstance(layer, LeakyRelu):
             layers.append({"kind": "leaky_relu", "slope_log2": layer.slope_log2})
         elif isinstance(layer, Film):
             layers.append({"kind": "film", "gain_bits": layer.gain_bits, "stride": layer.stride})
-            tensors[f"layers.{number}.rows"] = layer.rows
+            tensors[f"{name}.rows"] = layer.rows
         else:
             layers.append({"kind": "depth_to_space", "block": layer.block})
-    description = {
-        "version": PART_VERSION,
-        **{name: int(fields[name]) for name in _NUMBERS},
-        "layers": layers,
-    }
-    text = json.dumps(description, separators=(",", ":"), sort_keys=True)
-    return save_tensors(tensors, {METADATA_KEY: text})
+    return layers
 
 
 def parse(blob: bytes) -> dict[str, Any]:
@@ -73,7 +90,8 @@ def parse(blob: bytes) -> dict[str, Any]:
         description = json.loads(metadata.get(METADATA_KEY, ""))
     except (ValueError, RecursionError) as error:
         raise BundleError(f"integer part: metadata {METADATA_KEY} is missing or bad") from error
-    if not isinstance(description, dict) or set(description) != {"version", "layers", *_NUMBERS}:
+    wanted = {"version", "layers", *_NUMBERS}
+    if not isinstance(description, dict) or set(description) - {"context"} != wanted:
         raise BundleError("integer part: the description has missing or unknown fields")
     if description["version"] != PART_VERSION:
         raise BundleError(
@@ -82,11 +100,13 @@ def parse(blob: bytes) -> dict[str, Any]:
     numbers: dict[str, Any] = {name: description[name] for name in _NUMBERS}
     if not all(type(n) is int and 1 <= n <= 4096 for n in numbers.values()):
         raise BundleError(f"integer part: sizes must be 1..4096, got {numbers}")
-    entries = description["layers"]
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
-        raise BundleError(f"integer part: need 1..{MAX_LAYERS} layers")
-    network = IntegerNetwork([_layer(n, entry, tensors) for n, entry in enumerate(entries)])
-    numbers["network"] = network
+    numbers["network"] = _network(description["layers"], "", tensors)
+    if "context" in description:
+        network = _network(description["context"], _CONTEXT, tensors)
+        arrays = {name: _take(tensors, f"{_CONTEXT}{name}") for name in _CONTEXT_TENSORS}
+        numbers["context"] = ContextModel(network, **arrays)
+    if _HYPER_WEIGHT in tensors:
+        numbers["hyper_weight"] = _take(tensors, _HYPER_WEIGHT)
     numbers["gaussian"] = GaussianTables(*_take_tables(tensors, "gaussian"))
     numbers["hyper_tables"] = StaticTables(*_take_tables(tensors, "hyper"))
     for name in _NODE_TENSORS:
@@ -115,7 +135,13 @@ def _take_tables(tensors: dict[str, np.ndarray], prefix: str) -> list[np.ndarray
     return arrays
 
 
-def _layer(number: int, entry: object, tensors: dict[str, np.ndarray]) -> Layer:
+def _network(entries: object, prefix: str, tensors: dict[str, np.ndarray]) -> IntegerNetwork:
+    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_LAYERS:
+        raise BundleError(f"integer part: need 1..{MAX_LAYERS} layers")
+    return IntegerNetwork([_layer(n, entry, prefix, tensors) for n, entry in enumerate(entries)])
+
+
+def _layer(number: int, entry: object, prefix: str, tensors: dict[str, np.ndarray]) -> Layer:
     if not isinstance(entry, dict) or not isinstance(entry.get("kind"), str):
         raise BundleError(f"integer part: layer {number} is malformed")
     kind = entry["kind"]
@@ -124,9 +150,10 @@ def _layer(number: int, entry: object, tensors: dict[str, np.ndarray]) -> Layer:
     values = {name: entry[name] for name in _KINDS[kind]}
     if not all(type(value) is int for value in values.values()):
         raise BundleError(f"integer part: layer {number} has a value that is not an integer")
+    name = f"{prefix}layers.{number}"
     if kind == "conv":
-        weight = _take(tensors, f"layers.{number}.weight")
-        return Conv(weight, _take(tensors, f"layers.{number}.bias"), **values)
+        weight = _take(tensors, f"{name}.weight")
+        return Conv(weight, _take(tensors, f"{name}.bias"), **values)
     if kind == "film":
-        return Film(_take(tensors, f"layers.{number}.rows"), **values)
+        return Film(_take(tensors, f"{name}.rows"), **values)
     return LeakyRelu(**values) if kind == "leaky_relu" else DepthToSpace(**values)

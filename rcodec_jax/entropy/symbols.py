@@ -7,19 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcodec_jax.entropy.dither import dither_indices
-from rcodec_jax.entropy.gaussian import DITHER_POINTS, GaussianTables
-from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes
+from rcodec_jax.entropy.latent import LatentReader, encode_latent
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.part import IntegerPart, Prior
-from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
+from rcodec_jax.entropy.rangecoder import RangeEncoder
 from rcodec_jax.entropy.serial import decode_values, encode_values
-from rcodec_jax.entropy.tables import check_range
-from rcodec_jax.errors import CorruptPayloadError, RcodecError
+from rcodec_jax.errors import RcodecError
 
 LANES_FROM = 300_000
 """Values of j from which a payload may be in lanes; part of the format."""
-
-_BLOCK = 1 << 16  # symbols whose tables are looked up at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,7 +25,7 @@ class Symbols:
     Attributes:
       z: int32 [hz, wz, Cz], hyper-latents.
       j: int32 [h, w, C], quantised latent relative to the prior mean.
-      prior: mean and log2 sigma that z and the levels give.
+      prior: mean and log2 sigma that z, the levels and the latent's first half give.
     """
 
     z: np.ndarray
@@ -55,7 +51,7 @@ def encode_symbols(
       z: int [hz, wz, Cz], |z| < 2^15.
       j: int [h, w, C], |j| < 2^15.
       nodes: int [L], ascending; level_map: uint8 [h, w], 0..L-1.
-      prior: what `part.predict(z, nodes, level_map)` gives, if known already.
+      prior: what `part.predict` and `part.refine` give for them, if known already.
       lanes: lanes of a large picture, a multiple of 16, 0 for none; by default a good number.
       lanes_from: values of j that make a picture large; anything but the default is for tests.
 
@@ -72,14 +68,16 @@ def encode_symbols(
         raise RcodecError(
             f"j: expected shape {(height, width, part.latent_channels)}, got {j.shape}"
         )
-    prior = prior or part.predict(z, nodes, level_map)
-    index = part.sigma_index(prior, nodes, level_map).reshape(-1)
-    dither = dither_indices(height, width, part.latent_channels).reshape(-1)
+    if prior is None:
+        prior = part.refine(part.predict(z, nodes, level_map), j, nodes, level_map)
+    index = part.sigma_index(prior, nodes, level_map)
+    dither = dither_indices(height, width, part.latent_channels)
     encoder = RangeEncoder()
-    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
-    encode_values(encoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
+    symbols, tables = part.hyper_symbols(z, nodes, level_map)
+    encode_values(encoder, part.hyper_tables.bank, tables, symbols)
+    groups = [(index[half], dither[half], j[half]) for half in part.halves(height, width)]
     large = j.size >= lanes_from
-    return encode_latent(encoder, part.gaussian, index, dither, j, large=large, lanes=lanes)
+    return encode_latent(encoder, part.gaussian, groups, large=large, lanes=lanes)
 
 
 def decode_symbols(
@@ -117,89 +115,21 @@ def decode_symbols(
             f"level map: expected {(height_cells, width_cells)}, got {level_map.shape}"
         )
     large = height_cells * width_cells * part.latent_channels >= lanes_from
-    if large and not payload:
-        raise CorruptPayloadError("payload is empty", offset=0)
-    decoder = RangeDecoder(payload[1:] if large else payload, origin=int(large))
-    tables = part.hyper_tables.select(part.cell_classes(nodes, level_map))
-    z = np.empty(tables.shape, np.int32)
-    decode_values(decoder, part.hyper_tables.bank, tables.reshape(-1), z.reshape(-1))
+    halves = part.halves(height_cells, width_cells)
+    reader = LatentReader(payload, part.gaussian, large=large, halves=len(halves))
+
+    def read(tables: np.ndarray) -> np.ndarray:
+        out = np.empty(tables.size, np.int32)
+        decode_values(reader.stream, part.hyper_tables.bank, tables, out)
+        return out
+
+    z = part.read_hyper(nodes, level_map, read)
     prior = part.predict(z, nodes, level_map)
-    index = part.sigma_index(prior, nodes, level_map)
-    dither = dither_indices(height_cells, width_cells, part.latent_channels).reshape(-1)
-    j = decode_latent(decoder, payload, part.gaussian, index.reshape(-1), dither, large=large)
-    return Symbols(z, j.reshape(index.shape), prior)
-
-
-def encode_latent(
-    encoder: RangeEncoder,
-    gaussian: GaussianTables,
-    index: np.ndarray,
-    dither: np.ndarray,
-    j: np.ndarray,
-    *,
-    large: bool,
-    lanes: int | None = None,
-) -> bytes:
-    """Codes j after what the encoder holds already, and ends the payload.
-
-    Args:
-      encoder: holds z.
-      gaussian: the tables.
-      index, dither: uint8 [n], sigma and dither index of each value.
-      j: int [n] or any shape of n values.
-      large: whether the payload may be in lanes and begins with a byte that tells.
-      lanes: as for `encode_symbols`.
-
-    Raises:
-      RcodecError: |j| >= 2^15.
-    """
-    flat = check_range(j).reshape(-1)
-    if large and lanes != 0:
-        values, contexts = flat.astype(np.int32, copy=False), _contexts(index, dither)
-        payload = encode_lanes(encoder, gaussian.lanes, contexts, values, lanes)
-        if payload:
-            return payload
-    for first in range(0, flat.size, _BLOCK):
-        block = slice(first, first + _BLOCK)
-        tables, signs = gaussian.select(index[block], dither[block])
-        encode_values(encoder, gaussian.bank, tables, flat[block] * signs)
-    return (b"\0" if large else b"") + encoder.finish()
-
-
-def decode_latent(
-    decoder: RangeDecoder,
-    payload: bytes,
-    gaussian: GaussianTables,
-    index: np.ndarray,
-    dither: np.ndarray,
-    *,
-    large: bool,
-) -> np.ndarray:
-    """Decodes what `encode_latent` wrote: int32 [n].
-
-    Args:
-      decoder: of the payload, after its first byte if it is large; z has been read.
-      payload: all of it.
-      gaussian, index, dither, large: as for the encoder.
-
-    Raises:
-      CorruptPayloadError: damage.
-    """
-    if large and payload[0]:
-        contexts = _contexts(index, dither)
-        return decode_lanes(decoder, payload, gaussian.lanes, contexts)
-    j = np.empty(index.size, np.int32)
-    for first in range(0, j.size, _BLOCK):
-        block = slice(first, first + _BLOCK)
-        tables, signs = gaussian.select(index[block], dither[block])
-        decode_values(decoder, gaussian.bank, tables, j[block])
-        j[block] *= signs.astype(np.int32)
-    decoder.finish()
-    return j
-
-
-def _contexts(index: np.ndarray, dither: np.ndarray) -> np.ndarray:
-    """What tells the table of each symbol: 64 sigma index + dither index, uint16 [n]."""
-    contexts = index * np.uint16(DITHER_POINTS)
-    contexts |= dither
-    return contexts
+    dither = dither_indices(height_cells, width_cells, part.latent_channels)
+    j = np.zeros(dither.shape, np.int32)
+    for number, half in enumerate(halves):
+        if number:
+            prior = part.refine(prior, j, nodes, level_map)
+        index = part.sigma_index(prior, nodes, level_map)
+        j[half] = reader.read(index[half], dither[half])
+    return Symbols(z, j, prior)

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 
-from reference_network import Grid, Part, predict
+from reference_network import Grid, Part, changes, predict
 from reference_stream import (
     Container,
     RangeDecoder,
@@ -57,45 +57,109 @@ class Payload:
 
 def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[int]]) -> Payload:
     """node_map: node of every cell, [h][w]."""
-    large = h * w * part.latent_channels >= 300000
+    channels = part.latent_channels
+    large = h * w * channels >= 300000
     require(not large or len(data) >= 1, "no byte that says how the payload is coded")
-    lanes = 16 * data[0] if large else 0
-    stream = RangeDecoder(data[1:] if large else data)
+    parts = [data]
+    if large and part.context and data[0]:
+        require(data[0] == 1 and len(data) >= 5, "first byte of two halves")
+        end = 5 + int.from_bytes(data[1:5], "little")
+        parts = [data[5:end], data[end:]]
+        require(all(half and half[0] for half in parts), "a half without lanes")
+    stream = RangeDecoder(parts[0][1:] if large else data)
 
     s = part.stride
     hz, wz = -(-h // s), -(-w // s)
     rows = [row + [row[-1]] * (wz * s - w) for row in node_map]
     rows += [rows[-1]] * (hz * s - h)
-    z: Grid = []
-    for r in range(hz):
-        z.append([])
-        for q in range(wz):
-            # Levels ascend with their nodes: the lowest node is that of the lowest level.
-            lowest = min(min(row[s * q : s * q + s]) for row in rows[s * r : s * r + s])
-            k = part.node_class[lowest]
-            tables = [part.hyper[c * part.classes + k] for c in range(part.hyper_channels)]
-            z[-1].append([stream.symbol(table) for table in tables])
+    z = _decode_hyper(part, stream, hz, wz, rows)
+    prior = [row[:w] for row in predict(part, z, rows)[:h]]
 
-    prior = predict(part, z, rows)
-    channels = part.latent_channels
-    cells = [prior[r][q] for r in range(h) for q in range(w)]
-    mean = [v for cell in cells for v in cell[:channels]]
-    log2_sigma = [v for cell in cells for v in cell[channels:]]
-    log2_s = [part.node_log2_s[node] for row in node_map for node in row]
-
-    tables, signs = [], []
-    for place, i in enumerate(dither(len(mean))):
-        x = log2_sigma[place] + log2_s[place // channels] + 13607
-        level = min(max((x * 326543 + (1 << 26)) >> 27, 0), 63)
-        tables.append(part.gaussian[32 * level + (i if i < 32 else 63 - i)])
-        signs.append(1 if i < 32 else -1)
-    if lanes:
-        k = _decode_lanes(stream, lanes, tables)
-    else:
-        k = [stream.symbol(table) for table in tables]
+    indices = dither(h * w * channels)
+    places = [(r, q, c) for r in range(h) for q in range(w) for c in range(channels)]
+    halves = [places]
+    if part.context:
+        halves = [[at for at in places if sum(at) % 2 == odd] for odd in (0, 1)]
+    j = [[[0] * channels for _ in range(w)] for _ in range(h)]
+    for number, half in enumerate(halves):
+        if number:
+            values = [[[0] * channels for _ in range(w)] for _ in range(h)]
+            for r, q, c in halves[0]:
+                i = indices[(r * w + q) * channels + c]
+                n = 128 * j[r][q][c] - (2 * i + 1 - 64)
+                level = _sigma_index(part, prior[r][q][channels + c], node_map[r][q])
+                n *= part.gain[level] * part.step[node_map[r][q]]
+                values[r][q][c] = (n + (1 << 25)) >> 26
+            change = changes(part, prior, values, node_map)
+            for r, q, c in half:
+                prior[r][q][c] += change[r][q][c]
+                prior[r][q][channels + c] += change[r][q][channels + c]
+        tables, signs = [], []
+        for r, q, c in half:
+            i = indices[(r * w + q) * channels + c]
+            level = _sigma_index(part, prior[r][q][channels + c], node_map[r][q])
+            tables.append(part.gaussian[32 * level + (i if i < 32 else 63 - i)])
+            signs.append(1 if i < 32 else -1)
+        if large and data[0]:
+            if number:
+                stream = RangeDecoder(parts[1][1:])
+            k = _decode_lanes(stream, 16 * parts[number][0], tables)
+        else:
+            k = [stream.symbol(table) for table in tables]
+        for (r, q, c), sign, value in zip(half, signs, k, strict=True):
+            j[r][q][c] = sign * value
+    if not (large and data[0]):
         stream.finish()
-    j = [sign * value for sign, value in zip(signs, k, strict=True)]
-    return Payload([v for row in z for at in row for v in at], j, mean, log2_sigma)
+    return Payload(
+        [v for row in z for at in row for v in at],
+        [v for row in j for at in row for v in at],
+        [v for row in prior for at in row for v in at[:channels]],
+        [v for row in prior for at in row for v in at[channels:]],
+    )
+
+
+def _sigma_index(part: Part, log2_sigma: int, node: int) -> int:
+    x = log2_sigma + part.node_log2_s[node] + 13607
+    return min(max((x * 326543 + (1 << 26)) >> 27, 0), 63)
+
+
+def _decode_hyper(
+    part: Part, stream: RangeDecoder, hz: int, wz: int, rows: list[list[int]]
+) -> Grid:
+    """z; rows: node of every cell, extended to whole cells of z."""
+    s, channels = part.stride, part.hyper_channels
+    z: Grid = [[[] for _ in range(wz)] for _ in range(hz)]
+    strides = [1] if part.hyper_weight is None else [8, 4, 2, 1]
+    contexts = 1 if part.hyper_weight is None else 4
+    for number, stride in enumerate(strides):
+        for r in range(0, hz, stride):
+            for q in range(0, wz, stride):
+                if number and r % (2 * stride) == q % (2 * stride) == 0:
+                    continue  # on the grid before
+                # Levels ascend with their nodes: the lowest node is that of the lowest level.
+                lowest = min(min(row[s * q : s * q + s]) for row in rows[s * r : s * r + s])
+                predicted, context = [0] * channels, [0] * channels
+                if number:
+                    pairs = [_around(r, 2 * stride, hz), _around(q, 2 * stride, wz)]
+                    around = [z[a][b] for a in pairs[0] for b in pairs[1]]
+                    for c, values in enumerate(zip(*around, strict=True)):
+                        assert part.hyper_weight is not None
+                        predicted[c] = (sum(values) * part.hyper_weight[c] + 512) >> 10
+                        context[c] = 1 + min(max(values) - min(values), 2)
+                k = part.node_class[lowest]
+                for c in range(channels):
+                    table = (c * part.classes + k) * contexts + context[c]
+                    value = predicted[c] + stream.symbol(part.hyper[table])
+                    require(-32767 <= value <= 32767, "a hyper-latent out of range")
+                    z[r][q].append(value)
+    return z
+
+
+def _around(at: int, stride: int, size: int) -> tuple[int, int]:
+    """The multiples of the stride at or before and at or after a place, within the grid."""
+    low = at - at % stride
+    high = low if low == at or low + stride >= size else low + stride
+    return low, high
 
 
 # Section 6.1

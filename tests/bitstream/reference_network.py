@@ -32,6 +32,10 @@ class Part:
     node_class: list[int]
     gaussian: list[Table]
     hyper: list[Table]
+    hyper_weight: list[int] | None
+    context: list[dict] | None
+    gain: list[int]
+    step: list[int]
 
 
 def read_part(blob: bytes) -> Part:
@@ -66,23 +70,30 @@ def read_part(blob: bytes) -> Part:
         require(at == len(freqs), f"{name}: frequencies left over")
         return out
 
-    layers = description["layers"]
-    for n, layer in enumerate(layers):
-        for name in ("weight", "bias", "rows"):
-            if f"layers.{n}.{name}" in header:
-                layer[name] = numbers(f"layers.{n}.{name}")
-                layer[f"{name}_shape"] = header[f"layers.{n}.{name}"]["shape"]
+    for prefix, layers in (("", description["layers"]), ("context.", description.get("context"))):
+        for n, layer in enumerate(layers or []):
+            for kind in ("weight", "bias", "rows"):
+                name = f"{prefix}layers.{n}.{kind}"
+                if name in header:
+                    layer[kind] = numbers(name)
+                    layer[f"{kind}_shape"] = header[name]["shape"]
+    weight = numbers("hyper.weight") if "hyper.weight" in header else None
+    context = description.get("context")
     return Part(
         digest=hashlib.sha256(blob).digest()[:8],
         latent_channels=description["latent_channels"],
         hyper_channels=description["hyper_channels"],
         stride=description["hyper_stride"],
-        classes=header["hyper.count"]["shape"][1],
-        layers=layers,
+        classes=header["hyper.count"]["shape"][1] // (1 if weight is None else 4),
+        layers=description["layers"],
         node_log2_s=numbers("node_log2_s"),
         node_class=numbers("node_class"),
         gaussian=tables("gaussian"),
         hyper=tables("hyper"),
+        hyper_weight=weight,
+        context=context,
+        gain=numbers("context.gain") if context else [],
+        step=numbers("context.step") if context else [],
     )
 
 
@@ -167,10 +178,9 @@ def depth_to_space(layer: dict, x: Grid) -> Grid:
     return y
 
 
-def predict(part: Part, z: Grid, node_map: list[list[int]]) -> Grid:
-    """mean and log2_sigma, [hz S][wz S][2 C]; `node_map` extended to these sizes."""
-    x = z
-    for layer in part.layers:
+def run(layers: list[dict], x: Grid, node_map: list[list[int]]) -> Grid:
+    """`node_map`: of the latent cells."""
+    for layer in layers:
         kind = layer["kind"]
         if kind == "conv":
             x = conv(layer, x)
@@ -182,3 +192,24 @@ def predict(part: Part, z: Grid, node_map: list[list[int]]) -> Grid:
             require(kind == "depth_to_space", f"layer of kind {kind}")
             x = depth_to_space(layer, x)
     return x
+
+
+def predict(part: Part, z: Grid, node_map: list[list[int]]) -> Grid:
+    """mean and log2_sigma, [hz S][wz S][2 C]; `node_map` extended to these sizes."""
+    return run(part.layers, z, node_map)
+
+
+# Section 6.2
+
+
+def changes(part: Part, prior: Grid, values: Grid, node_map: list[list[int]]) -> Grid:
+    """What is added to mean and log2_sigma, [h][w][2 C]."""
+    assert part.context is not None
+    x = [
+        [
+            [sat((v + 4) >> 3) for v in cell] + [sat(v) for v in known]
+            for cell, known in zip(*rows, strict=True)
+        ]
+        for rows in zip(prior, values, strict=True)
+    ]
+    return run(part.context, x, node_map)

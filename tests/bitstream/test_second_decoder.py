@@ -16,8 +16,8 @@ from rcodec_jax.entropy import dither_indices
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(path.name for path in GOLDEN.glob("*.rdc"))
-LIVELY = GOLDEN / "lively"
-"""Files of a model whose prior varies; one is large, with its payload in lanes."""
+OTHERS = sorted(path.relative_to(GOLDEN).as_posix() for path in GOLDEN.glob("*/*.rdc"))
+"""Files of models whose prior varies, without and with a context network; some are in lanes."""
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +34,6 @@ def part(second):
     return network.read_part((GOLDEN / "nano" / "integer.safetensors").read_bytes())
 
 
-@pytest.fixture(scope="module")
-def lively(second):
-    network = importlib.import_module("reference_network")
-    return network.read_part(lzma.decompress((LIVELY / "integer.safetensors.xz").read_bytes()))
-
-
 def assert_it_reads(decode, part, path: Path) -> None:
     record = json.loads((path.parent / "golden.json").read_text(encoding="utf-8"))
     recorded = record["files"][path.name]
@@ -54,9 +48,12 @@ def test_it_reads_the_golden_files(second, part, name) -> None:
     assert_it_reads(second.decode, part, GOLDEN / name)
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in LIVELY.glob("*.rdc")))
-def test_it_reads_files_of_a_lively_prior(second, lively, name) -> None:
-    assert_it_reads(second.decode, lively, LIVELY / name)
+@pytest.mark.parametrize("name", OTHERS)
+def test_it_reads_files_of_a_lively_prior(second, name) -> None:
+    path = GOLDEN / name
+    packed = (path.parent / "integer.safetensors.xz").read_bytes()
+    network = importlib.import_module("reference_network")
+    assert_it_reads(second.decode, network.read_part(lzma.decompress(packed)), path)
 
 
 def test_it_borrows_nothing() -> None:

@@ -1,9 +1,10 @@
-"""Golden files of a model whose prior varies: what the integer network says is seen in them."""
+"""Golden files of models whose prior varies: what the integer networks say is seen in them."""
 
 from __future__ import annotations
 
 import importlib
 import json
+import lzma
 import os
 import platform
 import subprocess
@@ -18,17 +19,17 @@ from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import IntegerPart
 
 
-@pytest.fixture(scope="module")
-def lively(golden) -> ModuleType:
-    """The module tests/golden/lively.py."""
+@pytest.fixture(scope="module", params=["lively", "halves"])
+def lively(golden, request) -> ModuleType:
+    """The modules tests/golden/lively.py and halves.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(golden.HERE))
-        return importlib.import_module("lively")
+        return importlib.import_module(request.param)
 
 
 @pytest.fixture(scope="module")
 def part(lively) -> IntegerPart:
-    return lively.load_part()
+    return IntegerPart.from_bytes(lzma.decompress(lively.PART.read_bytes()))
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,11 @@ def test_files_hold_the_recorded_symbols(lively, part, golden, record) -> None:
 
 def test_bytes_follow_from_integer_symbols(lively, part, golden) -> None:
     for name, case in lively.CASES.items():
-        made = golden.make(part, lively.NO_NETWORKS, case)
+        made = golden.make(part, bytes(4), case)
         assert made == (lively.FOLDER / f"{name}.rdc").read_bytes(), name
 
 
+@pytest.mark.parametrize("lively", ["lively"], indirect=True)
 def test_the_prior_varies(lively, part) -> None:
     """From cell to cell, from channel to channel, with z and with the node; and one is in lanes."""
     data = (lively.FOLDER / "gradient.rdc").read_bytes()
@@ -66,6 +68,32 @@ def test_the_prior_varies(lively, part) -> None:
     assert large.payload[0] > 0
 
 
+def test_the_second_half_knows_the_first(golden) -> None:
+    """The context network changes most of the second half's prior and none of the first's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(golden.HERE))
+        halves = importlib.import_module("halves")
+    part = halves.make_part()
+    assert part.digest.hex() == json.loads(halves.RECORD.read_text())["integer_digest"]
+    for name in ("gradient", "lanes_box"):
+        data = (halves.FOLDER / f"{name}.rdc").read_bytes()
+        _, levels, symbols = read_symbols(data, part)
+        before = part.predict(symbols.z, levels.nodes, levels.level_map)
+        first, second = part.halves(*levels.level_map.shape)
+        for old, new in (
+            (before.mean, symbols.prior.mean),
+            (before.log2_sigma, symbols.prior.log2_sigma),
+        ):
+            assert np.array_equal(old[first], new[first])
+            assert (np.abs(old - new)[second] > 100).mean() > 0.5
+        again = part.refine(before, symbols.j, levels.nodes, levels.level_map)
+        assert np.array_equal(again.mean, symbols.prior.mean)
+        changed = symbols.j.copy()
+        changed[second] += 1  # what a half says of itself does not count
+        same = part.refine(before, changed, levels.nodes, levels.level_map)
+        assert np.array_equal(again.log2_sigma, same.log2_sigma)
+
+
 CORES = ["Haswell", "Nehalem"] if platform.machine() in ("x86_64", "AMD64") else []
 
 
@@ -76,7 +104,7 @@ CORES = ["Haswell", "Nehalem"] if platform.machine() in ("x86_64", "AMD64") else
 )
 def test_symbols_do_not_depend_on_threads_or_blas_kernel(lively, record, variables) -> None:
     """In a process of its own, which imports no JAX (the script sees to that)."""
-    command = [sys.executable, str(lively.HERE / "lively.py"), "hashes"]
+    command = [sys.executable, lively.__file__, "hashes"]
     found = subprocess.run(
         command, env=os.environ | variables, check=True, capture_output=True, text=True
     )

@@ -30,9 +30,9 @@ from rcodec_jax.entropy.gaps import (
 from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes, plan_lanes
 from rcodec_jax.entropy.lanes import LaneReader, encode
 from rcodec_jax.entropy.lanetables import LaneTables
+from rcodec_jax.entropy.latent import LatentReader, encode_latent
 from rcodec_jax.entropy.pairs import Pairs
 from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
-from rcodec_jax.entropy.symbols import decode_latent, encode_latent
 from rcodec_jax.entropy.tables import TableBank
 from rcodec_jax.errors import BitstreamError, CorruptPayloadError, RcodecError
 
@@ -162,14 +162,13 @@ def gaussian_symbols(gaussian: GaussianTables, size: int) -> tuple[np.ndarray, .
 
 
 def to_payload(gaussian: GaussianTables, *symbols: np.ndarray, lanes: int | None = None) -> bytes:
-    return encode_latent(RangeEncoder(), gaussian, *symbols, large=True, lanes=lanes)
+    return encode_latent(RangeEncoder(), gaussian, [symbols], large=True, lanes=lanes)
 
 
 def from_payload(
     payload: bytes, gaussian: GaussianTables, index: np.ndarray, dither: np.ndarray
 ) -> np.ndarray:
-    stream = RangeDecoder(payload[1:])
-    return decode_latent(stream, payload, gaussian, index, dither, large=True)
+    return LatentReader(payload, gaussian, large=True, halves=1).read(index, dither)
 
 
 @pytest.mark.parametrize("size", [300_000, 600_000])

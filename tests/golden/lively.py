@@ -106,9 +106,28 @@ def make_part() -> IntegerPart:
     )
 
 
-def load_part() -> IntegerPart:
+def load_part(path: Path = PART) -> IntegerPart:
     """The model as it is kept."""
-    return IntegerPart.from_bytes(lzma.decompress(PART.read_bytes()))
+    return IntegerPart.from_bytes(lzma.decompress(path.read_bytes()))
+
+
+def write(
+    folder: Path, part: IntegerPart, cases: dict[str, tuple[int, int, str, int, int]]
+) -> None:
+    """The model, its files and their record."""
+    folder.mkdir(exist_ok=True)
+    packed = lzma.compress(part.to_bytes(), preset=9 | lzma.PRESET_EXTREME)
+    (folder / PART.name).write_bytes(packed)
+    for name, case in cases.items():
+        (folder / f"{name}.rdc").write_bytes(make.make(part, NO_NETWORKS, case))
+    record = {
+        "format_version": FORMAT_VERSION,
+        "integer_digest": part.digest.hex(),
+        "float_digest": NO_NETWORKS.hex(),
+        "files": make.hashes(part, folder),
+    }
+    text = json.dumps(record, indent=1) + "\n"
+    (folder / RECORD.name).write_text(text, encoding="utf-8")
 
 
 def main(arguments: list[str]) -> int:
@@ -116,18 +135,7 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     if arguments == ["write"]:
-        FOLDER.mkdir(exist_ok=True)
-        part = make_part()
-        PART.write_bytes(lzma.compress(part.to_bytes(), preset=9 | lzma.PRESET_EXTREME))
-        for name, case in CASES.items():
-            (FOLDER / f"{name}.rdc").write_bytes(make.make(part, NO_NETWORKS, case))
-        record = {
-            "format_version": FORMAT_VERSION,
-            "integer_digest": part.digest.hex(),
-            "float_digest": NO_NETWORKS.hex(),
-            "files": make.hashes(part, FOLDER),
-        }
-        RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        write(FOLDER, make_part(), CASES)
     found = make.hashes(load_part(), FOLDER)
     assert "jax" not in sys.modules  # symbols need none
     print(json.dumps(found))

@@ -74,17 +74,25 @@ def draw(part: IntegerPart, levels: LevelMap, seed: int) -> tuple[np.ndarray, np
         return k.reshape(tables.shape)
 
     bank = part.hyper_tables.bank
-    tables = part.hyper_tables.select(part.cell_classes(levels.nodes, levels.level_map))
-    z = sample(bank.cumulative, bank.minimum, tables)
+    z = part.read_hyper(
+        levels.nodes,
+        levels.level_map,
+        lambda tables: sample(bank.cumulative, bank.minimum, tables),
+    )
     prior = part.predict(z, levels.nodes, levels.level_map)
-    index = part.sigma_index(prior, levels.nodes, levels.level_map)
-    bank = part.gaussian.bank
-    tables, signs = part.gaussian.select(index, dither_indices(*index.shape))
-    j = sample(bank.cumulative, bank.minimum, tables) * signs
-    flat = j.reshape(-1)
-    flat[-1] = 32767  # the far ends of what an escape can say
-    if flat.size > 100:
-        flat[50], flat[99] = -32767, 1000
+    gaussian = part.gaussian.bank
+    dither = dither_indices(*prior.mean.shape)
+    j = np.zeros(dither.shape, np.int64)
+    for number, half in enumerate(part.halves(*levels.level_map.shape)):
+        if number:
+            prior = part.refine(prior, j, levels.nodes, levels.level_map)
+        index = part.sigma_index(prior, levels.nodes, levels.level_map)
+        tables, signs = part.gaussian.select(index[half], dither[half])
+        drawn = sample(gaussian.cumulative, gaussian.minimum, tables) * signs
+        drawn[-1] = 32767  # the far ends of what an escape can say
+        if drawn.size > 100:
+            drawn[50], drawn[99] = -32767, 1000
+        j[half] = drawn
     return z, j
 
 
