@@ -37,6 +37,18 @@ def refuse_zero_and_below(config: Any, *names: str) -> None:
             raise ValueError(f"{name}: expected a number above 0, got {value}")
 
 
+def refuse_outside_0_1(config: Any, *names: str) -> None:
+    """Fields must be in 0..1; None is passed over.
+
+    Raises:
+      ValueError: names the first that is not.
+    """
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not 0 <= value <= 1:
+            raise ValueError(f"{name}: expected a number in 0..1, got {value}")
+
+
 def refuse_empty(config: Any, *names: str) -> None:
     """Tuples must hold something.
 

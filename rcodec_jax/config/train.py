@@ -10,6 +10,7 @@ from rcodec_jax.config.checks import (
     refuse_below,
     refuse_empty,
     refuse_other_nodes,
+    refuse_outside_0_1,
     refuse_zero_and_below,
 )
 from rcodec_jax.config.model import ModelConfig
@@ -119,7 +120,8 @@ class SourceConfig:
     """One source of training data.
 
     Attributes:
-      path: folder of pictures, folder or name of a TFDS data set, or a glob of ArrayRecord files.
+      path: folder of pictures, folder or name of a TFDS data set, a glob of ArrayRecord files, or
+        "made" for pictures that are drawn.
       weight: share of the rows that come from it, relative to the other sources.
       split: of a TFDS data set.
     """
@@ -136,14 +138,19 @@ class DataConfig:
     Attributes:
       sources: what is mixed; empty for the one source that the command line names.
       exclude: sub-folders of picture folders to leave out.
+      grey: share of the crops of pictures that lose their colours, 0..1.
       cache_mb: decoded pictures kept in memory, in MB.
       workers: worker processes that read and crop; 0 reads with threads.
     """
 
     sources: tuple[SourceConfig, ...] = ()
     exclude: tuple[str, ...] = ()
+    grey: float = 0.0
     cache_mb: int = 0
     workers: int = 0
+
+    def __post_init__(self) -> None:
+        refuse_outside_0_1(self, "grey")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,10 +227,7 @@ class TrainConfig:
         refuse_below(self, 1, "steps", "log_every", "save_every", "keep_latest", "profile")
         refuse_below(self, 0, "weight_decay", "sample_every", "keep_best")
         refuse_zero_and_below(self, "clip", "peak_flops")
-        for name in ("ema_decay", "b2"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value <= 1:
-                raise ValueError(f"{name}: expected a number in 0..1, got {value}")
+        refuse_outside_0_1(self, "ema_decay", "b2")
 
     @property
     def first_steps(self) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.mixture import Mixture
-from rcodec_jax.data.transforms import random_crop, random_window
+from rcodec_jax.data.transforms import random_crop, random_window, to_grey
 from rcodec_jax.data.workers import start_reader
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import CELL_PX
@@ -46,6 +46,7 @@ def make_dataset(
     batch_size: int,
     seed: int,
     sample_maps: SampleMaps | None = None,
+    grey: float = 0.0,
     rows: Sequence[int] | None = None,
     worker_count: int = 0,
     thread_count: int | None = None,
@@ -59,6 +60,7 @@ def make_dataset(
       batch_size: rows of the *global* batch.
       seed: decides order, crops, flips and maps; 0..2^32 - 1.
       sample_maps: draws the level map of each row; None leaves maps out.
+      grey: share of the crops that lose their colours, 0..1; latents keep theirs.
       rows: the rows of the global batch to give, ascending: those of this process's devices
         (`scale.local_rows`). None for all.
       worker_count: worker processes; 0 reads with threads of this process, which is right for
@@ -83,6 +85,8 @@ def make_dataset(
     for one in sources:
         _check(one, crop_px, batch_size, seed)
     rows = tuple(range(batch_size)) if rows is None else tuple(rows)
+    if not 0 <= grey <= 1:
+        raise UsageError(f"grey must be 0..1, got {grey}")
     if not rows or list(rows) != sorted({row for row in rows if 0 <= row < batch_size}):
         raise UsageError(f"rows must be ascending in 0..{batch_size - 1}, got {rows}")
     import grain  # heavy, and absent where only the codec is installed
@@ -96,7 +100,7 @@ def make_dataset(
     if mixture and len(sources) > 1:
         dataset = grain.MapDataset.mix(shuffled, weights=mixture.weights).seed(seed)
     # The random map comes before the rows are dealt out: its randomness follows the global index.
-    dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps))
+    dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps, grey))
     local = _only_rows(dataset, batch_size, rows)
     if thread_count is None:
         thread_count = 2 if worker_count else max(2, min(_MAX_THREADS, os.cpu_count() or 1))
@@ -177,6 +181,7 @@ class _CropAndMap:
 
     crop_px: int
     sample_maps: SampleMaps | None
+    grey: float
 
     def __call__(self, entry: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         cells = self.crop_px // CELL_PX
@@ -186,6 +191,9 @@ class _CropAndMap:
             row = {"latent": random_window(entry, cells, rng=rng)}
         if self.sample_maps is not None:
             row["level_map"], row["nodes"] = self.sample_maps(rng, cells, cells)
+        # Drawn last, and only if asked for: all else is the same with grey crops and without.
+        if self.grey and "image" in row and rng.random() < self.grey:
+            row["image"] = to_grey(row["image"])
         return row
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rcodec_jax.data.latents import LatentSet
+from rcodec_jax.data.made import MADE, MadePictures
 from rcodec_jax.data.manifest import INFO, is_packed, read_manifest
 from rcodec_jax.data.mixture import Source
 from rcodec_jax.data.records import ArrayRecordImages, PackedImages, TfdsImages
@@ -18,6 +19,7 @@ from rcodec_jax.data.sources import ImageFolder
 from rcodec_jax.errors import UsageError
 
 _TFDS_NAME = re.compile(r"([a-z]\w*)(?:/([\w.-]+))?(?::(\d+\.\d+\.\d+))?")
+_MADE = re.compile(rf"{MADE}(?::([1-9]\d{{0,5}}))?")
 _VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -33,7 +35,9 @@ def open_source(
 
     In this order: a packed set ('rcodec data pack' or 'latents'), a folder of TFDS, a folder of
     pictures; a file or glob of ArrayRecord files; the name of a data set that TFDS has prepared
-    ("name", "name/config", "name:1.0.0") below $TFDS_DATA_DIR or ~/tensorflow_datasets.
+    ("name", "name/config", "name:1.0.0") below $TFDS_DATA_DIR or ~/tensorflow_datasets. Where no
+    folder or file of that name is, "made" or "made:COUNT" stands for pictures that are drawn
+    (`made`).
 
     Args:
       path: folder, glob or name.
@@ -68,6 +72,8 @@ def open_source(
         if not files:
             raise UsageError(f"{text}: expected ArrayRecord files, found none that match")
         return ArrayRecordImages(text, files, cache_bytes=cache_bytes)
+    if made := _MADE.fullmatch(text):
+        return MadePictures(int(made[1])) if made[1] else MadePictures()
     return _open_tfds(_prepared(text), split, cache_bytes)
 
 

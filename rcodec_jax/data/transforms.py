@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+LUMA = (0.299, 0.587, 0.114)
+"""Share of red, green and blue in the luma of BT.601."""
+
 
 def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -> np.ndarray:
     """A random square crop, mirrored left to right half the time.
@@ -27,6 +30,19 @@ def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -
     left = int(draws[1] * (width - crop_px + 1))
     crop = pixels[top : top + crop_px, left : left + crop_px]
     return np.ascontiguousarray(crop[:, ::-1] if draws[2] < 0.5 else crop)
+
+
+def to_grey(pixels: np.ndarray) -> np.ndarray:
+    """The picture in greys: luma of BT.601, rounded, in all three channels.
+
+    Args:
+      pixels: uint8 [H, W, 3].
+
+    Returns:
+      uint8 [H, W, 3], contiguous.
+    """
+    luma = np.rint(pixels @ np.array(LUMA)).astype(np.uint8)
+    return np.repeat(luma[..., None], 3, axis=2)
 
 
 def random_window(latent: np.ndarray, cells: int, *, rng: np.random.Generator) -> np.ndarray:

@@ -67,6 +67,7 @@ def stage_batches(config: Config, index: int, mixture: Mixture, mesh: Mesh) -> A
         batch_size=stage.batch_size,
         seed=(config.train.seed + 1000 * index) % 2**32,
         sample_maps=MapSampler(stage.node_range or config.model.node_range),
+        grey=config.train.data.grey,
         rows=scale.local_rows(stage.batch_size, mesh),
         worker_count=config.train.data.workers,
     )
