@@ -13,6 +13,8 @@ from rcodec_jax.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
+TUNES = ("mse", "balanced", "perceptual")
+
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
@@ -24,6 +26,21 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument("input", metavar="PICTURE", help="picture to read, - for standard input")
     parser.add_argument("output", metavar="FILE", help="file to write, - for standard output")
     arguments.add_rate_options(parser)
+    parser.add_argument(
+        "--effort",
+        type=arguments.whole(1, 9, "a whole number in 1..9"),
+        metavar="N",
+        help="time to fit the file to this picture, 1..9: 1 is fast, more makes files smaller at "
+        "the same quality; decoding takes no longer (default: 3, or 1 where the model has not "
+        "what it takes)",
+    )
+    parser.add_argument(
+        "--tune",
+        choices=TUNES,
+        default="balanced",
+        help="what effort beyond 1 is spent on: squared error (PSNR), how pictures look, or both "
+        "(default: %(default)s)",
+    )
     arguments.add_region_options(parser)
     arguments.add_model_option(parser)
     arguments.add_dtype_option(parser)
@@ -49,14 +66,18 @@ def run(args: argparse.Namespace) -> int:
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
     start = time.perf_counter()
-    result = codec.encode_detailed(
-        picture.pixels,
-        importance=importance,
-        quality=args.quality,
-        bpp=args.bpp,
-        size_bytes=args.size_bytes,
-        roi_strength=1.0 if args.roi_strength is None else args.roi_strength,
-    )
+    with output.Progress("encode") as progress:
+        result = codec.encode_detailed(
+            picture.pixels,
+            importance=importance,
+            quality=args.quality,
+            bpp=args.bpp,
+            size_bytes=args.size_bytes,
+            roi_strength=1.0 if args.roi_strength is None else args.roi_strength,
+            effort=args.effort,
+            tune=args.tune,
+            progress=progress.update,
+        )
     seconds = time.perf_counter() - start
     files.write_output(args.output, result.data)
     height, width = picture.pixels.shape[:2]

@@ -13,6 +13,7 @@ from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.bundle import Bundle, load_bundle
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.refine import DEFAULT_TUNE, Refiner, Tune
 from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
@@ -52,6 +53,8 @@ class Codec:
         bpp: float | None = None,
         size_bytes: int | None = None,
         roi_strength: float = 1.0,
+        effort: int | None = None,
+        tune: Tune = DEFAULT_TUNE,
     ) -> bytes:
         """Encodes a picture.
 
@@ -62,12 +65,18 @@ class Codec:
           bpp: budget in bits per pixel of the file, never exceeded.
           size_bytes: budget in bytes, never exceeded. At most one of the three.
           roi_strength: 0..1, how much the importance counts.
+          effort: 1..9, how long to fit the latents to this picture before they are coded: smaller
+            files of the same quality, for time at encoding alone (see `refine.STEPS`). None: the
+            default, or 1 for a model that lacks what it takes, with a note.
+          tune: what effort beyond 1 is for: "mse" for PSNR alone, "balanced" for it and for how
+            pictures look, "perceptual" for the latter.
 
         Returns:
           The file.
 
         Raises:
-          UsageError: bad arguments, or a budget below what the model can reach (named).
+          UsageError: bad arguments, a budget below what the model can reach (named), or an effort
+            beyond 1 of a model without `training.safetensors`.
         """
         return self.encode_detailed(
             image,
@@ -76,6 +85,8 @@ class Codec:
             bpp=bpp,
             size_bytes=size_bytes,
             roi_strength=roi_strength,
+            effort=effort,
+            tune=tune,
         ).data
 
     def encode_detailed(self, image: np.ndarray, **options: Any) -> Encoded:
@@ -83,12 +94,13 @@ class Codec:
 
         Args:
           image: uint8 [H, W, 3], sRGB.
-          options: as for `encode`; besides them `trade`, see `quantise.trim`.
+          options: as for `encode`; besides them `trade`, see `quantise.trim`, and `progress`, see
+            `rcodec_jax.progress`, called as latents are refined.
 
         Raises:
           UsageError: as `encode`.
         """
-        return encoding.encode(self.bundle, self._programs, image, **options)
+        return encoding.encode(self.bundle, self._programs, image, refiner=self._refiner, **options)
 
     def decode(
         self,
@@ -96,6 +108,7 @@ class Codec:
         *,
         steps: int | None = None,
         trajectory: Trajectory = "proportional",
+        realism: float = 0.0,
         limits: Limits | None = None,
     ) -> np.ndarray:
         """Decodes a file.
@@ -104,6 +117,8 @@ class Codec:
           data: the file.
           steps: denoiser evaluations, 1..50; None for the model's default. Few give fidelity.
           trajectory: how the cells' timesteps fall together.
+          realism: 0..1, from least error to real detail, part of which is made up; above 0 of
+            models that have such a decoder.
           limits: what to refuse before anything is allocated.
 
         Returns:
@@ -114,12 +129,22 @@ class Codec:
           UsageError: bad arguments.
         """
         return decoding.decode(
-            self.bundle, self._programs, data, steps=steps, trajectory=trajectory, limits=limits
+            self.bundle,
+            self._programs,
+            data,
+            steps=steps,
+            trajectory=trajectory,
+            realism=realism,
+            limits=limits,
         )
 
     @functools.cached_property
     def _programs(self) -> Programs:
         return Programs(self.bundle, dtype=self.dtype)
+
+    @functools.cached_property
+    def _refiner(self) -> Refiner:
+        return Refiner(self.bundle)
 
 
 def load(model: str | os.PathLike[str] | None = None, *, dtype: Dtype = "float32") -> Codec:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
@@ -14,10 +13,18 @@ from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
+from rcodec_jax.codec.refine import (
+    DEFAULT_EFFORT,
+    DEFAULT_TUNE,
+    STEPS,
+    Refiner,
+    check_effort,
+)
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SPAN
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import fit_base
 from rcodec_jax.regions.levelmap import (
     LevelMap,
@@ -67,52 +74,65 @@ def encode(
     bpp: float | None = None,
     size_bytes: int | None = None,
     roi_strength: float = 1.0,
+    effort: int | None = None,
+    tune: str = DEFAULT_TUNE,
     trade: float = TRADE,
+    refiner: Refiner | None = None,
+    progress: Progress = no_progress,
 ) -> Encoded:
-    """Encodes a picture; see `Codec.encode`, and `quantise.trim` for the trade."""
+    """Encodes a picture; see `Codec.encode_detailed`.
+
+    Args:
+      refiner: of the same bundle, None to make one; one that is kept compiles once.
+    """
     check_image(image)
+    check_effort(effort, tune)
     if not 0 <= roi_strength <= 1:
         raise UsageError(f"expected a strength in 0..1, got {roi_strength}")
     height, width = image.shape[:2]
-    notes: tuple[str, ...] = ()
     target = _target_bytes(quality, bpp, size_bytes, height * width)
+    base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
     cells = (
         None
         if importance is None
         else pool_importance(check_shape(importance, image), *cell_shape(height, width))
     )
-    y = programs.latent(image)
+    refiner = Refiner(bundle) if refiner is None else refiner
+    steps, notes = _steps(refiner, effort)
 
-    @functools.cache
-    def at(base: int) -> Quantised:
-        levels = build_level_map(
+    def levels_at(base: int) -> LevelMap:
+        return build_level_map(
             cells, base=base, strength=roi_strength, span=SPAN,
             node_range=bundle.config.node_range, shape=cell_shape(height, width),
         )  # fmt: skip
-        return quantise(bundle, programs, y, levels, trade=trade)
 
-    def size_of(base: int) -> float:
-        s = at(base)
-        around = write_container(_header(bundle, s.levels, height, width), s.level_bytes, b"")
-        return len(around) + s.payload_bytes
+    def refined(latents: _Latents, base: int, steps: int) -> _Latents:
+        levels, z = levels_at(base), latents.z
+        z = programs.hyper(latents.y, levels) if z is None else z
+        y, z = refiner(image, latents.y, z, levels, steps=steps, tune=tune, progress=progress)
+        return dataclasses.replace(latents, y=y, z=z, known={})
 
-    def finish(base: int) -> bytes:
-        s = at(base)
-        payload = encode_symbols(
-            bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
-        )
-        return write_container(_header(bundle, s.levels, height, width), s.level_bytes, payload)
-
+    latents = _Latents(bundle, programs, levels_at, (height, width), trade, programs.latent(image))
     if target is None:
-        base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
-        data = finish(base)
+        if steps:
+            latents = refined(latents, base, steps)
+        data = latents.finish(base)
     else:
         low, high = bundle.config.node_range
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
             low -= math.ceil(SPAN * roi_strength)
-        base, data, notes = _fit(size_of, finish, target, (low, high))
-    symbols = at(base)
+        base, data, more = _fit(latents.size_of, latents.finish, target, (low, high))
+        if steps:
+            plain, latents = latents, refined(latents, base, -(-steps // 2))
+            # Refined files are smaller, so that a finer base is within reach than the first.
+            latents = refined(latents, _near(latents.size_of, target, (low, high)), steps)
+            try:
+                base, data, more = _fit(latents.size_of, latents.finish, target, (low, high))
+            except UsageError:  # the smallest file is not among those that became smaller
+                latents = plain
+        notes += more
+    symbols = latents.at(base)
     return Encoded(
         data=data,
         header=_header(bundle, symbols.levels, height, width),
@@ -121,6 +141,69 @@ def encode(
         symbols=symbols,
         notes=notes,
     )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Latents:
+    """Latents of a picture, from which files come at any base.
+
+    Attributes:
+      bundle, programs: the model.
+      levels_at: the level map of a base.
+      size: height and width of the picture in pixels.
+      trade: see `quantise.trim`.
+      y: of a bucket [h', w', C].
+      z: int32 [hz, wz, Z]; None for what the model's analysis gives at each base.
+      known: what has been quantised, by base.
+    """
+
+    bundle: Bundle
+    programs: Programs
+    levels_at: Callable[[int], LevelMap]
+    size: tuple[int, int]
+    trade: float
+    y: np.ndarray
+    z: np.ndarray | None = None
+    known: dict[int, Quantised] = dataclasses.field(default_factory=dict)
+
+    def at(self, base: int) -> Quantised:
+        if base not in self.known:
+            self.known[base] = quantise(
+                self.bundle,
+                self.programs,
+                self.y,
+                self.levels_at(base),
+                trade=self.trade,
+                z=self.z,
+            )
+        return self.known[base]
+
+    def size_of(self, base: int) -> float:
+        s = self.at(base)
+        around = write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, b"")
+        return len(around) + s.payload_bytes
+
+    def finish(self, base: int) -> bytes:
+        s = self.at(base)
+        payload = encode_symbols(
+            self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
+        )
+        return write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, payload)
+
+
+def _steps(refiner: Refiner, effort: int | None) -> tuple[int, tuple[str, ...]]:
+    """Steps of refinement at an effort, and what the user should know of them.
+
+    Raises:
+      UsageError: an effort was asked for that the model cannot make.
+    """
+    steps = STEPS[(DEFAULT_EFFORT if effort is None else effort) - 1]
+    missing = refiner.lacks() if steps else None
+    if missing is None:
+        return steps, ()
+    if effort is not None:
+        raise UsageError(f"expected effort 1 for a model that cannot refine ({missing})")
+    return 0, (f"encoded at effort 1: this model cannot refine ({missing})",)
 
 
 def base_of_quality(quality: float, bundle: Bundle) -> int:
@@ -168,6 +251,14 @@ def _target_bytes(
     if target is not None and not 0 < target < float("inf"):
         raise UsageError(f"expected a budget above 0, got {given[0]}")
     return target
+
+
+def _near(size_of: Callable[[int], float], target: float, base_range: tuple[int, int]) -> int:
+    """The base whose file is about as large as a budget; the smallest file's if none is."""
+    try:
+        return fit_base(size_of, target, base_range, tolerance=TOLERANCE).base
+    except UsageError:
+        return base_range[1]
 
 
 def _fit(

@@ -8,7 +8,7 @@ noise, which dithered quantisation equals in distribution (arXiv 2604.01122; Rel
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -53,6 +53,7 @@ def code_latent(
     *,
     error: Error,
     z_noise: jax.Array | float = 0.0,
+    points: Sequence[float] = (),
 ) -> Coded:
     """Codes a scaled latent at the levels' timesteps and denoises it in one step.
 
@@ -64,6 +65,7 @@ def code_latent(
       error: of quantising y.
       z_noise: what stands for rounding in the rate of z, which has no exact counterpart; 0 takes
         the rate of z itself.
+      points: errors over which the rate of y is averaged; none: it is that at `error`.
     """
     table = node_values()
     cells = {name: table[name][levels.node_map][..., None] for name in table}
@@ -91,7 +93,13 @@ def code_latent(
         spread = jnp.where(first, spread, within(log2_sigma + stretch))
         e = jnp.where(first, e, error(scale * (y - mean), jnp.exp2(spread)))
         ranges |= more
-    bits_y = gaussian_bits(scale * (y - mean) + e, jnp.exp2(spread))
+    if points:
+        v, deviation = scale * (y - mean), jnp.exp2(spread)
+        bits_y = jnp.zeros_like(v)
+        for u in points:
+            bits_y += gaussian_bits(v + u, deviation) / len(points)
+    else:
+        bits_y = gaussian_bits(scale * (y - mean) + e, jnp.exp2(spread))
 
     noisy = diffuse(y, e, alpha_bar, delta)
     prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)

@@ -45,11 +45,21 @@ def test_there_and_back(codec, photo, pixels, tmp_path, capsys):
         (["--quality", "60"], "quality", 60.0),
         (["--bytes", "900"], "size_bytes", 900),
         (["--box", "1,2,30,20", "--roi-strength", "0.25"], "roi_strength", 0.25),
+        (["--effort", "7"], "effort", 7),
+        ([], "effort", None),
+        (["--tune", "perceptual"], "tune", "perceptual"),
     ],
 )
 def test_options_reach_the_codec(codec, photo, tmp_path, words, option, value):
     assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 0
     assert codec.calls[0][option] == value
+
+
+@pytest.mark.parametrize("words", [["--effort", "0"], ["--effort", "2.5"], ["--tune", "ssim"]])
+def test_wrong_effort_or_tune_is_named(codec, photo, tmp_path, capsys, words):
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 2
+    assert repr(words[1]) in capsys.readouterr().err
+    assert not codec.calls
 
 
 def test_model_is_passed_on(codec, photo, tmp_path):

@@ -19,7 +19,9 @@ def reach(codec, photos) -> dict[str, tuple[int, int]]:
     """Smallest and largest file of each picture."""
     sizes = {}
     for kind in KINDS:
-        low, high = (len(codec.encode(photos[kind], quality=quality)) for quality in (0, 100))
+        low, high = (
+            len(codec.encode(photos[kind], quality=quality, effort=1)) for quality in (0, 100)
+        )
         sizes[kind] = (low, high)
     return sizes
 
@@ -32,26 +34,30 @@ def test_budgets_are_met_and_never_exceeded(codec, photos, reach, kind: str) -> 
     importance[64:136, 96:160] = 1.0
     targets = [low + 3, *np.geomspace(low + 20, high - 3, 4).astype(int).tolist(), high]
     for number, target in enumerate(targets):
-        encoded = codec.encode_detailed(image, size_bytes=target)
+        encoded = codec.encode_detailed(image, size_bytes=target, effort=1)
         assert len(encoded.data) <= target
         assert len(encoded.data) >= target - max(0.02 * target, 16)
         assert not encoded.notes
         if number in (2, 3):
             bpp = target * 8 / (200 * 300)
-            assert codec.encode(image, bpp=bpp) == encoded.data
-            mapped = codec.encode_detailed(image, size_bytes=target, importance=importance)
+            assert codec.encode(image, bpp=bpp, effort=1) == encoded.data
+            mapped = codec.encode_detailed(
+                image, size_bytes=target, importance=importance, effort=1
+            )
             assert target - max(0.02 * target, 16) <= len(mapped.data) <= target
 
 
 def test_above_the_range_is_the_best_and_a_note(codec, photos, reach) -> None:
     high = reach["face"][1]
-    encoded = codec.encode_detailed(photos["face"], size_bytes=3 * high)
-    best = codec.encode(photos["face"], quality=100)
+    encoded = codec.encode_detailed(photos["face"], size_bytes=3 * high, effort=1)
+    best = codec.encode(photos["face"], quality=100, effort=1)
     assert encoded.data == best
     # with a region too: in the end nothing is left to prefer
     importance = np.zeros((200, 300), np.float32)
     importance[:100] = 1
-    everywhere = codec.encode_detailed(photos["face"], size_bytes=3 * high, importance=importance)
+    everywhere = codec.encode_detailed(
+        photos["face"], size_bytes=3 * high, importance=importance, effort=1
+    )
     assert everywhere.data == best and everywhere.notes == encoded.notes
     assert encoded.base_node == codec.bundle.config.node_range[0]
     (note,) = encoded.notes

@@ -1,0 +1,392 @@
+"""Refinement at encoding: the latents of one picture, fitted to it by gradient descent.
+
+An encoder network is a guess, the same for all pictures, of latents that cost little and decode
+well. Here the latents of the picture at hand go on from that guess, down the gradient of the rate
+and the distortion that its file will have (Campos et al., CVPR workshops 2019; Yang et al., NeurIPS
+2020, "Improving inference for neural image compression"). Files stay ordinary files; decoders know
+nothing of it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.compiling import compiler_options
+from rcodec_jax.codec.networks import LevelInputs, Networks, Params
+from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.codec.thawing import thaw
+from rcodec_jax.codec.tiling import extend, spans
+from rcodec_jax.diffusion.forward import uniform_noise
+from rcodec_jax.errors import BundleError, UsageError
+from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE
+from rcodec_jax.nn.unet import fold_context
+from rcodec_jax.ops.pixels import to_signed
+from rcodec_jax.ops.spatial import upsample_nearest
+from rcodec_jax.progress import Progress, no_progress
+from rcodec_jax.regions.levelmap import LevelMap
+
+Tune = Literal["mse", "balanced", "perceptual"]
+TUNES: tuple[Tune, ...] = get_args(Tune)
+
+DEFAULT_TUNE: Tune = "balanced"
+DEFAULT_EFFORT = 3
+STEPS = (0, 2, 4, 8, 16, 30, 60, 100, 200)
+"""Steps of gradient descent at efforts 1..9."""
+
+MSE_WEIGHT = 5.0
+"""Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
+same as in training, so that quality means the same."""
+
+STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.2}
+"""The same of the structural distance, times the root of the signal-to-noise ratio."""
+
+TILE = 128
+"""Pictures with a side of more cells are refined in tiles: memory does not grow with them."""
+
+HALO = 16
+"""Cells of context on either side of a tile's core, a multiple of HYPER_STRIDE."""
+
+_POINTS = tuple((i + 0.5) / 8 - 0.5 for i in range(8))
+"""Quantisation errors over which the rate is averaged: the rate under dither but without noise."""
+
+_Z_MAX = 32767
+_BETA_1, _BETA_2 = 0.9, 0.99
+_SEED = 0
+
+
+class Schedule(NamedTuple):
+    """How descent goes.
+
+    Attributes:
+      steps: their number.
+      first, last: learning rates, in between falling by a cosine.
+      noise: share of the dither's error that the distortion sees, drawn anew in each step; 0 spares
+        a short descent the variance, a long one needs it.
+    """
+
+    steps: int
+    first: float
+    last: float
+    noise: float
+
+    def rate(self, step: int) -> float:
+        """Learning rate of a step."""
+        fall = 0.5 * (1.0 + np.cos(np.pi * step / self.steps))
+        return float(self.last + (self.first - self.last) * fall)
+
+
+def schedule(steps: int) -> Schedule:
+    """The schedule of so many steps."""
+    if steps <= 16:
+        return Schedule(steps, 0.05, 0.015, 0.0)
+    return Schedule(steps, 0.02, 0.002, 1.0)
+
+
+def check_effort(effort: int | None, tune: str) -> None:
+    """Raises UsageError unless effort is None or a whole number in 1..9, and the tune known."""
+    whole = isinstance(effort, int | np.integer) and not isinstance(effort, bool)
+    if effort is not None and not (whole and 1 <= effort <= len(STEPS)):
+        raise UsageError(f"expected an effort in 1..{len(STEPS)}, got {effort!r}")
+    if tune not in TUNES:
+        raise UsageError(f"expected tune {', '.join(TUNES[:-1])} or {TUNES[-1]}, got {tune!r}")
+
+
+Pair = tuple[jax.Array, jax.Array]
+"""Something of the latents and of the hyper-latents."""
+
+
+class State(NamedTuple):
+    """What descent changes: latents [1, h, w, C], hyper-latents [1, h/4, w/4, Z] and, for each, the
+    running means of the gradient and of its square."""
+
+    values: Pair
+    means: Pair
+    squares: Pair
+
+
+class Picture(NamedTuple):
+    """What descent is given, of one tile.
+
+    Attributes:
+      pixels: uint8 [1, 8h, 8w, 3].
+      level_map: integers [1, h, w].
+      nodes: node of each level [1, 16].
+      size: height and width of the picture's own part in pixels, int32 [2], counted from the tile's
+        first; what lies beyond is its extension.
+    """
+
+    pixels: jax.Array
+    level_map: jax.Array
+    nodes: jax.Array
+    size: jax.Array
+
+
+class Refiner:
+    """Refines latents with one model; allocates and compiles when first used.
+
+    Args:
+      bundle: the model.
+      tile, halo: in cells, multiples of 16 and of 4; see `tiling.spans`.
+    """
+
+    def __init__(self, bundle: Bundle, *, tile: int = TILE, halo: int = HALO) -> None:
+        self._bundle = bundle
+        self._tile, self._halo = tile, halo
+        self._networks = Networks(bundle.config, folded=True)
+        self._steps: dict[bool, Callable[..., tuple[State, jax.Array]]] = {}
+
+    def lacks(self) -> str | None:
+        """Why this model cannot refine; None if it can."""
+        try:
+            _ = self._params
+        except BundleError as error:
+            return str(error)
+        return None
+
+    def __call__(
+        self,
+        image: np.ndarray,
+        y: np.ndarray,
+        z: np.ndarray,
+        levels: LevelMap,
+        *,
+        steps: int,
+        tune: str = DEFAULT_TUNE,
+        progress: Progress = no_progress,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Latents that make a better file at the same levels.
+
+        Args:
+          image: uint8 [H, W, 3].
+          y: scaled latent of a bucket [h', w', C].
+          z: hyper-latents int32 [ceil(h/4), ceil(w/4), Z] of the picture's h x w cells.
+          levels: the picture's.
+          steps: of gradient descent.
+          tune: one of TUNES.
+          progress: called after every step of every tile.
+
+        Returns:
+          (y, z) of the same shapes and types.
+
+        Raises:
+          BundleError: the model lacks what refinement needs.
+        """
+        if not steps:
+            return y, z
+        cells = y.shape[:2]
+        z_full = extend(z.astype(np.float32), *(side // HYPER_STRIDE for side in cells))
+        pixels = extend(image, *(side * CELL_PX for side in cells))
+        level_map = extend(levels.level_map, *cells)
+        nodes = np.pad(levels.nodes, (0, MAX_LEVELS - levels.nodes.size), mode="edge")
+        y_out, z_out = y.copy(), z_full.copy()
+        rows, columns = (spans(side, self._tile, self._halo) for side in cells)
+        total, done = steps * len(rows) * len(columns), 0
+        for row in rows:
+            for column in columns:
+                corner = (row[0], column[0])
+                tile = tuple(
+                    slice(a, a + min(self._tile, n)) for a, n in zip(corner, cells, strict=True)
+                )
+                coarse = tuple(slice(s.start // 4, s.stop // 4) for s in tile)
+                fine = tuple(slice(s.start * CELL_PX, s.stop * CELL_PX) for s in tile)
+                size = np.array(image.shape[:2]) - np.array(corner) * CELL_PX
+                picture = Picture(
+                    jnp.asarray(pixels[fine][None]),
+                    jnp.asarray(level_map[tile][None], jnp.int32),
+                    jnp.asarray(nodes[None], jnp.int32),
+                    jnp.asarray(size, jnp.int32),
+                )
+                tell = functools.partial(_tell, progress, done, total)
+                found = self._descend(picture, y[tile], z_full[coarse], schedule(steps), tune, tell)
+                done += steps
+                for out, new, stride in zip((y_out, z_out), found, (1, HYPER_STRIDE), strict=True):
+                    core = [slice(c[1] // stride, c[2] // stride) for c in (row, column)]
+                    inner = [
+                        slice((c[1] - c[0]) // stride, (c[2] - c[0]) // stride)
+                        for c in (row, column)
+                    ]
+                    out[core[0], core[1]] = new[inner[0], inner[1]]
+        z_out = np.floor(z_out[: z.shape[0], : z.shape[1]] + 0.5)
+        return y_out, np.clip(z_out, -_Z_MAX, _Z_MAX).astype(z.dtype)
+
+    def _descend(
+        self,
+        picture: Picture,
+        y: np.ndarray,
+        z: np.ndarray,
+        plan: Schedule,
+        tune: str,
+        tell: Callable[[int], None],
+    ) -> tuple[np.ndarray, np.ndarray]:
+        values = (jnp.asarray(y[None]), jnp.asarray(z[None]))
+        state = State(values, *(jax.tree.map(jnp.zeros_like, values) for _ in range(2)))
+        structure = STRUCTURE_WEIGHTS[tune]
+        step = self._step(structure > 0)
+        for i in range(plan.steps):
+            scalars = np.array([i, plan.rate(i), plan.noise, structure], np.float32)
+            state, _ = jax.block_until_ready(step(self._params, state, picture, scalars))
+            tell(i + 1)
+        return np.asarray(state.values[0][0]), np.asarray(state.values[1][0])
+
+    @functools.cached_property
+    def _params(self) -> Params:
+        thawed, _ = thaw(self._bundle.folder, self._bundle)
+        floats = {
+            "decoder": self._bundle.params["decoder"],
+            "unet": fold_context(self._bundle.params["unet"]),
+        }
+        params: Params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), floats | thawed)
+        return params
+
+    def _step(self, structural: bool) -> Callable[..., tuple[State, jax.Array]]:
+        """One compiled step: (params, state, picture, scalars) -> state, objective before it.
+
+        Args:
+          structural: whether the structural distance counts; it takes time where it does.
+
+        The scalars are float32 [4]: step, learning rate, share of noise, weight of the structure.
+        """
+        if structural not in self._steps:
+
+            def step(
+                params: Params, state: State, picture: Picture, scalars: jax.Array
+            ) -> tuple[State, jax.Array]:
+                number, rate, noise, structure = scalars
+                key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
+                own = [-(-picture.size // s) for s in (CELL_PX, CELL_PX * HYPER_STRIDE)]
+                y, z = (_mirror(a, n) for a, n in zip(state.values, own, strict=True))
+                values, masks = (y, z), (_inside(y, own[0]), _inside(z, own[1]))
+
+                def f(values: Pair) -> jax.Array:
+                    error = noise * uniform_noise(key, values[0].shape)
+                    weight = structure if structural else None
+                    return self._objective(params, values, masks, picture, error, weight)
+
+                objective, gradients = jax.value_and_grad(f)(values)
+                gradients = (gradients[0] * masks[0], gradients[1] * masks[1])
+                return _adam(State(values, *state[1:]), gradients, number, rate), objective
+
+            options = compiler_options()
+            self._steps[structural] = jax.jit(step, donate_argnums=1, compiler_options=options)
+        return self._steps[structural]
+
+    def _objective(
+        self,
+        params: Params,
+        values: Pair,
+        masks: Pair,
+        picture: Picture,
+        error: jax.Array,
+        structure: jax.Array | None,
+    ) -> jax.Array:
+        """Rate and weighted distortion in bits per pixel of the picture's own part."""
+        y, z = values
+        levels = LevelInputs.of(picture.level_map, picture.nodes)
+        coded = code_latent(
+            self._networks, params, y, z, levels, error=lambda *_: error, points=_POINTS
+        )
+        shift, scale = (a.reshape(1, 1, 1, -1) for a in (self._bundle.shift, self._bundle.scale))
+        decoded = self._networks.decode(params, coded.clean / scale + shift)
+        original = to_signed(picture.pixels)
+        inside = _inside(original, picture.size)
+        pixels = jnp.sum(inside)
+        rate = jnp.sum(coded.bits_y * masks[0]) + jnp.sum(coded.bits_z * masks[1])
+        snr = coded.alpha_bar / (1.0 - coded.alpha_bar)
+        worth = upsample_nearest(snr, CELL_PX) * inside
+        squared = jnp.mean(jnp.square(decoded - original), axis=-1, keepdims=True)
+        total = rate + MSE_WEIGHT * jnp.sum(worth * squared)
+        if structure is not None:
+            worth = upsample_nearest(jnp.sqrt(snr), CELL_PX) * inside
+            total = total + structure * structural_distance(original, decoded, worth)
+        return total / pixels
+
+
+def structural_distance(original: jax.Array, decoded: jax.Array, weight: jax.Array) -> jax.Array:
+    """Distance of locally normalised detail at four scales, summed over pixels.
+
+    Each scale's detail (what a blur takes away) is divided by its local deviation before it is
+    compared, as in the normalised Laplacian pyramid (Laparra et al., 2016): what masks an error,
+    texture and contrast, counts as the eye has it.
+
+    Args:
+      original, decoded: [B, H, W, 3] in -1..1, sides multiples of 8.
+      weight: worth of each pixel [B, H, W, 1].
+
+    Returns:
+      A scalar, about the sum of the weights times 2 for pictures that have nothing in common.
+    """
+    a, b = (image @ _OPPONENT for image in (original, decoded))
+    total = jnp.zeros(())
+    for level in range(4):
+        details = []
+        for x in (a, b):
+            detail = x - _blur(x)
+            spread = jnp.sqrt(_blur(jnp.square(detail)) + _FLOOR**2)
+            details.append(detail / spread)
+        distance = jnp.sum(jnp.square(details[0] - details[1]) * _CHANNELS, axis=-1, keepdims=True)
+        total = total + 4.0**level * jnp.sum(weight * distance) / 4.0
+        if level < 3:
+            a, b, weight = (_halve(x) for x in (a, b, weight))
+    return total
+
+
+_OPPONENT = np.array(
+    [[0.299, 0.5, -0.169], [0.587, -0.419, -0.331], [0.114, -0.081, 0.5]], np.float32
+)
+_CHANNELS = np.array([1.0, 0.3, 0.3], np.float32).reshape(1, 1, 1, 3)
+_FLOOR = 0.02
+
+
+def _blur(x: jax.Array) -> jax.Array:
+    """Mean over 5 x 5 pixels [B, H, W, C], edges repeated."""
+    for axis in (1, 2):
+        side = x.shape[axis]
+        pad = [(2, 2) if i == axis else (0, 0) for i in range(4)]
+        wide = jnp.pad(x, pad, mode="edge")
+        shifted = [jax.lax.slice_in_dim(wide, i, i + side, axis=axis) for i in range(5)]
+        x = functools.reduce(jnp.add, shifted) / 5.0
+    return x
+
+
+def _halve(x: jax.Array) -> jax.Array:
+    """Mean over 2 x 2 pixels [B, H, W, C]."""
+    batch, height, width, channels = x.shape
+    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+
+
+def _inside(x: jax.Array, own: jax.Array) -> jax.Array:
+    """1.0 where [B, h, w, C] is the picture's own, 0.0 beyond: [1, h, w, 1]."""
+    rows, columns = (jnp.arange(x.shape[i + 1]) < own[i] for i in range(2))
+    return (rows[:, None] & columns[None, :]).astype(jnp.float32)[None, :, :, None]
+
+
+def _mirror(x: jax.Array, own: jax.Array) -> jax.Array:
+    """[B, h, w, C] with what lies beyond the picture's own part mirrored from it anew."""
+    for i in range(2):
+        at = jnp.arange(x.shape[i + 1]) % (2 * own[i])
+        x = jnp.take(x, jnp.minimum(at, 2 * own[i] - 1 - at), axis=i + 1, mode="clip")
+    return x
+
+
+def _adam(state: State, gradients: Pair, number: jax.Array, rate: jax.Array) -> State:
+    """A step of Adam (Kingma and Ba, 2015)."""
+    grown_1, grown_2 = (1 - beta ** (number + 1) for beta in (_BETA_1, _BETA_2))
+    out = []
+    for x, m, s, g in zip(*state, gradients, strict=True):
+        mean = _BETA_1 * m + (1 - _BETA_1) * g
+        square = _BETA_2 * s + (1 - _BETA_2) * g * g
+        move = mean / grown_1 / (jnp.sqrt(square / grown_2) + 1e-12)
+        out.append((x - rate * move, mean, square))
+    return State(*zip(*out, strict=True))
+
+
+def _tell(progress: Progress, before: int, total: int, step: int) -> None:
+    progress(before + step, total, "refining")

@@ -1,0 +1,197 @@
+"""Refinement: a better objective, the same bytes each time, budgets kept, tiles like the whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rcodec_jax.codec import refine
+from rcodec_jax.codec.bundle import TRAINING, Bundle
+from rcodec_jax.codec.codec import Codec
+from rcodec_jax.codec.networks import LevelInputs, Networks
+from rcodec_jax.codec.quantise import quantise
+from rcodec_jax.codec.refine import Refiner, structural_distance
+from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.errors import UsageError
+from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
+
+NODE = 300
+
+
+@pytest.fixture(scope="module")
+def face(astronaut: np.ndarray) -> np.ndarray:
+    """uint8 [75, 122, 3]: no side is a whole number of cells."""
+    return np.ascontiguousarray(astronaut[60:135, 170:292])
+
+
+def start(codec: Codec, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, LevelMap]:
+    """What refinement starts from: y, z and a uniform level map."""
+    levels = uniform_level_map(*cell_shape(*image.shape[:2]), node=NODE)
+    y = codec._programs.latent(image)
+    return y, codec._programs.hyper(y, levels), levels
+
+
+def test_effort_one_is_the_encoder_alone(codec, face) -> None:
+    encoded = codec.encode_detailed(face, quality=70, effort=1)
+    s = encoded.symbols
+    plain = quantise(codec.bundle, codec._programs, codec._programs.latent(face), s.levels)
+    np.testing.assert_array_equal(s.z, plain.z)
+    np.testing.assert_array_equal(s.j, plain.j)
+    for tune in refine.TUNES:
+        assert codec.encode(face, quality=70, effort=1, tune=tune) == encoded.data
+
+
+def test_same_options_same_bytes_and_any_decoder(codec, face) -> None:
+    seen = []
+    options = dict(quality=70, effort=2, tune="mse")
+    first = codec.encode_detailed(face, **options, progress=lambda *step: seen.append(step[:2]))
+    again = codec.encode(face, **options)
+    assert first.data == again != codec.encode(face, quality=70, effort=1)
+    assert seen == [(i + 1, refine.STEPS[1]) for i in range(refine.STEPS[1])]
+    assert codec.decode(first.data).shape == face.shape
+
+
+@pytest.mark.parametrize("tune", ["mse", "perceptual"])
+def test_the_objective_falls(codec, face, tune) -> None:
+    """The bits and the error of the relaxed code, both by hand, at the picture's own cells."""
+    y, z, levels = start(codec, face)
+    refiner = codec._refiner
+    found = refiner(face, y, z, levels, steps=6, tune=tune)
+    assert [a.dtype for a in found] == [np.float32, np.int32]
+    assert [a.shape for a in found] == [y.shape, z.shape]
+    before, after = (objective(refiner, face, *values, levels, tune) for values in ((y, z), found))
+    assert after < before * 0.995
+
+
+def objective(refiner, image, y, z, levels, tune) -> float:
+    """Objective of refinement from its definition, on the bucket of the picture."""
+    bundle = refiner._bundle
+    height, width = y.shape[:2]
+
+    def extend(a: np.ndarray, h: int, w: int) -> np.ndarray:
+        pad = [(0, h - a.shape[0]), (0, w - a.shape[1])] + [(0, 0)] * (a.ndim - 2)
+        return np.pad(a, pad, mode="symmetric")
+
+    h, w = levels.level_map.shape
+    y = extend(y[:h, :w], height, width)
+    full = extend(z.astype(np.float32), height // 4, width // 4)
+    inputs = LevelInputs.of(
+        jnp.zeros((1, height, width), jnp.int32), jnp.full((1, 16), NODE, jnp.int32)
+    )
+    networks = Networks(bundle.config, folded=True)
+    points = tuple(((np.arange(8) + 0.5) / 8 - 0.5).tolist())
+
+    @jax.jit
+    def run(params, y, z):
+        coded = code_latent(
+            networks, params, y, z, inputs, error=lambda *_: 0.0, points=points
+        )  # fmt: skip
+        shift, scale = (a.reshape(1, 1, 1, -1) for a in (bundle.shift, bundle.scale))
+        return coded, networks.decode(params, coded.clean / scale + shift)
+
+    coded, whole = run(refiner._params, y[None], full[None])
+    decoded = np.asarray(whole)[0, : image.shape[0]]
+    original = image / 127.5 - 1.0
+    bits = float(coded.bits_y[0, :h, :w].sum() + coded.bits_z[0, : z.shape[0], : z.shape[1]].sum())
+    snr = float(coded.alpha_bar.mean() / (1 - coded.alpha_bar.mean()))
+    squared = np.square(decoded[:, : image.shape[1]] - original).mean()
+    total = bits / image[..., 0].size + refine.MSE_WEIGHT * snr * squared
+    if weight := refine.STRUCTURE_WEIGHTS[tune]:
+        wide = extend(image, 8 * height, 8 * width)[None] / 127.5 - 1.0
+        own = np.zeros((1, 8 * height, 8 * width, 1), np.float32)
+        own[:, : image.shape[0], : image.shape[1]] = 1.0
+        distance = jax.jit(structural_distance)(
+            jnp.asarray(wide, jnp.float32), whole, jnp.asarray(own)
+        )
+        total += weight * math.sqrt(snr) * float(distance) / image[..., 0].size
+    return total
+
+
+def test_what_is_beyond_the_picture_does_not_matter(codec, face) -> None:
+    """Neither the encoder's latent of the extension nor its pixels reach the symbols."""
+    y, z, levels = start(codec, face)
+    h, w = levels.level_map.shape
+    other = y.copy()
+    other[h:], other[:, w:] = 9.0, -9.0
+    found, again = (codec._refiner(face, a, z, levels, steps=2, tune="mse") for a in (y, other))
+    np.testing.assert_array_equal(found[0][:h, :w], again[0][:h, :w])
+    np.testing.assert_array_equal(found[1], again[1])
+
+
+def test_tiles_are_like_the_whole(codec, astronaut) -> None:
+    """Away from the seams nothing tells that there were tiles; at them, little does."""
+    image = np.ascontiguousarray(astronaut[:128, :640])
+    y, z, levels = start(codec, image)
+    whole, _ = codec._refiner(image, y, z, levels, steps=3, tune="mse")
+    seen = []
+    tiled, _ = Refiner(codec.bundle, tile=48, halo=16)(
+        image, y, z, levels, steps=3, tune="mse", progress=lambda *a: seen.append(a[:2])
+    )
+    moved = np.abs(whole - y).mean()
+    assert np.abs(tiled - whole).mean() < 0.05 * moved
+    assert seen[-1] == (len(seen), len(seen)) and len(seen) > 3
+
+
+@pytest.mark.parametrize("with_map", [False, True])
+def test_budgets_are_kept(codec, face, with_map) -> None:
+    importance = None
+    if with_map:
+        importance = np.zeros(face.shape[:2], np.float32)
+        importance[20:50, 30:90] = 1
+    low, high = (len(codec.encode(face, quality=q, effort=1)) for q in (10, 90))
+    for target in (low + (high - low) // 3, low + 2 * (high - low) // 3):
+        data = codec.encode(face, size_bytes=target, effort=2, tune="mse", importance=importance)
+        assert target - max(0.02 * target, 16) <= len(data) <= target
+
+
+def test_budget_below_reach_is_named(codec, face) -> None:
+    with pytest.raises(UsageError, match="expected a"):
+        codec.encode(face, size_bytes=20, effort=2, tune="mse")
+
+
+@pytest.mark.parametrize("effort", [0, 10, 2.5, True, "3"])
+def test_wrong_efforts(codec, face, effort) -> None:
+    with pytest.raises(UsageError, match=r"effort in 1\.\.9"):
+        codec.encode(face, effort=effort)
+
+
+def test_wrong_tune(codec, face) -> None:
+    with pytest.raises(UsageError, match="expected tune mse, balanced or perceptual, got 'ssim'"):
+        codec.encode(face, tune="ssim")
+
+
+def test_model_without_what_training_needs(bundle: Bundle, face, tmp_path) -> None:
+    bare = Codec(dataclasses.replace(bundle, folder=tmp_path))
+    encoded = bare.encode_detailed(face, quality=70)
+    assert encoded.data == bare.encode(face, quality=70, effort=1)
+    assert any(TRAINING in note and "effort 1" in note for note in encoded.notes)
+    with pytest.raises(UsageError, match=TRAINING):
+        bare.encode(face, quality=70, effort=2)
+
+
+def test_structure_knows_equals_and_weights() -> None:
+    """Zero for equal pictures, linear in the weight, deaf to a change of tone."""
+    rng = np.random.default_rng(0)
+    a, b = (jnp.asarray(rng.uniform(-1, 1, (1, 32, 40, 3)), jnp.float32) for _ in range(2))
+    weight = jnp.ones((1, 32, 40, 1))
+    distance = jax.jit(structural_distance)
+    far = distance(a, b, weight)
+    assert far > 32 * 40
+    np.testing.assert_allclose(distance(a, b, 3 * weight), 3 * far, rtol=1e-5)
+    np.testing.assert_allclose(distance(a, a + 0.3, weight), 0, atol=1e-2)
+    assert distance(a, a, weight) < 1e-6
+
+
+def test_defaults_agree() -> None:
+    """What the command says of its default is what the library does."""
+    from rcodec_jax.cli import encode
+
+    assert encode.TUNES == refine.TUNES
+    assert len(refine.STEPS) == 9 and refine.STEPS[0] == 0
+    assert f"default: {refine.DEFAULT_EFFORT}," in inspect.getsource(encode)
