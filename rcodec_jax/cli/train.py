@@ -39,6 +39,18 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="run, weights or bundle whose parameters to start from",
     )
     parser.add_argument(
+        "--resident",
+        action="store_true",
+        help="keep all pictures decoded on the devices and draw crops there",
+    )
+    parser.add_argument(
+        "--minutes",
+        type=arguments.above_zero("a number above 0"),
+        metavar="N",
+        help="train for so long, whatever the steps of the recipe's stages; the learning rate "
+        "follows the time",
+    )
+    parser.add_argument(
         "--allow-change",
         action="append",
         default=[],
@@ -82,6 +94,10 @@ def run(args: argparse.Namespace) -> int:
     given = [*args.overrides]
     if args.init_from is not None:
         given.append(f"train.init_from={args.init_from}")
+    if args.resident:
+        given.append("train.data.resident=true")
+    if args.minutes is not None:
+        given.append(f"train.max_minutes={args.minutes}")
     config = apply_overrides(load_config(args.config, Config), given)
     if args.describe:
         _describe(config, args.mesh, as_json=args.json)
@@ -96,10 +112,10 @@ def run(args: argparse.Namespace) -> int:
     if Path(args.workdir).exists() and not Path(args.workdir).is_dir():
         raise UsageError(f"--workdir: expected a folder, got the file {args.workdir!r}")
 
-    from rcodec_jax.train import run as train
+    from rcodec_jax.train import train
 
     done = train(config, data=args.data, workdir=args.workdir, allow_changes=args.allowed_changes)
-    return SAVED if done < config.train.total_steps else 0
+    return 0 if done.finished else SAVED
 
 
 def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> None:

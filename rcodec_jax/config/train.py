@@ -138,19 +138,27 @@ class DataConfig:
     Attributes:
       sources: what is mixed; empty for the one source that the command line names.
       exclude: sub-folders of picture folders to leave out.
+      made: share of the rows that are made pictures (as the source "made"), beside those of the
+        other sources of pictures or of what stands for them on the command line; below 1.
       grey: share of the crops of pictures that lose their colours, 0..1.
       cache_mb: decoded pictures kept in memory, in MB.
       workers: worker processes that read and crop; 0 reads with threads.
+      resident: decode all pictures at the start and keep them on the devices, where crops are then
+        drawn; `cache_mb` and `workers` do nothing.
     """
 
     sources: tuple[SourceConfig, ...] = ()
     exclude: tuple[str, ...] = ()
+    made: float = 0.0
     grey: float = 0.0
     cache_mb: int = 0
     workers: int = 0
+    resident: bool = False
 
     def __post_init__(self) -> None:
-        refuse_outside_0_1(self, "grey")
+        refuse_outside_0_1(self, "made", "grey")
+        if self.made == 1:
+            raise ValueError('made: expected a share below 1 (or the source "made"), got 1')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +184,8 @@ class TrainConfig:
       stages: in order, at least one; parameters, averages and optimiser state go on from one to the
         next.
       steps: stop after so many steps in all; None runs every stage to its end.
+      max_minutes: train for so long, compiling and saving included, instead of for the stages'
+        steps: these are then the units of the schedules, and each stage gets its share of the time.
       seed: of everything: initial parameters, order, crops, maps, noise.
       ema_decay: of the averaged parameters, 0..1, which are what gets frozen; None keeps no
         average.
@@ -200,6 +210,7 @@ class TrainConfig:
 
     stages: tuple[StageConfig, ...] = (StageConfig(),)
     steps: int | None = None
+    max_minutes: float | None = None
     seed: int = 0
     ema_decay: float | None = 0.999
     optimizer: Literal["adam", "muon", "adafactor"] = "adam"
@@ -226,8 +237,12 @@ class TrainConfig:
         refuse_empty(self, "stages", "lpips_nets")
         refuse_below(self, 1, "steps", "log_every", "save_every", "keep_latest", "profile")
         refuse_below(self, 0, "weight_decay", "sample_every", "keep_best")
-        refuse_zero_and_below(self, "clip", "peak_flops")
+        refuse_zero_and_below(self, "clip", "peak_flops", "max_minutes")
         refuse_outside_0_1(self, "ema_decay", "b2")
+        if self.max_minutes and len({(stage.kind, stage.freeze) for stage in self.stages}) > 1:
+            raise ValueError("max_minutes: expected stages that train the same parameters")
+        if self.data.resident and any(stage.latents for stage in self.stages):
+            raise ValueError("data.resident: expected stages of pictures, got cached latents")
 
     @property
     def first_steps(self) -> tuple[int, ...]:

@@ -91,6 +91,19 @@ class PictureSource(abc.ABC):
         """
         return self._pixels(int(self._entries[index]))
 
+    def picture(self, picture: int) -> np.ndarray:
+        """Pixels of a picture, 0..picture_count - 1, as its entries have them.
+
+        Raises:
+          UsageError, StorageError: as `read`.
+        """
+        return self[int(np.searchsorted(self._entries, picture))]  # the entries ascend
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Chance of each picture, float64 [picture_count], whose sum is 1."""
+        return np.bincount(self._entries, minlength=self.picture_count) / len(self._entries)
+
     def _pixels(self, picture: int) -> np.ndarray:
         """Pixels of a picture, read-only, from the cache or read."""
         cached = self._cache.get(picture)

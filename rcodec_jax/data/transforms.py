@@ -19,17 +19,22 @@ def random_crop(pixels: np.ndarray, crop_px: int, *, rng: np.random.Generator) -
     Returns:
       uint8 [crop_px, crop_px, 3], contiguous.
     """
-    height, width = pixels.shape[:2]
     draws = rng.random(3)
-    if height < crop_px or width < crop_px:
-        missing = (max(0, crop_px - height), max(0, crop_px - width))
-        pad = [(amount // 2, amount - amount // 2) for amount in missing]
-        pixels = np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
-        height, width = pixels.shape[:2]
+    pixels = pad_to(pixels, crop_px)
+    height, width = pixels.shape[:2]
     top = int(draws[0] * (height - crop_px + 1))
     left = int(draws[1] * (width - crop_px + 1))
     crop = pixels[top : top + crop_px, left : left + crop_px]
     return np.ascontiguousarray(crop[:, ::-1] if draws[2] < 0.5 else crop)
+
+
+def pad_to(pixels: np.ndarray, side_px: int) -> np.ndarray:
+    """Pixels [H, W, 3] with sides below `side_px` padded by mirroring, repeatedly if needed."""
+    missing = [max(0, side_px - side) for side in pixels.shape[:2]]
+    if not any(missing):
+        return pixels
+    pad = [(amount // 2, amount - amount // 2) for amount in missing]
+    return np.pad(pixels, [*pad, (0, 0)], mode="symmetric")
 
 
 def to_grey(pixels: np.ndarray) -> np.ndarray:

@@ -11,8 +11,10 @@ from rcodec_jax import scale
 from rcodec_jax.config.train import Config, SourceConfig, StageConfig
 from rcodec_jax.data import Mixture, Source, make_dataset, select
 from rcodec_jax.data import open_source as open_path
+from rcodec_jax.data.made import MadePictures
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions import MapSampler
+from rcodec_jax.train.losses import Batch
 
 MIN_SIDE_PX = 16
 """Pictures with a shorter side are left out."""
@@ -25,7 +27,7 @@ def open_sources(
 
     Args:
       config: the run; it may name sources.
-      data: the only source instead, a path or name as in `SourceConfig`.
+      data: the only source instead, a path or name as in `SourceConfig`, beside made pictures.
 
     Raises:
       UsageError: none is given, or one of them holds nothing usable.
@@ -34,7 +36,7 @@ def open_sources(
     sources = settings.sources if data is None else (SourceConfig(os.fspath(data)),)
     if not sources:
         raise UsageError("expected --data or train.data.sources, got neither")
-    return [
+    opened = [
         (
             open_path(
                 source.path,
@@ -47,6 +49,10 @@ def open_sources(
         )
         for source in sources
     ]
+    if settings.made:
+        others = sum(weight for source, weight in opened if source.kind == "images")
+        opened.append((MadePictures(), settings.made / (1 - settings.made) * others))
+    return opened
 
 
 def stage_mixture(sources: list[tuple[Source, float]], stage: StageConfig) -> Mixture:
@@ -71,6 +77,30 @@ def stage_batches(config: Config, index: int, mixture: Mixture, mesh: Mesh) -> A
         rows=scale.local_rows(stage.batch_size, mesh),
         worker_count=config.train.data.workers,
     )
+
+
+class HostBatches:
+    """The loader's batches of a stage, placed on the devices."""
+
+    def __init__(self, config: Config, index: int, mixture: Mixture, mesh: Mesh) -> None:
+        self._batches, self._mesh = stage_batches(config, index, mixture, mesh), mesh
+
+    def __next__(self) -> Batch:
+        batch: Batch = scale.global_batch(next(self._batches), self._mesh)
+        return batch
+
+    def get_state(self) -> dict[str, int]:
+        """The position, as plain data."""
+        state: dict[str, int] = self._batches.get_state()
+        return state
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Goes on from a position that `get_state` gave."""
+        self._batches.set_state(state)
+
+    def close(self) -> None:
+        """Ends what reads ahead."""
+        self._batches.close()
 
 
 def position(data_state: dict[str, Any], batch_size: int) -> dict[str, int]:

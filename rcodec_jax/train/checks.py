@@ -24,7 +24,9 @@ def check_stages(setup: Setup, sources: list[tuple[Source, float]], done: int) -
     for index in _to_come(setup, done):
         stage = config.train.stages[index]
         setup.check_batch(stage)
-        stage_batches(config, index, stage_mixture(sources, stage), setup.mesh).close()
+        mixture = stage_mixture(sources, stage)
+        if not config.train.data.resident:
+            stage_batches(config, index, mixture, setup.mesh).close()
         if stage.loss.lpips:
             load_perceptual(config.train)
 
@@ -51,8 +53,10 @@ def check_cached_latents(
 
 
 def _to_come(setup: Setup, done: int) -> list[int]:
-    """Indices of the stages that have steps left."""
+    """Indices of the stages that have steps left; all where time decides."""
     train = setup.config.train
+    if train.max_minutes is not None:
+        return list(range(len(train.stages)))
     return [
         index
         for index, first in enumerate(train.first_steps)

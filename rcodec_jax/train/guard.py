@@ -16,6 +16,9 @@ from rcodec_jax.train.accumulation import Gradient
 from rcodec_jax.train.losses import Batch
 from rcodec_jax.train.state import TrainState
 
+Redraw = Callable[[int], Batch]
+"""Number of a step, from 1 -> its batch."""
+
 
 class FiniteGuard:
     """Looks at each step's flag when the next step is already under way, so that nothing waits.
@@ -30,10 +33,14 @@ class FiniteGuard:
 
     def __init__(self, gradient: Callable[[TrainState, Batch], Gradient]) -> None:
         self._gradient = gradient
-        self._noted: list[tuple[int, jax.Array, Batch]] = []
+        self._noted: list[tuple[int, jax.Array, Batch | Redraw]] = []
 
-    def note(self, step: int, finite: jax.Array, batch: Batch) -> None:
-        """Keeps the flag and the batch of step number `step` until they have been looked at."""
+    def note(self, step: int, finite: jax.Array, batch: Batch | Redraw) -> None:
+        """Keeps the flag and the batch of step number `step` until they have been looked at.
+
+        Where a program makes several steps, `step` is the last of them, and `batch` the function
+        that gives the batch of any of them.
+        """
         self._noted.append((step, finite, batch))
 
     def check(self, state: TrainState, *, behind: int = 0) -> None:
@@ -45,6 +52,9 @@ class FiniteGuard:
         while len(self._noted) > behind:
             step, finite, batch = self._noted.pop(0)
             if not bool(finite):
+                if callable(batch):
+                    step = int(jnp.maximum(state.step, ~state.step)) + 1
+                    batch = batch(step)
                 bad = first_not_finite(self._gradient, state, batch)
                 raise RcodecError(
                     f"step {step} is not finite: first in {bad}; the last checkpoint before it "

@@ -8,7 +8,10 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints, SignalGuard, wait_for_all
@@ -16,20 +19,31 @@ from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.codec.trained import RUN_CHECKPOINTS
 from rcodec_jax.config import to_json
 from rcodec_jax.config.train import Config
-from rcodec_jax.data import Source, listing_digest
+from rcodec_jax.data import Source, listing_digest, select
 from rcodec_jax.errors import RcodecError, StorageError, UsageError
-from rcodec_jax.train.batches import open_sources, position, stage_batches, stage_mixture
+from rcodec_jax.train.batches import HostBatches, open_sources, position, stage_mixture
 from rcodec_jax.train.checks import check_cached_latents, check_stages
+from rcodec_jax.train.clock import RunClock
+from rcodec_jax.train.describe import stage_batch
 from rcodec_jax.train.guard import FiniteGuard
+from rcodec_jax.train.losses import Batch, Perceptual
 from rcodec_jax.train.manifest import append_start, code_digest, describe_start
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.profiling import ProfileWindow
 from rcodec_jax.train.reporting import Reporter
+from rcodec_jax.train.resident import Held, ResidentBatches, hold_pictures, steps_per_call
 from rcodec_jax.train.samples import write_samples
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.start import starting_state
 from rcodec_jax.train.state import TrainState
 from rcodec_jax.train.workdir import find_changes, find_data_change, open_workdir, write_config
+
+
+class Outcome(NamedTuple):
+    """What became of a run: finished steps, and whether that was all it was asked for."""
+
+    steps: int
+    finished: bool
 
 
 def run(
@@ -51,12 +65,32 @@ def run(
       Finished steps: fewer than asked for after SIGTERM; the same call then goes on.
 
     Raises:
+      As `train`.
+    """
+    return train(config, data=data, workdir=workdir, allow_changes=allow_changes).steps
+
+
+def train(
+    config: Config,
+    *,
+    data: str | os.PathLike[str] | None = None,
+    workdir: str | os.PathLike[str],
+    allow_changes: Sequence[str] = (),
+) -> Outcome:
+    """`run`, which says whether the run is finished too.
+
+    Raises:
       UsageError: unusable data or settings, or a workdir that holds another run.
       RcodecError: a step that is not finite, which it names with the first bad tensor.
       StorageError: a disk that is full or went away while it was training.
       KeyboardInterrupt: SIGINT, once the step is saved.
     """
     scale.initialize_from_environment()
+    clock = None
+    if config.train.max_minutes is not None:
+        if jax.process_count() > 1:  # their clocks would not stop them at the same step
+            raise UsageError("train.max_minutes: expected one process, got several")
+        clock = RunClock(config.train)
     workdir = open_workdir(workdir)
     changes = find_changes(config, workdir, allow_changes)
     sources = open_sources(config, data)
@@ -66,7 +100,7 @@ def run(
     scale.check_agreement({"recipe": to_json(config), "data": listing, "code": code_digest()})
     setup = Setup.of(config)
     train = config.train
-    last_step = train.total_steps
+    last_step = train.total_steps if clock is None else train.steps
     with (
         Checkpoints(
             workdir / RUN_CHECKPOINTS, keep_latest=train.keep_latest, keep_best=train.keep_best
@@ -81,6 +115,8 @@ def run(
         scale.check_agreement({"last step on disk": str(done)})
         check_stages(setup, sources, done)
         state, step, data_state = starting_state(setup, checkpoints)
+        if clock and data_state:
+            clock.go_on(data_state["clock"])
         check_cached_latents(setup, sources, state, step)
         pictures = sum(source.picture_count for source, _ in sources)
         listed = {"digest": listing, "pictures": pictures}
@@ -93,18 +129,22 @@ def run(
             report.say(
                 "warning: the first stage trains the codec on a random autoencoder's latents"
             )
-        this = _Run(setup, sources, checkpoints, report, guard, start)
-        for index, first in enumerate(train.first_steps):
-            end = min(first + train.stages[index].steps, last_step)
-            if step < end:
-                state, step = this.train_stage(index, first, end, state, step, data_state)
+        held = None
+        if train.data.resident:
+            held = hold_pictures(select(sources, "images"), config, setup.mesh)
+            report.say(f"{held['pixels'].nbytes / 1e6:.0f} MB of pixels on every device")
+        this = _Run(setup, sources, held, checkpoints, report, guard, start, clock)
+        for index in range(len(train.stages)):
+            if not this.over(index, step):
+                state, step = this.train_stage(index, state, step, data_state)
                 data_state = None
-            if guard.stopping or step < end:
+            if guard.stopping or not this.over(index, step):
                 break
+        finished = this.over(len(train.stages) - 1, step)
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt
-    return step
+    return Outcome(step, finished)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,51 +153,74 @@ class _Run:
 
     setup: Setup
     sources: list[tuple[Source, float]]
+    held: Held | None
     checkpoints: Checkpoints
     report: Reporter
     guard: SignalGuard
     start: dict[str, Any]
+    clock: RunClock | None
+
+    def end(self, index: int) -> int | None:
+        """The step that stage `index` ends with; None where only time decides."""
+        train = self.setup.config.train
+        if self.clock is not None:
+            return train.steps
+        return min(train.first_steps[index] + train.stages[index].steps, train.total_steps)
+
+    def over(self, index: int, step: int) -> bool:
+        """Whether stage `index` is at its end after `step` steps."""
+        end = self.end(index)
+        if end is not None and step >= end:
+            return True
+        return self.clock is not None and self.clock.over(index)
 
     def train_stage(
-        self, index: int, first: int, end: int, state: TrainState, step: int, data_state: Any
+        self, index: int, state: TrainState, step: int, data_state: Any
     ) -> tuple[TrainState, int]:
-        """Trains stage `index`, whose first step is `first`, from `step` to `end` or a signal."""
-        config, report = self.setup.config, self.report
+        """Trains stage `index` from `step` to its end or a signal."""
+        config, report, clock = self.setup.config, self.report, self.clock
         train, stage = config.train, config.train.stages[index]
-        mixture = stage_mixture(self.sources, stage)
-        batches = stage_batches(config, index, mixture, self.setup.mesh)
-        if step > first:
-            if data_state is None or data_state["stage"] != index:
-                raise RcodecError(f"checkpoint of step {step} does not belong to stage {index}")
+        batches = self._batches(index)
+        inside = data_state is not None and data_state["stage"] == index
+        if inside:
             batches.set_state(position(data_state, stage.batch_size))
+        elif clock is None and step > train.first_steps[index]:
+            raise RcodecError(f"checkpoint of step {step} does not belong to stage {index}")
+        count, unseen = 1, step - batches.get_state()["next_index"]
+        if isinstance(batches, ResidentBatches):
+            count = steps_per_call(train, step, self.end(index), self.setup.mesh)
         perceptual = load_perceptual(train) if stage.loss.lpips else None
         finite = FiniteGuard(self.setup.gradient(stage, perceptual))
         profile = ProfileWindow(report.workdir, train.profile)
         advance, every = None, min(train.log_every, train.save_every)
-        closing = contextlib.closing
+        over, closing = False, contextlib.closing
+
+        def batch_of(number: int) -> Batch:  # of a step, where a program makes several
+            assert isinstance(batches, ResidentBatches)
+            return batches.batch(number - 1 - unseen)
+
         with closing(batches), closing(profile), _storage_faults(report.workdir):
-            while step < end:
+            while not over:
                 asked = time.perf_counter()
-                host_batch = next(batches)
+                if isinstance(batches, ResidentBatches) and count > 1:
+                    batch = batches.ahead(count)
+                else:
+                    batch = next(batches)
                 waited_s = time.perf_counter() - asked
-                batch = scale.global_batch(host_batch, self.setup.mesh)
                 if advance is None:
-                    advance, seconds = self.setup.compiled_step(stage, first, perceptual, batch)
-                    flops = None
-                    if train.peak_flops is not None:
-                        flops = self.setup.step_flops(stage, batch, perceptual).total
-                    report.compiled(step, seconds, flops)
+                    advance = self._compiled(index, step, perceptual, batches, batch, count)
                     waited_s = 0.0
-                    wait_for_all(f"compiled stage {index}")
+                when = () if clock is None else (np.float32(clock.position(index)),)
                 profile.before(step + 1)
-                state, metrics = advance(state, batch)
-                step += 1
+                state, metrics = advance(state, batch, *when)
+                step += count
                 profile.after(step, metrics)
-                finite.note(step, metrics.pop("finite"), batch)
-                report.add(metrics, stage, waited_s)
+                finite.note(step, metrics.pop("finite"), batch if count == 1 else batch_of)
+                report.add(metrics, stage, waited_s, count)
                 stop = self.guard.should_stop()
-                save = step % train.save_every == 0 or step == end or stop
-                log = step % every == 0 or step == end or stop
+                over = self.over(index, step)
+                save = step % train.save_every == 0 or over or stop
+                log = step % every == 0 or over or stop
                 finite.check(state, behind=0 if log else 1)
                 if log:
                     report.log(step)
@@ -167,17 +230,57 @@ class _Run:
                         "iterator": batches.get_state(),
                         "batch_size": stage.batch_size,
                     }
+                    if clock is not None:
+                        saved["clock"] = clock.state
                     # The mean of a few lucky steps would pass for the best.
                     figures = report.latest | {"stage": index} if report.window == every else {}
                     self.checkpoints.save(step, state, saved, figures, about=self.start, wait=stop)
-                if train.sample_every and step % train.sample_every == 0 and "image" in batch:
-                    networks, image, mesh = self.setup.networks, batch["image"], self.setup.mesh
+                if train.sample_every and step % train.sample_every == 0 and not stage.latents:
+                    image = (batch if count == 1 else batch_of(step))["image"]
+                    networks, mesh = self.setup.networks, self.setup.mesh
                     write_samples(report.workdir, step, networks, state, image, mesh)
-                if stop:
+                if stop and not over:
                     signal = self.guard.received or "SIGTERM"  # perhaps another process's
                     report.say(f"stopped by {signal} at step {step}; run again to go on")
+                if stop:
                     break
         return state, step
+
+    def _batches(self, index: int) -> HostBatches | ResidentBatches:
+        config, mesh = self.setup.config, self.setup.mesh
+        if self.held is not None:
+            return ResidentBatches(config, index, self.held, mesh)
+        mixture = stage_mixture(self.sources, config.train.stages[index])
+        return HostBatches(config, index, mixture, mesh)
+
+    def _compiled(
+        self,
+        index: int,
+        step: int,
+        perceptual: Perceptual | None,
+        batches: HostBatches | ResidentBatches,
+        batch: Any,
+        count: int,
+    ) -> Any:
+        """The program of `count` steps of a stage; a run's schedule waits for it."""
+        config, clock = self.setup.config, self.clock
+        stage, first = config.train.stages[index], config.train.first_steps[index]
+        if clock is not None:
+            clock.stop()
+        if count > 1 and isinstance(batches, ResidentBatches):
+            program = self.setup.steps(stage, first, perceptual, batches.at, count)
+        else:
+            program = self.setup.step(stage, first, perceptual, timed=clock is not None)
+        when = () if clock is None else (np.float32(0),)
+        advance, seconds = self.setup.compiled(program, batch, *when)
+        flops = None
+        if config.train.peak_flops is not None:
+            flops = self.setup.step_flops(stage, stage_batch(config, stage), perceptual).total
+        self.report.compiled(step, seconds, flops)
+        wait_for_all(f"compiled stage {index}")
+        if clock is not None:
+            clock.go()
+        return advance
 
 
 @contextlib.contextmanager

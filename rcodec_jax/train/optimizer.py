@@ -117,7 +117,7 @@ def kernels(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def learning_rate(stage: StageConfig, step_in_stage: jax.Array) -> jax.Array:
-    """Linear warm-up, then a cosine down to the stage's final rate."""
+    """Linear warm-up, then a cosine down to the stage's final rate; of whole steps or fractions."""
     schedule = optax.warmup_cosine_decay_schedule(
         init_value=0.0,
         peak_value=stage.learning_rate,

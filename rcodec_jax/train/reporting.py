@@ -29,7 +29,7 @@ class Reporter:
 
     Args:
       workdir: folder of the run.
-      last_step: how long the run is.
+      last_step: how long the run is; None where time decides.
       events: write TensorBoard event files into the folder too.
       peak_flops: of all devices together, in FLOP/s, to report utilisation against.
     """
@@ -37,7 +37,7 @@ class Reporter:
     def __init__(
         self,
         workdir: Path,
-        last_step: int,
+        last_step: int | None,
         *,
         events: bool = False,
         peak_flops: float | None = None,
@@ -84,8 +84,9 @@ class Reporter:
         if self._wants_events:
             self._events = EventFile(self.workdir, step)
         count = sum(parameters.values())
+        of = "" if self._last_step is None else f" of {self._last_step}"
         self.say(
-            f"step {step} of {self._last_step}: {count / 1e6:.2f} M parameters, "
+            f"step {step}{of}: {count / 1e6:.2f} M parameters, "
             f"{pictures} pictures, {devices} device(s)"
         )
         self._since = time.perf_counter()
@@ -114,11 +115,12 @@ class Reporter:
         metrics: dict[str, jax.Array],
         stage: StageConfig,
         waited_s: float = 0.0,
+        steps: int = 1,
     ) -> None:
-        """Adds one step's metrics, without waiting for them, and the time its batch took."""
+        """Adds metrics, sums over `steps`, without waiting for them, and the time data took."""
         self._sums = metrics if self._sums is None else self._add(self._sums, metrics)
-        self._count += 1
-        self._pixels += stage.batch_size * stage.crop_px**2
+        self._count += steps
+        self._pixels += steps * stage.batch_size * stage.crop_px**2
         self._waited += waited_s
 
     def log(self, step: int) -> None:
@@ -147,7 +149,8 @@ class Reporter:
             self._events.add(step, means)
         shown = ("loss", "bpp", "bpp_z", "psnr", "lpips", "latent", "kl", "grad_norm", "mfu")
         figures = "  ".join(f"{name} {means[name]:.4g}" for name in shown if name in means)
-        self.say(f"step {step}/{self._last_step}  {figures}  {means['step_seconds']:.3f} s/step")
+        of = "" if self._last_step is None else f"/{self._last_step}"
+        self.say(f"step {step}{of}  {figures}  {means['step_seconds']:.3f} s/step")
 
     def say(self, line: str) -> None:
         """Prints a line on standard error, from the first process only."""

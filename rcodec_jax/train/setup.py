@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from rcodec_jax import scale
 from rcodec_jax.codec.compiling import compiler_options
@@ -117,32 +117,85 @@ class Setup:
             )
 
     def step(
-        self, stage: StageConfig, first_step: int, perceptual: Perceptual | None = None
+        self,
+        stage: StageConfig,
+        first_step: int,
+        perceptual: Perceptual | None = None,
+        *,
+        timed: bool = False,
     ) -> Any:
         """The jitted step of a stage, (state, batch) -> (state, metrics); the state is donated.
+
+        If `timed`, a third argument is the position in the schedule; see `make_step`.
 
         Raises:
           UsageError: the stage's batch does not divide into micro-batches over the devices.
         """
         self.check_batch(stage)
         train = self.config.train
+        specs = [scale.BATCH_SPEC, PartitionSpec()][: 2 if timed else 1]
+        places = [NamedSharding(self.mesh, spec) for spec in specs]
         return jax.jit(
             make_step(
                 self.networks, self.optimizer, train, stage, first_step, perceptual, self.gather
             ),
-            in_shardings=(self.shardings, NamedSharding(self.mesh, scale.BATCH_SPEC)),
+            in_shardings=(self.shardings, *places),
             out_shardings=(self.shardings, None),
             donate_argnums=0,
             compiler_options=compiler_options(self.mesh.devices.flat[0].platform),
         )
 
+    def steps(
+        self,
+        stage: StageConfig,
+        first_step: int,
+        perceptual: Perceptual | None,
+        batch_at: Callable[[Any, jax.Array], Batch],
+        count: int,
+    ) -> Any:
+        """Several steps of a stage as one jitted program, for accelerators.
+
+        Args:
+          stage, first_step, perceptual: as in `step`.
+          batch_at: (held, index) -> batch, see `ResidentBatches.at`.
+          count: number of steps.
+
+        Returns:
+          (state, {"held", "first"}, position=None) -> (state, metrics): sums over the steps,
+          but "finite", which says whether all were. The state is donated.
+        """
+        self.check_batch(stage)
+        train = self.config.train
+        step = make_step(
+            self.networks, self.optimizer, train, stage, first_step, perceptual, self.gather
+        )
+
+        def run(state: TrainState, data: Any, *position: jax.Array) -> Any:
+            def one(state: TrainState, index: jax.Array) -> Any:
+                return step(state, batch_at(data["held"], index), *position)
+
+            state, metrics = jax.lax.scan(one, state, data["first"] + jnp.arange(count))
+            sums = {name: jnp.sum(value) for name, value in metrics.items() if name != "finite"}
+            return state, sums | {"finite": jnp.all(metrics["finite"])}
+
+        return jax.jit(
+            run,
+            out_shardings=(self.shardings, None),
+            donate_argnums=0,
+            compiler_options=compiler_options(self.mesh.devices.flat[0].platform),
+        )
+
+    def compiled(self, program: Any, *inputs: Any) -> tuple[Any, float]:
+        """A program of steps compiled for inputs like these, and the seconds that it took."""
+        began = time.perf_counter()
+        lowered = program.lower(self.abstract_state, *inputs)
+        return lowered.compile(), time.perf_counter() - began
+
     def compiled_step(
         self, stage: StageConfig, first_step: int, perceptual: Perceptual | None, batch: Batch
     ) -> tuple[Any, float]:
         """The compiled step for batches like `batch`, and the seconds that compiling it took."""
-        began = time.perf_counter()
-        lowered = self.step(stage, first_step, perceptual).lower(self.abstract_state, batch)
-        return lowered.compile(), time.perf_counter() - began
+        return self.compiled(self.step(stage, first_step, perceptual), batch)
 
     def step_flops(
         self,

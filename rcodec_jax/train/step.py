@@ -28,7 +28,7 @@ from rcodec_jax.train.moving import ever_moving, moving_paths
 from rcodec_jax.train.optimizer import learning_rate
 from rcodec_jax.train.state import TrainState
 
-Step = Callable[[TrainState, Batch], tuple[TrainState, Metrics]]
+Step = Callable[..., tuple[TrainState, Metrics]]
 
 
 def make_gradient(
@@ -84,13 +84,17 @@ def make_step(
       gather: as in `make_gradient`.
 
     Returns:
-      (state, batch) -> (state, metrics); all metrics are scalars. Where loss or gradient is not
+      (state, batch, position=None) -> (state, metrics); all metrics are scalars. The learning rate
+      is that of `position` (float32 [], steps of the stage's schedule that have gone by) instead of
+      the state's step where it is given. Where loss or gradient is not
       finite, the metric "finite" is False and the state stays as it was, but for `step`, which
       becomes negative (~step); a state with a negative step stays as it is.
     """
     gradient_of = make_gradient(networks, config, stage, perceptual, gather)
 
-    def step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+    def step(
+        state: TrainState, batch: Batch, position: jax.Array | None = None
+    ) -> tuple[TrainState, Metrics]:
         loss, moved, metrics, observed = gradient_of(state, batch)
         flat = flatten(state.params)
         optimised = ever_moving(config.stages, state.params)
@@ -102,7 +106,7 @@ def make_step(
             }
         )
         updates, opt = optimizer.update(grads, state.opt, optimised)
-        rate = learning_rate(stage, state.step - first_step)
+        rate = learning_rate(stage, state.step - first_step if position is None else position)
         # Momentum from an earlier stage must not move what this one freezes.
         by_path = flatten(updates)
         params = unflatten(
