@@ -11,16 +11,22 @@ import numpy as np
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
+from rcodec_jax.codec.networks import tracked_ranges
 from rcodec_jax.codec.trained import Trained, load_trained
-from rcodec_jax.config import changed_fields
+from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.train.growing import (
+    CONTEXT,
+    grow,
+    grow_shift,
+    lacks_context,
+    needs_growing,
+    obstacles,
+)
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.state import TrainState, init_state
 from rcodec_jax.train.statistics import Stats
-
-_NOT_SHAPE = ("node_range", "steps")
-"""Fields of a model that its parameters do not depend on."""
 
 
 def starting_state(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, int, Any]:
@@ -44,6 +50,7 @@ def _warm_state(setup: Setup, trained: Trained) -> TrainState:
     Random parameters are never made, and the earlier ones are read and placed one at a time: beside
     the state there is only the largest of them.
     """
+    trained = _fitting(trained, setup)
     stats = _trained_stats(trained, setup.config.model)
     params = jax.tree.map(
         lambda leaf, sharding: scale.place(np.asarray(leaf, np.float32), sharding),
@@ -62,19 +69,38 @@ def _warm_state(setup: Setup, trained: Trained) -> TrainState:
     return dataclasses.replace(state, params=params, stats=stats)
 
 
-def _trained_stats(trained: Trained, config: ModelConfig) -> Stats:
-    """The statistics of an earlier model, to train on from it.
+def _fitting(trained: Trained, setup: Setup) -> Trained:
+    """An earlier model, grown into that of the recipe where the recipe's is larger.
 
     Raises:
-      UsageError: the earlier model has another shape.
+      UsageError: the earlier model has another shape, and cannot grow into it.
     """
-    for change in changed_fields(trained.config, config):
-        if not change.path.startswith(_NOT_SHAPE):
-            raise UsageError(
-                f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
-                f"it, got {change.old}"
-            )
+    old, new = trained.config, setup.config.model
+    for change in obstacles(old, new):
+        raise UsageError(
+            f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
+            f"it, got {change.old}"
+        )
+    if not needs_growing(old, new):
+        return trained
+    context = None
+    if lacks_context(old, new):
+        context = flatten(setup.networks.init(jax.random.key(setup.config.train.seed), (CONTEXT,)))
     _, ranges = trained.entropy_model()
+    params = grow(flatten(trained.params), old, new, power=trained.power, context=context)
+    return dataclasses.replace(
+        trained,
+        config=new,
+        params=unflatten(params),
+        shift=grow_shift(trained.shift, new.latent_channels),
+        ranges=ranges,
+    )
+
+
+def _trained_stats(trained: Trained, config: ModelConfig) -> Stats:
+    """The statistics of an earlier model, to train on from it; ranges are 0 of what it grew."""
+    _, ranges = trained.entropy_model()
+    ranges = {name: ranges.get(name, 0.0) for name in tracked_ranges(config)}
     return Stats(
         shift=jnp.asarray(trained.shift, jnp.float32),
         power=jnp.asarray(trained.power, jnp.float32),

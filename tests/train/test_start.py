@@ -72,11 +72,11 @@ def test_a_run_from_weights_begins_with_them(tools, weights, tmp_path, optimizer
 
 def test_weights_of_another_model_are_refused(tools, weights, tmp_path) -> None:
     config = tools.config("codec", init_from=str(weights))
-    other = dataclasses.replace(config.model, latent_channels=5)
+    other = dataclasses.replace(config.model, latent_channels=2)
     setup = Setup.of(dataclasses.replace(config, model=other))
     with (
         Checkpoints(tmp_path / "run") as checkpoints,
-        pytest.raises(UsageError, match="model.latent_channels: expected 5.*got 3"),
+        pytest.raises(UsageError, match="model.latent_channels: expected 2.*got 3"),
     ):
         starting_state(setup, checkpoints)
 
