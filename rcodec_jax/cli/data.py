@@ -29,6 +29,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     )
     _add_pack(commands)
     _add_latents(commands)
+    _add_photos(commands)
     for name, run, text in (
         ("check", run_check, "compare every file of a packed set with its checksum"),
         ("info", run_info, "say what a source of training data is"),
@@ -81,6 +82,35 @@ def _add_pack(commands: arguments.Subparsers) -> None:
     arguments.add_force_option(pack)
     arguments.add_json_option(pack)
     pack.set_defaults(run=run_pack)
+
+
+def _add_photos(commands: arguments.Subparsers) -> None:
+    photos = commands.add_parser(
+        "photos",
+        help="put pictures into one small file",
+        description="Puts the pictures of all sources into one file of WebP pictures, scaled down "
+        "until it is small enough to be sent to a machine that is lent for a while; 'rcodec train "
+        "--resident --data FILE' reads it.",
+    )
+    photos.add_argument("sources", metavar="SOURCE", nargs="+", help="as for 'train --data'")
+    photos.add_argument("--out", required=True, metavar="FILE", help="file to write, an .npz")
+    photos.add_argument(
+        "--max-mb",
+        type=arguments.above_zero("a number above 0"),
+        default=35.0,
+        metavar="N",
+        help="largest size of the file in megabytes (default: %(default)s)",
+    )
+    photos.add_argument(
+        "--quality",
+        type=arguments.whole(1, 100, "a whole number in 1..100"),
+        default=90,
+        metavar="N",
+        help="of WebP (default: %(default)s)",
+    )
+    arguments.add_force_option(photos)
+    arguments.add_json_option(photos)
+    photos.set_defaults(run=run_photos)
 
 
 def _add_latents(commands: arguments.Subparsers) -> None:
@@ -165,6 +195,40 @@ def run_pack(args: argparse.Namespace) -> int:
         more = len(skipped) - SHOWN_SKIPPED
         output.message("note", f"{more} more are listed in {Path(args.out) / 'skipped.txt'}")
     _report(manifest, args)
+    return 0
+
+
+def run_photos(args: argparse.Namespace) -> int:
+    """Runs `rcodec data photos`."""
+    from rcodec_jax.data import open_source
+    from rcodec_jax.data.photos import PhotoFile, write_photos
+    from rcodec_jax.data.sources import PictureSource
+
+    if Path(args.out).exists() and not args.force:
+        raise UsageError(f"--out: {args.out} is there already (--force replaces it)")
+    opened = [open_source(source) for source in args.sources]
+    sources = [source for source in opened if isinstance(source, PictureSource)]
+    if len(sources) < len(opened):
+        raise UsageError("expected sources of pictures, got cached latents")
+    limit = int(args.max_mb * 1e6)
+    with output.Progress("photos") as progress:
+        scale = write_photos(
+            sources, args.out, max_bytes=limit, quality=args.quality, progress=progress.update
+        )
+    written = PhotoFile(args.out)
+    figures = {
+        "file": args.out,
+        "pictures": written.picture_count,
+        "pixels": written.pixel_count,
+        "bytes": Path(args.out).stat().st_size,
+        "scale": scale,
+        "digest": written.digest,
+    }
+    text = (
+        f"{args.out}: {figures['pictures']:,} pictures at {scale:.0%} of their sides, "
+        f"{figures['bytes'] / 1e6:,.1f} MB"
+    )
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)
     return 0
 
 

@@ -38,6 +38,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         choices=arguments.DTYPES,
         help="what the programs of 'stablehlo' compute in (default: float32)",
     )
+    parser.add_argument(
+        "--half", action="store_true", help="round the parameters of 'safetensors' to float16"
+    )
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -49,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force, source=args.source)
     if args.dtype is not None and args.layout != "stablehlo":
         raise UsageError(f"--dtype: expected --format stablehlo with it, got {args.layout}")
+    if args.half and args.layout != "safetensors":
+        raise UsageError(f"--half: expected --format safetensors with it, got {args.layout}")
     start = time.perf_counter()
     with output.Progress("export") as progress:
         notes = FORMATS[args.layout](args, progress.update)
@@ -92,7 +97,8 @@ def _safetensors(args: argparse.Namespace, progress: Progress) -> list[str]:
     from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_weights
 
-    export_weights(load_trained(args.source, step=args.step), args.out, progress=progress)
+    model = load_trained(args.source, step=args.step)
+    export_weights(model, args.out, half=args.half, progress=progress)
     return []
 
 

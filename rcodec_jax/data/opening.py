@@ -13,6 +13,7 @@ from rcodec_jax.data.latents import LatentSet
 from rcodec_jax.data.made import MADE, MadePictures
 from rcodec_jax.data.manifest import INFO, is_packed, read_manifest
 from rcodec_jax.data.mixture import Source
+from rcodec_jax.data.photos import SUFFIX, PhotoFile
 from rcodec_jax.data.records import ArrayRecordImages, PackedImages, TfdsImages
 from rcodec_jax.data.shards import UNFINISHED
 from rcodec_jax.data.sources import ImageFolder
@@ -34,10 +35,9 @@ def open_source(
     """Opens whatever a path or a name stands for; nothing is ever fetched from a network.
 
     In this order: a packed set ('rcodec data pack' or 'latents'), a folder of TFDS, a folder of
-    pictures; a file or glob of ArrayRecord files; the name of a data set that TFDS has prepared
-    ("name", "name/config", "name:1.0.0") below $TFDS_DATA_DIR or ~/tensorflow_datasets. Where no
-    folder or file of that name is, "made" or "made:COUNT" stands for pictures that are drawn
-    (`made`).
+    pictures; a file of pictures ('rcodec data photos'); a file or glob of ArrayRecord files; "made"
+    or "made:COUNT" for pictures that are drawn (`made`); the name of a data set that TFDS has
+    prepared ("name", "name/config", "name:1.0.0") below $TFDS_DATA_DIR or ~/tensorflow_datasets.
 
     Args:
       path: folder, glob or name.
@@ -66,6 +66,8 @@ def open_source(
         if (folder / UNFINISHED).is_dir():
             raise UsageError(f"{folder}: packing was cut short (the same command goes on with it)")
         return ImageFolder(folder, min_side=min_side, cache_bytes=cache_bytes, exclude=exclude)
+    if folder.suffix == SUFFIX and folder.is_file():
+        return PhotoFile(folder, cache_bytes=cache_bytes)
     if folder.is_file() or glob.has_magic(text):
         files = sorted(glob.glob(str(folder), recursive=True)) or [str(folder)]
         files = [file for file in files if Path(file).is_file()]

@@ -14,6 +14,7 @@ from rcodec_jax.codec.tensorstream import write_tensors
 from rcodec_jax.codec.trained import Trained
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
+from rcodec_jax.errors import UsageError
 from rcodec_jax.export import architecture
 from rcodec_jax.export.context import FILE as CONTEXT_FILE
 from rcodec_jax.export.naming import CONTEXT, Entry, table
@@ -69,14 +70,22 @@ def export_diffusers(
 
 
 def export_weights(
-    model: Trained, out: str | os.PathLike[str], *, progress: Progress = no_progress
+    model: Trained,
+    out: str | os.PathLike[str],
+    *,
+    half: bool = False,
+    progress: Progress = no_progress,
 ) -> None:
     """Writes a folder of weights: every parameter in safetensors, by its path here.
 
     Args:
       model: what to write, with its entropy model.
       out: folder, made if it is missing.
+      half: round parameters to float16, as bundles do with what they keep in floats.
       progress: called after each tensor.
+
+    Raises:
+      UsageError: a parameter beyond what float16 holds.
     """
     writer = WeightsWriter(
         out,
@@ -90,8 +99,18 @@ def export_weights(
     tensors = flatten(model.params)
     with writer:
         for i, (name, value) in enumerate(tensors.items()):
-            writer.add(name, np.asarray(value))
+            array = np.asarray(value)
+            writer.add(name, _halved(name, array) if half else array)
             progress(i + 1, len(tensors), name)
+
+
+def _halved(name: str, array: np.ndarray) -> np.ndarray:
+    """In float16."""
+    with np.errstate(over="ignore"):
+        half = array.astype(np.float16)
+    if not np.isfinite(half).all():
+        raise UsageError(f"{name}: expected values within float16, got {np.abs(array).max():g}")
+    return half
 
 
 def _write_tensors(
