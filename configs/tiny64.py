@@ -1,0 +1,50 @@
+"""tiny64: the shipped model grown to 64 latent channels, with the finer entropy model.
+
+    rcodec train configs/tiny64.py --data FOLDER --workdir runs/tiny64 --resident \\
+        --init-from rcodec_jax/assets/tiny --set train.lpips_dir=FOLDER_WITH_LPIPS_WEIGHTS
+    rcodec freeze runs/tiny64 --out bundle/
+
+Twice the channels are for fine detail at high rates; hyper-latents from coarse to fine and the
+context network save rate at all of them. The parameters are those of the shipped model where it has
+them, and elsewhere such that nothing changes at first (see `train.growing`). First for squared
+error and tone, then with LPIPS beside them. A tenth of the crops are of made pictures, one in
+twenty is grey.
+
+Hardware and time: 2 shared CPU cores, some hours (`--minutes N` gives the run N minutes, the
+learning rates with them); on one card `launch/accelerator.sh`. Expected at the end: the whole rate
+range of tiny at fewer bits, and fine detail above it.
+"""
+
+import dataclasses
+
+from rcodec_jax.config.model import HyperConfig, ModelConfig
+from rcodec_jax.config.train import Config, DataConfig, LossConfig, StageConfig, TrainConfig
+
+
+def config() -> Config:
+    """The recipe."""
+    pixels = StageConfig(
+        kind="joint",
+        steps=20_000,
+        learning_rate=8e-4,
+        final_learning_rate=1e-4,
+        warmup=400,
+        loss=LossConfig(mse=5.0, coarse=2.0),
+    )
+    perceptual = dataclasses.replace(
+        pixels,
+        learning_rate=4e-4,
+        final_learning_rate=1e-5,
+        warmup=200,
+        loss=LossConfig(mse=5.0, coarse=2.0, lpips=0.4),
+    )
+    return Config(
+        name="tiny64",
+        model=ModelConfig(latent_channels=64, hyper=HyperConfig(neighbours=True, context=96)),
+        train=TrainConfig(
+            stages=(pixels, perceptual),
+            optimizer="muon",
+            lpips_nets=("squeeze",),
+            data=DataConfig(made=0.1, grey=0.05, cache_mb=2000),
+        ),
+    )
