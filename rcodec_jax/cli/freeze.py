@@ -31,6 +31,14 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--card", metavar="JSON", help="file with more entries for the bundle's card, an object"
     )
+    parser.add_argument(
+        "--bits",
+        type=int,
+        choices=(8, 16),
+        default=16,
+        help="what large kernels of the float networks are stored in; 8 halves the bundle "
+        "(default: 16)",
+    )
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -51,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.codec.rateloss import MAX_SHARE
 
     start = time.perf_counter()
-    losses = freeze(args.source, args.out, step=args.step, card=card)
+    losses = freeze(args.source, args.out, step=args.step, card=card, bits=args.bits)
     shares = {node: loss.share for node, loss in losses.items()}
     most = max(shares.values())
     sizes = files.sizes(folder)

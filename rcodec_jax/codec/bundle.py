@@ -2,7 +2,7 @@
 
     bundle.json            model configuration, digests, scaling of the latent, card
     integer.safetensors    integer part: everything that steers the entropy decoder
-    float.safetensors      float networks in half precision
+    float.safetensors      float networks in half precision, large kernels in 8 bits if so chosen
     training.safetensors   what only training needs to go on from here; may be missing
 
 Nothing in it can execute; everything is checked when it is loaded.
@@ -15,19 +15,20 @@ import hashlib
 import importlib.resources
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
+from rcodec_jax.codec import eightbit
 from rcodec_jax.codec.tensorstream import as_bytes, read_header, read_tensor, write_tensors
 from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config import from_dict, to_dict
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import IntegerPart
-from rcodec_jax.errors import BundleError, RcodecError
+from rcodec_jax.errors import BundleError, RcodecError, UsageError
 from rcodec_jax.files import write_json
 
 MANIFEST = "bundle.json"
@@ -37,6 +38,12 @@ TRAINING = "training.safetensors"
 BUNDLE_VERSION = 0
 FLOAT_PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
 """Parts of the parameters that stay floats; the others became integers."""
+
+OPTIONAL_PARTS = ("decoder_realism",)
+"""Float parts that a model may have besides."""
+
+BITS = (8, 16)
+"""What large kernels can be stored in."""
 
 MAX_INTEGER_BYTES = 2**28
 
@@ -48,11 +55,13 @@ class Bundle:
     Attributes:
       config: the model's shape.
       integers: its integer part.
-      params: float parameters by part, nested dictionaries, as they are stored: float16.
+      params: float parameters by part, nested dictionaries. They have the values that are stored,
+        whatever reads them: float16, and float32 where a kernel is stored in 8 bits.
       shift, scale: float32 [C]; y = (encoder output - shift) * scale.
       float_digest: 4 bytes, names the float part and the configuration.
       card: name, recipe and figures, as stored.
       folder: where it was read from.
+      bits: 8 if kernels are stored in 8 bits, else 16.
     """
 
     config: ModelConfig
@@ -63,6 +72,7 @@ class Bundle:
     float_digest: bytes
     card: dict[str, Any]
     folder: Path
+    bits: int = 16
 
     @property
     def power(self) -> float:
@@ -88,6 +98,8 @@ def save_bundle(
     scale: np.ndarray,
     card: dict[str, Any],
     training: dict[str, np.ndarray] | None = None,
+    *,
+    bits: int = 16,
 ) -> None:
     """Writes a bundle.
 
@@ -96,15 +108,19 @@ def save_bundle(
       config, integers, params, shift, scale, card: the attributes of `Bundle`; `params` in any
         float precision, its leaves turned into arrays one at a time.
       training: float arrays that `thawing` needs and decoding does not.
+      bits: 8 stores large kernels in 8 bits, see `eightbit`; 16 all floats in half precision.
 
     Raises:
+      UsageError: other bits.
       BundleError: a parameter that is not finite in half precision.
     """
+    if bits not in BITS:
+        raise UsageError(f"expected floats in 8 or 16 bits, got {bits}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     part = folder / f"{FLOAT}.part"
     try:
-        digest = _write_floats(part, params, {"shift": shift, "scale": scale})
+        digest = _write_floats(part, params, {"shift": shift, "scale": scale}, bits)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
@@ -158,8 +174,10 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
         shift, scale = (np.asarray(arrays.pop(f"latent/{name}")) for name in ("shift", "scale"))
     except KeyError as error:
         raise BundleError(f"{path / FLOAT}: no tensor {error}") from error
-    if shift.shape != (config.latent_channels,) or scale.shape != shift.shape:
+    if not shift.shape == scale.shape == (config.latent_channels,):
         raise BundleError(f"{path / FLOAT}: latent shift and scale do not fit the model")
+    if not shift.dtype == scale.dtype == np.float32:
+        raise BundleError(f"{path / FLOAT}: expected latent shift and scale in float32")
     channels = (integers.latent_channels, integers.hyper_channels)
     expected = (config.latent_channels, config.hyper.hyper_channels)
     if channels != expected:
@@ -167,11 +185,16 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
             f"{path}: the configuration has {expected} channels of latent and hyper-latent, "
             f"the integer part {channels}"
         )
+    try:
+        bits = 8 if eightbit.restore_all(arrays) else 16
+    except BundleError as error:
+        raise BundleError(f"{path / FLOAT}: {error}") from error
     _check_names(path / FLOAT, arrays)
     card = manifest.get("card", {})
     if not isinstance(card, dict):
         raise BundleError(f"{path / MANIFEST}: expected a card that is an object")
-    return Bundle(config, integers, unflatten(arrays), shift, scale, float_digest, card, path)
+    params = unflatten(arrays)
+    return Bundle(config, integers, params, shift, scale, float_digest, card, path, bits)
 
 
 def load_integers(folder: str | os.PathLike[str]) -> IntegerPart:
@@ -275,26 +298,41 @@ def _read(path: Path) -> bytes:
         raise BundleError(f"{path}: cannot be read: {reason}") from error
 
 
-def _write_floats(path: Path, params: dict[str, Any], latent: dict[str, np.ndarray]) -> Any:
+def _write_floats(
+    path: Path, params: dict[str, Any], latent: dict[str, np.ndarray], bits: int
+) -> Any:
     """Writes the float part one tensor at a time and returns the SHA-256 of the file so far."""
-    halves = flatten({part: params[part] for part in FLOAT_PARTS})
-    arrays: dict[str, Any] = {}  # in the order of the safetensors library: widest first, by name
-    for name in sorted(latent):
-        arrays[f"latent/{name}"] = np.asarray(latent[name], np.float32)
-    for name in sorted(halves):
-        arrays[name] = halves[name]
-    half = np.dtype(np.float16)
-    tensors = {
-        name: (half if name in halves else array.dtype, tuple(array.shape))
-        for name, array in arrays.items()
-    }
-    rounded = (_rounded(name, arrays[name], dtype) for name, (dtype, _) in tensors.items())
-    return write_tensors(path, tensors, rounded)
+    parts = [part for part in FLOAT_PARTS + OPTIONAL_PARTS if part in params or part in FLOAT_PARTS]
+    floats = flatten({part: params[part] for part in parts})
+    shapes = {name: tuple(value.shape) for name, value in floats.items()}
+    small = {name for name in floats if bits == 8 and eightbit.is_eligible(name, shapes[name])}
+    # In the order of the safetensors library, widest first and by name; scales, which are known
+    # when all kernels have been written, at the end.
+    first = {f"latent/{name}": np.asarray(latent[name], np.float32) for name in sorted(latent)}
+    names = sorted(floats, key=lambda name: (name in small, name))
+    full, half, eight = (np.dtype(kind) for kind in (np.float32, np.float16, np.int8))
+    tensors = {name: (full, tuple(array.shape)) for name, array in first.items()}
+    tensors |= {name: (eight if name in small else half, shapes[name]) for name in names}
+    tensors |= {f"{name}{eightbit.SCALE}": (half, shapes[name][-1:]) for name in sorted(small)}
+
+    def arrays() -> Iterator[np.ndarray]:
+        yield from first.values()
+        scales = []
+        for name in names:
+            value = np.asarray(floats[name], np.float32)
+            stored = _halves(name, value)
+            if name in small:
+                stored, scale = eightbit.quantise(value)
+                scales.append(scale)
+            yield stored
+        yield from scales
+
+    return write_tensors(path, tensors, arrays())
 
 
-def _rounded(name: str, value: Any, dtype: np.dtype) -> np.ndarray:
+def _halves(name: str, value: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):  # the check below says it better
-        array = np.asarray(value, np.float32).astype(dtype)
+        array = value.astype(np.float16)
     if not np.isfinite(array).all():
         raise BundleError(f"{name}: not finite in half precision")
     return array
@@ -323,7 +361,7 @@ def _check_names(path: Path, names: Iterable[str]) -> None:
     names = set(names)
     for name in sorted(names):
         groups = [name[:at] for at, letter in enumerate(name) if letter == "/"]
-        if not groups or groups[0] not in FLOAT_PARTS:
+        if not groups or groups[0] not in FLOAT_PARTS + OPTIONAL_PARTS:
             raise BundleError(f"{path}: the model has no tensor {name}")
         for group in groups:
             if group in names:

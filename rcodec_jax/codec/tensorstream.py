@@ -1,6 +1,7 @@
 """Safetensors files one tensor at a time: large models neither need twice their size in memory nor
-stay mapped. Floats only; bfloat16 through ml_dtypes, which the safetensors package's NumPy side
-does not know. Any safetensors reader can open what is written here, and the other way round.
+stay mapped. Floats and integers of 8 and 32 bits; bfloat16 through ml_dtypes, which the safetensors
+package's NumPy side does not know. Any safetensors reader can open what is written here, and the
+other way round.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ _DTYPES = {
     "F16": np.dtype("<f2"),
     "BF16": np.dtype(ml_dtypes.bfloat16),
     "I32": np.dtype("<i4"),
+    "I8": np.dtype("i1"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
@@ -62,7 +64,7 @@ def write_tensors(path: Path, tensors: Described, arrays: Iterable[np.ndarray]) 
       SHA-256 of the file, a hash of `hashlib` to go on from.
 
     Raises:
-      RcodecError: a dtype that is none of float32, float16, bfloat16 and int32.
+      RcodecError: a dtype that is none of float32, float16, bfloat16, int32 and int8.
     """
     digest = hashlib.sha256()
     pieces: Iterable[bytes | memoryview]
@@ -82,7 +84,7 @@ def write_header(tensors: Described, room: int = 0) -> bytes:
       room: bytes the header fills, spaces after it; 0 for as few as there must be.
 
     Raises:
-      RcodecError: a dtype that is none of float32, float16, bfloat16 and int32.
+      RcodecError: a dtype that is none of float32, float16, bfloat16, int32 and int8.
     """
     entries, offset = {}, 0
     for name, (dtype, shape) in tensors.items():

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from rcodec_jax.codec import thawing
-from rcodec_jax.codec.bundle import FLOAT_PARTS, MANIFEST, load_bundle
+from rcodec_jax.codec.bundle import FLOAT_PARTS, MANIFEST, OPTIONAL_PARTS, load_bundle
 from rcodec_jax.codec.networks import model_parts
 from rcodec_jax.codec.ranges import measured_ranges
 from rcodec_jax.codec.weights import is_weights, open_weights
@@ -120,7 +120,9 @@ def _of_weights(folder: Path) -> Trained:
 def _of_bundle(folder: Path, entropy: bool) -> Trained:
     bundle = load_bundle(folder)
     hyper, ranges = thawing.thaw(folder, bundle) if entropy else ({}, None)
-    params = bundle.params | hyper
+    # A part beside the model's own was made for the decoder as it is: it ends with the bundle.
+    params = {name: bundle.params[name] for name in bundle.params if name not in OPTIONAL_PARTS}
+    params |= hyper
     return Trained(bundle.config, params, bundle.shift, bundle.power, ranges, bundle.card)
 
 

@@ -110,8 +110,8 @@ def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
     calls = []
     losses = {120: RateLoss(1000.0, 1001.0), 600: RateLoss(100.0, 99.0)}
 
-    def freeze(source, out, *, step, card) -> dict[int, RateLoss]:
-        calls.append((source, step, card))
+    def freeze(source, out, *, step, card, bits) -> dict[int, RateLoss]:
+        calls.append((source, step, card, bits))
         (tmp_path / "bundle").mkdir(exist_ok=True)
         (tmp_path / "bundle" / "card.json").write_bytes(b"{}")
         return losses
@@ -123,14 +123,14 @@ def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
     (tmp_path / "more.json").write_text('{"hours": 3}')
     words = ["freeze", str(tmp_path / "run"), "--out", str(tmp_path / "bundle"), "--step", "40"]
     assert main([*words, "--json", "--card", str(tmp_path / "more.json")]) == 0
-    assert calls == [(str(tmp_path / "run"), 40, {"hours": 3})]
+    assert calls == [(str(tmp_path / "run"), 40, {"hours": 3}, 16)]
     captured = capsys.readouterr()
     figures = json.loads(captured.out)
     assert figures["files"] == {"card.json": 2} and figures["bytes"] == 2
     assert figures["rate_loss"] == pytest.approx({"120": 0.001, "600": -0.01})
     assert "warning" not in captured.err
     losses[800] = RateLoss(100.0, 101.0)
-    assert main([*words, "--force"]) == 0
+    assert main([*words, "--force", "--bits", "8"]) == 0 and calls[-1][-1] == 8
     captured = capsys.readouterr()
     assert "integers cost up to 1.000 % of the rate" in captured.out
     assert "warning" in captured.err and "at most 0.3 %" in captured.err
