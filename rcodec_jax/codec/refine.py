@@ -21,6 +21,7 @@ from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
 from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.codec.structure import structural_distance
 from rcodec_jax.codec.thawing import thaw
 from rcodec_jax.codec.tiling import extend, spans
 from rcodec_jax.diffusion.forward import uniform_noise
@@ -70,12 +71,14 @@ class Schedule(NamedTuple):
       first, last: learning rates, in between falling by a cosine.
       noise: share of the dither's error that the distortion sees, drawn anew in each step; 0 spares
         a short descent the variance, a long one needs it.
+      hyper: share of the learning rate that hyper-latents have.
     """
 
     steps: int
     first: float
     last: float
     noise: float
+    hyper: float
 
     def rate(self, step: int) -> float:
         """Learning rate of a step."""
@@ -85,9 +88,9 @@ class Schedule(NamedTuple):
 
 def schedule(steps: int) -> Schedule:
     """The schedule of so many steps."""
-    if steps <= 16:
-        return Schedule(steps, 0.05, 0.015, 0.0)
-    return Schedule(steps, 0.02, 0.002, 1.0)
+    if steps <= 8:  # too few for hyper-latents to move by a whole
+        return Schedule(steps, 0.05, 0.015, noise=0.0, hyper=0.0)
+    return Schedule(steps, 0.03, 0.003, noise=1.0, hyper=1.0)
 
 
 def check_effort(effort: int | None, tune: str) -> None:
@@ -226,15 +229,31 @@ class Refiner:
         tune: str,
         tell: Callable[[int], None],
     ) -> tuple[np.ndarray, np.ndarray]:
-        values = (jnp.asarray(y[None]), jnp.asarray(z[None]))
-        state = State(values, *(jax.tree.map(jnp.zeros_like, values) for _ in range(2)))
+        values = (jnp.array(y[None]), jnp.array(z[None]))  # copies: steps overwrite them
+        zeros = [tuple(map(jnp.zeros_like, values)) for _ in range(2)]
+        state = State(values, *zeros)  # type: ignore[arg-type]
         structure = STRUCTURE_WEIGHTS[tune]
-        step = self._step(structure > 0)
+        run = self._step(structure > 0)
+
+        def step(state: State, i: int) -> tuple[State, float]:
+            scalars = [i, plan.rate(i), plan.noise, structure, plan.hyper]
+            state, objective = run(self._params, state, picture, np.array(scalars, np.float32))
+            return state, float(objective)
+
+        first = 0.0
         for i in range(plan.steps):
-            scalars = np.array([i, plan.rate(i), plan.noise, structure], np.float32)
-            state, _ = jax.block_until_ready(step(self._params, state, picture, scalars))
+            state, objective = step(state, i)
+            first = objective if i == 0 else first
             tell(i + 1)
-        return np.asarray(state.values[0][0]), np.asarray(state.values[1][0])
+        y_new, z_new = (np.asarray(a[0]) for a in state.values)
+        if plan.hyper:
+            # Whole numbers are what the file will have; under the first step's noise they must do
+            # better than what there was.
+            z_new = np.floor(z_new + 0.5)
+            values = (state.values[0], jnp.asarray(z_new[None]))
+            if step(state._replace(values=values), 0)[1] >= first:
+                return y, z
+        return y_new, z_new
 
     @functools.cached_property
     def _params(self) -> Params:
@@ -252,14 +271,15 @@ class Refiner:
         Args:
           structural: whether the structural distance counts; it takes time where it does.
 
-        The scalars are float32 [4]: step, learning rate, share of noise, weight of the structure.
+        The scalars are float32 [5]: step, learning rate, share of noise, weight of the structure,
+        share of the rate for hyper-latents.
         """
         if structural not in self._steps:
 
             def step(
                 params: Params, state: State, picture: Picture, scalars: jax.Array
             ) -> tuple[State, jax.Array]:
-                number, rate, noise, structure = scalars
+                number, rate, noise, structure, hyper = scalars
                 key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
                 own = [-(-picture.size // s) for s in (CELL_PX, CELL_PX * HYPER_STRIDE)]
                 y, z = (_mirror(a, n) for a, n in zip(state.values, own, strict=True))
@@ -268,11 +288,18 @@ class Refiner:
                 def f(values: Pair) -> jax.Array:
                     error = noise * uniform_noise(key, values[0].shape)
                     weight = structure if structural else None
-                    return self._objective(params, values, masks, picture, error, weight)
+                    z_error = uniform_noise(jax.random.fold_in(key, 1), values[1].shape)
+                    return self._objective(params, values, masks, picture, error, z_error, weight)
 
                 objective, gradients = jax.value_and_grad(f)(values)
                 gradients = (gradients[0] * masks[0], gradients[1] * masks[1])
-                return _adam(State(values, *state[1:]), gradients, number, rate), objective
+                return _adam(
+                    State(values, *state[1:]),
+                    gradients,
+                    number,
+                    (rate, rate * hyper),
+                    (jnp.mean(masks[0]), jnp.mean(masks[1])),
+                ), objective
 
             options = compiler_options()
             self._steps[structural] = jax.jit(step, donate_argnums=1, compiler_options=options)
@@ -285,13 +312,21 @@ class Refiner:
         masks: Pair,
         picture: Picture,
         error: jax.Array,
+        z_error: jax.Array,
         structure: jax.Array | None,
     ) -> jax.Array:
         """Rate and weighted distortion in bits per pixel of the picture's own part."""
         y, z = values
         levels = LevelInputs.of(picture.level_map, picture.nodes)
         coded = code_latent(
-            self._networks, params, y, z, levels, error=lambda *_: error, points=_POINTS
+            self._networks,
+            params,
+            y,
+            z,
+            levels,
+            error=lambda *_: error,
+            points=_POINTS,
+            z_noise=z_error,
         )
         shift, scale = (a.reshape(1, 1, 1, -1) for a in (self._bundle.shift, self._bundle.scale))
         decoded = self._networks.decode(params, coded.clean / scale + shift)
@@ -309,59 +344,6 @@ class Refiner:
         return total / pixels
 
 
-def structural_distance(original: jax.Array, decoded: jax.Array, weight: jax.Array) -> jax.Array:
-    """Distance of locally normalised detail at four scales, summed over pixels.
-
-    Each scale's detail (what a blur takes away) is divided by its local deviation before it is
-    compared, as in the normalised Laplacian pyramid (Laparra et al., 2016): what masks an error,
-    texture and contrast, counts as the eye has it.
-
-    Args:
-      original, decoded: [B, H, W, 3] in -1..1, sides multiples of 8.
-      weight: worth of each pixel [B, H, W, 1].
-
-    Returns:
-      A scalar, about the sum of the weights times 2 for pictures that have nothing in common.
-    """
-    a, b = (image @ _OPPONENT for image in (original, decoded))
-    total = jnp.zeros(())
-    for level in range(4):
-        details = []
-        for x in (a, b):
-            detail = x - _blur(x)
-            spread = jnp.sqrt(_blur(jnp.square(detail)) + _FLOOR**2)
-            details.append(detail / spread)
-        distance = jnp.sum(jnp.square(details[0] - details[1]) * _CHANNELS, axis=-1, keepdims=True)
-        total = total + 4.0**level * jnp.sum(weight * distance) / 4.0
-        if level < 3:
-            a, b, weight = (_halve(x) for x in (a, b, weight))
-    return total
-
-
-_OPPONENT = np.array(
-    [[0.299, 0.5, -0.169], [0.587, -0.419, -0.331], [0.114, -0.081, 0.5]], np.float32
-)
-_CHANNELS = np.array([1.0, 0.3, 0.3], np.float32).reshape(1, 1, 1, 3)
-_FLOOR = 0.02
-
-
-def _blur(x: jax.Array) -> jax.Array:
-    """Mean over 5 x 5 pixels [B, H, W, C], edges repeated."""
-    for axis in (1, 2):
-        side = x.shape[axis]
-        pad = [(2, 2) if i == axis else (0, 0) for i in range(4)]
-        wide = jnp.pad(x, pad, mode="edge")
-        shifted = [jax.lax.slice_in_dim(wide, i, i + side, axis=axis) for i in range(5)]
-        x = functools.reduce(jnp.add, shifted) / 5.0
-    return x
-
-
-def _halve(x: jax.Array) -> jax.Array:
-    """Mean over 2 x 2 pixels [B, H, W, C]."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
-
-
 def _inside(x: jax.Array, own: jax.Array) -> jax.Array:
     """1.0 where [B, h, w, C] is the picture's own, 0.0 beyond: [1, h, w, 1]."""
     rows, columns = (jnp.arange(x.shape[i + 1]) < own[i] for i in range(2))
@@ -376,13 +358,24 @@ def _mirror(x: jax.Array, own: jax.Array) -> jax.Array:
     return x
 
 
-def _adam(state: State, gradients: Pair, number: jax.Array, rate: jax.Array) -> State:
-    """A step of Adam (Kingma and Ba, 2015)."""
+def _adam(state: State, gradients: Pair, number: jax.Array, rates: Pair, shares: Pair) -> State:
+    """A step of Adam (Kingma and Ba, 2015), the squares of gradients averaged by channel.
+
+    Element by element, those that matter to nothing would move as far as those that matter, and
+    each hyper-latent that does so costs as many bits as ten latents.
+
+    Args:
+      state, gradients: 0 beyond the picture's own part.
+      number: of the step, from 0.
+      rates: learning rates.
+      shares: shares of the arrays that are the picture's own part.
+    """
     grown_1, grown_2 = (1 - beta ** (number + 1) for beta in (_BETA_1, _BETA_2))
     out = []
-    for x, m, s, g in zip(*state, gradients, strict=True):
+    for x, m, s, g, rate, share in zip(*state, gradients, rates, shares, strict=True):
         mean = _BETA_1 * m + (1 - _BETA_1) * g
-        square = _BETA_2 * s + (1 - _BETA_2) * g * g
+        power = jnp.mean(jnp.square(g), axis=(1, 2), keepdims=True) / share
+        square = _BETA_2 * s + (1 - _BETA_2) * power
         move = mean / grown_1 / (jnp.sqrt(square / grown_2) + 1e-12)
         out.append((x - rate * move, mean, square))
     return State(*zip(*out, strict=True))

@@ -16,8 +16,9 @@ from rcodec_jax.codec.bundle import TRAINING, Bundle
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.quantise import quantise
-from rcodec_jax.codec.refine import Refiner, structural_distance
+from rcodec_jax.codec.refine import Refiner
 from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.codec.structure import structural_distance
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
 
@@ -57,12 +58,12 @@ def test_same_options_same_bytes_and_any_decoder(codec, face) -> None:
     assert codec.decode(first.data).shape == face.shape
 
 
-@pytest.mark.parametrize("tune", ["mse", "perceptual"])
-def test_the_objective_falls(codec, face, tune) -> None:
+@pytest.mark.parametrize("tune, steps", [("mse", 6), ("perceptual", 6), ("mse", 20)])
+def test_the_objective_falls(codec, face, tune, steps) -> None:
     """The bits and the error of the relaxed code, both by hand, at the picture's own cells."""
     y, z, levels = start(codec, face)
     refiner = codec._refiner
-    found = refiner(face, y, z, levels, steps=6, tune=tune)
+    found = refiner(face, y, z, levels, steps=steps, tune=tune)
     assert [a.dtype for a in found] == [np.float32, np.int32]
     assert [a.shape for a in found] == [y.shape, z.shape]
     before, after = (objective(refiner, face, *values, levels, tune) for values in ((y, z), found))
@@ -134,8 +135,17 @@ def test_tiles_are_like_the_whole(codec, astronaut) -> None:
         image, y, z, levels, steps=3, tune="mse", progress=lambda *a: seen.append(a[:2])
     )
     moved = np.abs(whole - y).mean()
-    assert np.abs(tiled - whole).mean() < 0.05 * moved
+    assert np.abs(tiled - whole).mean() < 0.2 * moved
     assert seen[-1] == (len(seen), len(seen)) and len(seen) > 3
+
+
+def test_where_the_outcome_is_worse_nothing_changes(codec, face, monkeypatch) -> None:
+    y, z, levels = start(codec, face)
+    wild = refine.Schedule(2, 5.0, 5.0, noise=1.0, hyper=1.0)
+    monkeypatch.setattr(refine, "schedule", lambda steps: wild)
+    same = codec._refiner(face, y, z, levels, steps=2, tune="mse")
+    np.testing.assert_array_equal(same[0], y)
+    np.testing.assert_array_equal(same[1], z)
 
 
 @pytest.mark.parametrize("with_map", [False, True])
