@@ -36,7 +36,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         type=int,
         choices=(8, 16),
         default=16,
-        help="what large kernels of the float networks are stored in; 8 halves the bundle "
+        help="bits that large kernels of the float networks are stored in; 8 takes half the room "
         "(default: 16)",
     )
     arguments.add_json_option(parser)
