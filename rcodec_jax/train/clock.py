@@ -31,6 +31,7 @@ class RunClock:
         total_s = 60 * config.max_minutes
         self._deadline = self._began + total_s - min(RESERVE_S, RESERVE * total_s)
         self._since: float | None = None
+        self._later_s = 0.0
         steps = [stage.steps for stage in config.stages]
         self._ends = [done / sum(steps) for done in itertools.accumulate(steps)]
         self._stages = config.stages
@@ -40,10 +41,10 @@ class RunClock:
         self._spent_s, self._share = state["spent_s"], state["share"]
         self._deadline -= self._spent_s
 
-    def go(self) -> None:
-        """The schedule moves from here on."""
-        if self._since is None:
-            self._since = self._now()
+    def go(self, later_s: float = 0.0) -> None:
+        """The schedule moves from here on, and leaves time for compiling that comes later."""
+        self._since = self._now()
+        self._later_s = later_s
 
     def stop(self) -> None:
         """The schedule stands still, while something is compiled."""
@@ -57,7 +58,8 @@ class RunClock:
             return 1.0
         if self._since is None:
             return self._share
-        gone = (now - self._since) / (self._deadline - self._since)
+        left_s = max(self._deadline - self._later_s - self._since, 1e-6)
+        gone = min((now - self._since) / left_s, 1.0)
         return self._share + (1 - self._share) * gone
 
     def over(self, stage: int) -> bool:

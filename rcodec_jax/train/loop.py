@@ -279,7 +279,7 @@ class _Run:
         self.report.compiled(step, seconds, flops)
         wait_for_all(f"compiled stage {index}")
         if clock is not None:
-            clock.go()
+            clock.go(seconds * (len(config.train.stages) - 1 - index))
         return advance
 
 

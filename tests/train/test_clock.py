@@ -48,6 +48,23 @@ def test_the_schedule_waits_for_compilation_and_ends_with_the_time() -> None:
     assert clock.share == 1 and clock.over(1)
 
 
+def test_time_is_left_for_what_is_compiled_later() -> None:
+    now = Time()
+    clock = RunClock(TRAIN, now)
+    now.now += 20
+    clock.go(later_s=20)
+    now.now += 45  # of 60 that are left for training
+    assert clock.over(0) and clock.share == pytest.approx(0.75)
+    clock.stop()
+    now.now += 20
+    clock.go()
+    assert clock.position(1) == pytest.approx(0, abs=1e-6)
+    now.now += 7.5
+    assert clock.position(1) == pytest.approx(50)
+    now.now += 7.5
+    assert clock.over(1)
+
+
 def test_a_run_goes_on_with_what_is_left() -> None:
     now = Time()
     clock = RunClock(TRAIN, now)

@@ -1,0 +1,46 @@
+"""Weights in half precision."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
+from rcodec_jax.codec.trained import Trained, load_trained
+from rcodec_jax.codec.trees import flatten, unflatten
+from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
+from rcodec_jax.errors import UsageError
+from rcodec_jax.export.exporting import export_weights
+
+MODEL = ModelConfig(
+    latent_channels=3,
+    autoencoder=AutoencoderConfig(channels=(4,), patch=8),
+    unet=UNetConfig(channels=(4,), time_features=8),
+    hyper=HyperConfig(hyper_channels=3, analysis=4, synthesis=(4, 4, 4), classes=4),
+)
+
+
+def test_half_precision_is_half_as_large_and_rounds(tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    flat = {
+        name: rng.standard_normal(shape).astype(np.float32)
+        for name, shape in parameter_shapes(MODEL).items()
+    }
+    ranges = dict.fromkeys(tracked_ranges(MODEL), 2.0)
+    model = Trained(MODEL, unflatten(flat), np.zeros(3, np.float32), 1.5, ranges, {})
+    sizes = []
+    for half in (False, True):
+        out = tmp_path / str(half)
+        export_weights(model, out, half=half)
+        sizes.append(sum(file.stat().st_size for file in out.glob("*.safetensors")))
+        for name, value in flatten(load_trained(out).params).items():
+            expected = flat[name].astype(np.float16) if half else flat[name]
+            np.testing.assert_array_equal(np.asarray(value), expected)
+    assert sizes[1] < 0.65 * sizes[0]
+    flat["unet/head/conv_out/conv/bias"] = np.full(3, 1e6, np.float32)
+    with pytest.raises(UsageError, match="unet/head/conv_out/conv/bias: expected values within"):
+        export_weights(
+            dataclasses.replace(model, params=unflatten(flat)), tmp_path / "b", half=True
+        )
