@@ -46,8 +46,12 @@ MSE_WEIGHT = 5.0
 """Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
 same as in training, so that quality means the same."""
 
-STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.2}
+STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.1}
 """The same of the structural distance, times the root of the signal-to-noise ratio."""
+
+RATE_WEIGHTS: dict[str, float] = {"mse": 1.0, "balanced": 1.0, "perceptual": 0.5}
+"""What a bit counts. Fewer bits at the same error make a picture smoother; where looks are what
+matters, the descent spends more of them on detail."""
 
 TILE = 128
 """Pictures with a side of more cells are refined in tiles: memory does not grow with them."""
@@ -232,11 +236,11 @@ class Refiner:
         values = (jnp.array(y[None]), jnp.array(z[None]))  # copies: steps overwrite them
         zeros = [tuple(map(jnp.zeros_like, values)) for _ in range(2)]
         state = State(values, *zeros)  # type: ignore[arg-type]
-        structure = STRUCTURE_WEIGHTS[tune]
+        structure, bits = STRUCTURE_WEIGHTS[tune], RATE_WEIGHTS[tune]
         run = self._step(structure > 0)
 
         def step(state: State, i: int) -> tuple[State, float]:
-            scalars = [i, plan.rate(i), plan.noise, structure, plan.hyper]
+            scalars = [i, plan.rate(i), plan.noise, structure, plan.hyper, bits]
             state, objective = run(self._params, state, picture, np.array(scalars, np.float32))
             return state, float(objective)
 
@@ -271,15 +275,15 @@ class Refiner:
         Args:
           structural: whether the structural distance counts; it takes time where it does.
 
-        The scalars are float32 [5]: step, learning rate, share of noise, weight of the structure,
-        share of the rate for hyper-latents.
+        The scalars are float32 [6]: step, learning rate, share of noise, weight of the structure,
+        share of the learning rate for hyper-latents, weight of the rate.
         """
         if structural not in self._steps:
 
             def step(
                 params: Params, state: State, picture: Picture, scalars: jax.Array
             ) -> tuple[State, jax.Array]:
-                number, rate, noise, structure, hyper = scalars
+                number, rate, noise, structure, hyper, bits = scalars
                 key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
                 own = [-(-picture.size // s) for s in (CELL_PX, CELL_PX * HYPER_STRIDE)]
                 y, z = (_mirror(a, n) for a, n in zip(state.values, own, strict=True))
@@ -287,9 +291,9 @@ class Refiner:
 
                 def f(values: Pair) -> jax.Array:
                     error = noise * uniform_noise(key, values[0].shape)
-                    weight = structure if structural else None
+                    weights = (bits, structure if structural else None)
                     z_error = uniform_noise(jax.random.fold_in(key, 1), values[1].shape)
-                    return self._objective(params, values, masks, picture, error, z_error, weight)
+                    return self._objective(params, values, masks, picture, error, z_error, *weights)
 
                 objective, gradients = jax.value_and_grad(f)(values)
                 gradients = (gradients[0] * masks[0], gradients[1] * masks[1])
@@ -313,6 +317,7 @@ class Refiner:
         picture: Picture,
         error: jax.Array,
         z_error: jax.Array,
+        bits: jax.Array,
         structure: jax.Array | None,
     ) -> jax.Array:
         """Rate and weighted distortion in bits per pixel of the picture's own part."""
@@ -337,7 +342,7 @@ class Refiner:
         snr = coded.alpha_bar / (1.0 - coded.alpha_bar)
         worth = upsample_nearest(snr, CELL_PX) * inside
         squared = jnp.mean(jnp.square(decoded - original), axis=-1, keepdims=True)
-        total = rate + MSE_WEIGHT * jnp.sum(worth * squared)
+        total = bits * rate + MSE_WEIGHT * jnp.sum(worth * squared)
         if structure is not None:
             worth = upsample_nearest(jnp.sqrt(snr), CELL_PX) * inside
             total = total + structure * structural_distance(original, decoded, worth)

@@ -102,7 +102,9 @@ def objective(refiner, image, y, z, levels, tune) -> float:
     bits = float(coded.bits_y[0, :h, :w].sum() + coded.bits_z[0, : z.shape[0], : z.shape[1]].sum())
     snr = float(coded.alpha_bar.mean() / (1 - coded.alpha_bar.mean()))
     squared = np.square(decoded[:, : image.shape[1]] - original).mean()
-    total = bits / image[..., 0].size + refine.MSE_WEIGHT * snr * squared
+    total = (
+        refine.RATE_WEIGHTS[tune] * bits / image[..., 0].size + refine.MSE_WEIGHT * snr * squared
+    )
     if weight := refine.STRUCTURE_WEIGHTS[tune]:
         wide = extend(image, 8 * height, 8 * width)[None] / 127.5 - 1.0
         own = np.zeros((1, 8 * height, 8 * width, 1), np.float32)
