@@ -73,6 +73,8 @@ def run(
     *,
     bpp: float = 0.2,
     steps: int = 4,
+    effort: int = 1,
+    tune: str = "balanced",
     repeats: int = 3,
     command_options: tuple[str, ...] | None = (),
     progress: Progress = no_progress,
@@ -84,6 +86,7 @@ def run(
       pixels: the picture, uint8 [H,W,3].
       bpp: largest size of the file; the peers get the largest that is not above it.
       steps: of the decoder.
+      effort, tune: of the encoder.
       repeats: timed calls, after one that is not timed.
       command_options: options for the commands (`--model`, `--threads`); None leaves them out.
       progress: called with (done, total, what comes next).
@@ -97,14 +100,21 @@ def run(
         f"rcodec, {steps} steps",
         pixels,
         repeats,
-        lambda: codec.encode(pixels, bpp=bpp),
+        lambda: codec.encode(pixels, bpp=bpp, effort=effort, tune=tune),
         lambda data: codec.decode(data, steps=steps),
     )
     done = 1
     if command_options is not None:
         progress(done, parts, "rcodec, commands")
         row = dataclasses.replace(
-            row, **commands(pixels, bpp=bpp, steps=steps, options=command_options)
+            row,
+            **commands(
+                pixels,
+                bpp=bpp,
+                steps=steps,
+                encoder_options=("--effort", str(effort), "--tune", tune),
+                options=command_options,
+            ),
         )
         done += 1
     rows = [row]
@@ -117,7 +127,12 @@ def run(
 
 
 def commands(
-    pixels: np.ndarray, *, bpp: float, steps: int, options: tuple[str, ...] = ()
+    pixels: np.ndarray,
+    *,
+    bpp: float,
+    steps: int,
+    encoder_options: tuple[str, ...] = (),
+    options: tuple[str, ...] = (),
 ) -> dict[str, Any]:
     """Runs `rcodec encode` and `rcodec decode` twice each and measures the second run.
 
@@ -127,7 +142,8 @@ def commands(
     with tempfile.TemporaryDirectory(prefix="rcodec-bench-") as folder:
         picture, data, back = (str(Path(folder) / name) for name in ("p.png", "p.rdc", "b.png"))
         Image.fromarray(pixels).save(picture)
-        encode = ["encode", picture, data, "--bpp", str(bpp), "--force", *options]
+        encode = ["encode", picture, data, "--bpp", str(bpp), "--force"]
+        encode += [*encoder_options, *options]
         decode = ["decode", data, back, "--steps", str(steps), "--force", *options]
         encoding, decoding = (
             [run_command(words) for _ in range(2)][-1] for words in (encode, decode)

@@ -189,6 +189,26 @@ def add_steps_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_effort_options(parser: argparse.ArgumentParser, *, default: int | None = None) -> None:
+    """--effort and --tune of the encoder; `default` is the effort's, None the encoder's own."""
+    usual = "3, or 1 where the model has not what it takes" if default is None else str(default)
+    parser.add_argument(
+        "--effort",
+        type=whole(1, 9, "a whole number in 1..9"),
+        default=default,
+        metavar="N",
+        help="time to fit the file to this picture, 1..9: 1 is fast, more makes files smaller at "
+        f"the same quality; decoding takes no longer (default: {usual})",
+    )
+    parser.add_argument(
+        "--tune",
+        choices=("mse", "balanced", "perceptual"),
+        default="balanced",
+        help="what effort beyond 1 is spent on: squared error (PSNR), how pictures look, or both "
+        "(default: %(default)s)",
+    )
+
+
 def add_rate_options(parser: argparse.ArgumentParser) -> None:
     """--quality, --bpp and --bytes, which exclude one another."""
     group = parser.add_mutually_exclusive_group()

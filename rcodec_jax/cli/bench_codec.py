@@ -43,6 +43,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
         metavar="N",
         help="denoising steps (default: %(default)s)",
     )
+    arguments.add_effort_options(codec, default=1)
     codec.add_argument(
         "--repeats",
         type=arguments.whole(1, 1000, "a whole number of at least 1"),
@@ -75,6 +76,8 @@ def run(args: argparse.Namespace) -> int:
             pixels,
             bpp=args.bpp,
             steps=args.steps,
+            effort=args.effort,
+            tune=args.tune,
             repeats=args.repeats,
             command_options=None if args.no_commands else tuple(options),
             progress=progress.update,

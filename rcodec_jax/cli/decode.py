@@ -24,6 +24,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     )
     arguments.add_steps_options(parser)
     parser.add_argument(
+        "--realism",
+        type=arguments.number(0, 1, "a number in 0..1"),
+        default=0.0,
+        metavar="R",
+        help="0..1: from least error to detail that looks real, part of it made up (default: 0)",
+    )
+    parser.add_argument(
         "--max-pixels",
         type=arguments.whole(1, None, "a whole number of pixels above 0"),
         metavar="N",
@@ -53,7 +60,9 @@ def run(args: argparse.Namespace) -> int:
     limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
     start = time.perf_counter()
-    pixels = codec.decode(data, steps=args.steps, trajectory=args.trajectory, limits=limits)
+    pixels = codec.decode(
+        data, steps=args.steps, trajectory=args.trajectory, realism=args.realism, limits=limits
+    )
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
     write_image(buffer, pixels, format=picture_format)
@@ -66,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         "height_px": height,
         "steps": args.steps,
         "trajectory": args.trajectory,
+        "realism": args.realism,
         "seconds": seconds,
     }
     if args.json or not piped:

@@ -13,8 +13,6 @@ from rcodec_jax.errors import UsageError
 if TYPE_CHECKING:
     import numpy as np
 
-TUNES = ("mse", "balanced", "perceptual")
-
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
@@ -26,21 +24,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument("input", metavar="PICTURE", help="picture to read, - for standard input")
     parser.add_argument("output", metavar="FILE", help="file to write, - for standard output")
     arguments.add_rate_options(parser)
-    parser.add_argument(
-        "--effort",
-        type=arguments.whole(1, 9, "a whole number in 1..9"),
-        metavar="N",
-        help="time to fit the file to this picture, 1..9: 1 is fast, more makes files smaller at "
-        "the same quality; decoding takes no longer (default: 3, or 1 where the model has not "
-        "what it takes)",
-    )
-    parser.add_argument(
-        "--tune",
-        choices=TUNES,
-        default="balanced",
-        help="what effort beyond 1 is spent on: squared error (PSNR), how pictures look, or both "
-        "(default: %(default)s)",
-    )
+    arguments.add_effort_options(parser)
     arguments.add_region_options(parser)
     arguments.add_model_option(parser)
     arguments.add_dtype_option(parser)

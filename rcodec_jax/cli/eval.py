@@ -51,6 +51,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--lpips-net", choices=("alex", "squeeze"), default="alex", help="default: %(default)s"
     )
     _add_masks_options(parser)
+    arguments.add_effort_options(parser)
     arguments.add_steps_options(parser)
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
@@ -107,6 +108,8 @@ def run(args: argparse.Namespace) -> int:
         lpips_dir=args.lpips,
         lpips_net=args.lpips_net,
         limit=args.limit,
+        effort=args.effort,
+        tune=args.tune,
         card=codec.card,
     )
     folders = (args.folder, args.out, settings)

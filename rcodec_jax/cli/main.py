@@ -34,6 +34,7 @@ COMMANDS = (
     "plan",
     "data",
     "freeze",
+    "realism",
     "import",
     "export",
     "eval",

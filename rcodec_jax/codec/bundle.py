@@ -39,7 +39,10 @@ BUNDLE_VERSION = 0
 FLOAT_PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
 """Parts of the parameters that stay floats; the others became integers."""
 
-OPTIONAL_PARTS = ("decoder_realism",)
+REALISM = "decoder_realism"
+"""Key of a decoder of the same shape trained for real detail, which some models have besides."""
+
+OPTIONAL_PARTS = (REALISM,)
 """Float parts that a model may have besides."""
 
 BITS = (8, 16)

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.bundle import REALISM, Bundle
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
@@ -31,6 +31,7 @@ def decode(
     *,
     steps: int | None = None,
     trajectory: Trajectory = "proportional",
+    realism: float = 0.0,
     limits: Limits | None = None,
 ) -> np.ndarray:
     """Decodes a file; see `Codec.decode`."""
@@ -39,6 +40,10 @@ def decode(
         raise UsageError(f"expected 1..{MAX_STEPS} steps, got {steps}")
     if trajectory not in ("proportional", "synchronous"):
         raise UsageError(f"expected trajectory proportional or synchronous, got {trajectory!r}")
+    if not 0 <= realism <= 1:
+        raise UsageError(f"expected a realism in 0..1, got {realism}")
+    if realism and REALISM not in bundle.params:
+        raise UsageError("this model has no realism end: its decoder has been trained for fidelity")
     container, levels, symbols = read_symbols(data, bundle.integers, limits=limits)
     header = container.header
     if header.float_digest != bundle.float_digest:
@@ -49,7 +54,7 @@ def decode(
         )
     x, prior = dequantise(symbols, levels)
     size = (header.height_px, header.width_px)
-    return programs.pixels(x, prior, levels, size, steps=steps, kind=trajectory)
+    return programs.pixels(x, prior, levels, size, steps=steps, kind=trajectory, realism=realism)
 
 
 def dequantise(symbols: Symbols, levels: LevelMap) -> tuple[np.ndarray, np.ndarray]:

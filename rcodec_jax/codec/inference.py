@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.bundle import REALISM, Bundle
 from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
@@ -63,6 +63,16 @@ class Programs:
             self._device[part] = jax.tree.map(lambda a: jnp.asarray(a, self._dtype), host)
         return {part: self._device[part]}
 
+    def _decoder(self, realism: float) -> dict[str, Any]:
+        """Parameters of the decoder between its two ends."""
+        fidelity = self._params("decoder")
+        if realism == 0:
+            return fidelity
+        ends = fidelity["decoder"], self._params(REALISM)[REALISM]
+        if realism == 1:
+            return {"decoder": ends[1]}
+        return {"decoder": jax.tree.map(lambda a, b: a + realism * (b - a), *ends)}
+
     def latent(self, pixels: np.ndarray) -> np.ndarray:
         """Picture uint8 [H, W, 3] -> scaled latent y float32 [h, w, C] of its bucket.
 
@@ -95,6 +105,7 @@ class Programs:
         *,
         steps: int,
         kind: Trajectory,
+        realism: float = 0.0,
     ) -> np.ndarray:
         """Denoises and decodes.
 
@@ -105,6 +116,7 @@ class Programs:
           size: (height, width) of the picture in pixels.
           steps: denoiser evaluations.
           kind: how timesteps fall.
+          realism: 0..1, from the decoder of least error to that of real detail, if there is one.
 
         Returns:
           uint8 [H, W, 3].
@@ -124,8 +136,10 @@ class Programs:
         )
         raw = np.asarray(clean[0]) / self._scale + self._shift
 
+        params = self._decoder(realism)
+
         def run(window: np.ndarray) -> np.ndarray:
-            return np.asarray(self._decode(self._params("decoder"), window[None])[0])
+            return np.asarray(self._decode(params, window[None])[0])
 
         pixels = self._tiled(run, [raw], cells)
         return np.ascontiguousarray(pixels[: size[0], : size[1]])

@@ -190,7 +190,7 @@ def write_set(
     entries: dict[str, dict[str, Any]] = {}
     for done, case in enumerate(cases):
         progress(done, len(cases), case.name)
-        data = codec.encode(case.pixels, importance=case.importance, quality=case.quality)
+        data = codec.encode(case.pixels, importance=case.importance, quality=case.quality, effort=1)
         picture = folder / f"{case.name}.png"
         (folder / f"{case.name}.rdc").write_bytes(data)
         write_image(picture, codec.decode(data))

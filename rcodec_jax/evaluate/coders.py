@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -52,7 +52,7 @@ class RcodecCoder:
     """This project's codec with uniform maps, at rates or at qualities.
 
     Fixed rates give every picture the same bytes; fixed qualities (one base node for all) spend
-    more on harder pictures, as a JPEG quality does.
+    more on harder pictures, as a JPEG quality does. `encoding` is further options of `encode`.
     """
 
     name = "rcodec"
@@ -65,6 +65,7 @@ class RcodecCoder:
         qualities: Sequence[float] = (),
         steps: int | None = None,
         trajectory: str = "proportional",
+        encoding: Mapping[str, Any] | None = None,
     ) -> None:
         if bool(rates_bpp) == bool(qualities):
             raise UsageError("expected either rates or qualities for rcodec, got both or neither")
@@ -73,9 +74,10 @@ class RcodecCoder:
         kind = "bpp" if rates_bpp else "quality"
         self.settings = tuple(Setting(kind, float(v)) for v in sorted(rates_bpp or qualities))
         self._codec, self._steps, self._trajectory = codec, steps, trajectory
+        self._encoding = dict(encoding or {})
 
     def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:
-        return self._codec.encode(pixels, **{setting.kind: setting.value})
+        return self._codec.encode(pixels, **{setting.kind: setting.value}, **self._encoding)
 
     def decode(self, data: bytes) -> np.ndarray:
         return self._codec.decode(data, steps=self._steps, trajectory=self._trajectory)

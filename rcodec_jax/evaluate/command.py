@@ -32,6 +32,7 @@ class Settings:
       lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out.
       lpips_net: "alex" or "squeeze".
       limit: most pictures.
+      effort, tune: of the encoder; None for its own default.
       card: the model's card, kept in the report.
     """
 
@@ -40,7 +41,15 @@ class Settings:
     lpips_dir: str | Path | None = None
     lpips_net: str = "alex"
     limit: int | None = None
+    effort: int | None = None
+    tune: str | None = None
     card: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def encoding(self) -> dict[str, Any]:
+        """Options of `encode` that were given."""
+        given = {"effort": self.effort, "tune": self.tune}
+        return {name: value for name, value in given.items() if value is not None}
 
     def meter(self) -> Meter:
         """Computes the figures, with LPIPS if its weights are given."""
@@ -52,6 +61,8 @@ class Settings:
             "lpips": meter.lpips_net,
             "steps": self.steps,
             "trajectory": self.trajectory,
+            "effort": self.effort,
+            "tune": self.tune,
             "model": dict(self.card),
         }
 
@@ -120,6 +131,7 @@ def evaluate_folder(
         qualities=qualities,
         steps=settings.steps,
         trajectory=settings.trajectory,
+        encoding=settings.encoding,
     )
     coders: list[Coder] = [own, *peers.make_peers(peer_names)]
     _make_folder(out)
@@ -170,6 +182,7 @@ def evaluate_roi(
         roi_strength=roi_strength,
         steps=settings.steps,
         trajectory=settings.trajectory,
+        encoding=settings.encoding,
         panels=out / "panels",
         progress=progress,
     )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -124,6 +125,7 @@ def run_roi(
     roi_strength: float = 1.0,
     steps: int | None = None,
     trajectory: str = "proportional",
+    encoding: Mapping[str, Any] | None = None,
     panels: Path | None = None,
     progress: Progress = no_progress,
 ) -> RoiRun:
@@ -132,6 +134,7 @@ def run_roi(
     Args:
       target_bpp: rate of the uniform file, not exceeded.
       roi_id: object number in label masks.
+      encoding: further options of `encode`, such as its effort.
       panels: folder for side-by-side pictures (original, mask, uniform, region), None for none.
     """
     result = RoiRun()
@@ -149,7 +152,9 @@ def run_roi(
             result.skipped.append((item.name, f"the object covers {100 * share:.1f} %"))
             continue
         try:
-            uniform, favoured = _encode_pair(codec, original, mask, target_bpp, roi_strength)
+            uniform, favoured = _encode_pair(
+                codec, original, mask, target_bpp, roi_strength, dict(encoding or {})
+            )
         except UsageError as error:
             result.skipped.append((item.name, str(error)))
             continue
@@ -172,16 +177,21 @@ def run_roi(
 
 
 def _encode_pair(
-    codec: CodecLike, original: np.ndarray, mask: np.ndarray, target_bpp: float, strength: float
+    codec: CodecLike,
+    original: np.ndarray,
+    mask: np.ndarray,
+    target_bpp: float,
+    strength: float,
+    encoding: dict[str, Any],
 ) -> tuple[bytes, bytes]:
     """Uniform and region file, the second never larger than the first."""
-    uniform = codec.encode(original, bpp=target_bpp)
+    uniform = codec.encode(original, bpp=target_bpp, **encoding)
     favoured = codec.encode(
-        original, importance=mask, size_bytes=len(uniform), roi_strength=strength
+        original, importance=mask, size_bytes=len(uniform), roi_strength=strength, **encoding
     )
     if len(favoured) < (1 - BYTES_TOLERANCE) * len(uniform):
         # The rate search stopped short: ask the uniform file to come down to the same bytes.
-        smaller = codec.encode(original, size_bytes=max(len(favoured), 1))
+        smaller = codec.encode(original, size_bytes=max(len(favoured), 1), **encoding)
         if abs(len(smaller) - len(favoured)) < len(uniform) - len(favoured):
             uniform = smaller
     return uniform, favoured

@@ -46,8 +46,10 @@ class FakeCodec:
     def encode(self, image, importance=None, **options) -> bytes:
         return self.encode_detailed(image, importance, **options).data
 
-    def decode(self, data, steps=None, trajectory="proportional", limits=None) -> np.ndarray:
-        self.calls.append({"steps": steps, "trajectory": trajectory})
+    def decode(
+        self, data, steps=None, trajectory="proportional", realism=0.0, limits=None
+    ) -> np.ndarray:
+        self.calls.append({"steps": steps, "trajectory": trajectory, "realism": realism})
         if not data.startswith(MAGIC):
             raise UnsupportedVersionError("expected an rcodec file,\ngot another", offset=0)
         return np.asarray(Image.open(io.BytesIO(data[len(MAGIC) :])))

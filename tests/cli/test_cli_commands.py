@@ -33,14 +33,14 @@ def recipe(tmp_path) -> str:
 
 @pytest.fixture
 def trainer(monkeypatch) -> types.SimpleNamespace:
-    """Stands in for the training loop; `finished` is what it returns."""
-    fake = types.SimpleNamespace(calls=[], finished=10**9)
+    """Stands in for the training loop; `finished` is what it says of the run."""
+    fake = types.SimpleNamespace(calls=[], finished=True)
 
-    def run(config, *, data, workdir, allow_changes) -> int:
+    def run(config, *, data, workdir, allow_changes) -> types.SimpleNamespace:
         fake.calls.append((config, data, workdir, allow_changes))
-        return fake.finished
+        return types.SimpleNamespace(finished=fake.finished)
 
-    monkeypatch.setattr("rcodec_jax.train.run", run)
+    monkeypatch.setattr("rcodec_jax.train.train", run)
     return fake
 
 
@@ -54,7 +54,7 @@ def test_train_passes_the_recipe_with_its_changes(trainer, recipe, tmp_path):
 
 
 def test_stopped_training_has_a_code_of_its_own(trainer, recipe, tmp_path):
-    trainer.finished = 3
+    trainer.finished = False
     words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
     assert main(words) == 75
 
@@ -65,7 +65,7 @@ def test_failed_storage_is_no_bad_input(monkeypatch, recipe, tmp_path, capsys):
     def run(config, **options) -> int:
         raise StorageError("saving step 3 failed: Stale file handle")
 
-    monkeypatch.setattr("rcodec_jax.train.run", run)
+    monkeypatch.setattr("rcodec_jax.train.train", run)
     words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
     assert main(words) == 74
     assert capsys.readouterr().err == "rcodec: error: saving step 3 failed: Stale file handle\n"
@@ -77,7 +77,7 @@ def test_a_device_that_is_held_is_no_bad_input(monkeypatch, recipe, tmp_path, ca
     def run(config, **options) -> int:
         raise RuntimeError("Unable to initialize backend 'tpu': ABORTED: in use by pid 7\nmore")
 
-    monkeypatch.setattr("rcodec_jax.train.run", run)
+    monkeypatch.setattr("rcodec_jax.train.train", run)
     words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
     assert main(words) == 1
     said = "rcodec: error: no device to train on: Unable to initialize backend 'tpu': ABORTED: "

@@ -33,6 +33,7 @@ class FakeCodec:
         bpp: float | None = None,
         size_bytes: int | None = None,
         roi_strength: float = 1.0,
+        **encoding: Any,
     ) -> bytes:
         pixels = image
         if importance is not None:

@@ -149,7 +149,7 @@ def make_photo() -> None:
     importance = np.zeros(image.shape[:2], np.float32)
     importance[30:110, 80:150] = 1
     codec = rcodec_jax.load(BUNDLE)
-    data = codec.encode(np.ascontiguousarray(image), importance=importance, quality=70)
+    data = codec.encode(np.ascontiguousarray(image), importance=importance, quality=70, effort=1)
     (HERE / PHOTO).write_bytes(data)
     write_image(HERE / "photo.png", codec.decode(data))
 

@@ -1,0 +1,136 @@
+"""`rcodec realism`: gives a bundle a second decoder, for detail that looks real."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "realism",
+        help="train a bundle's decoder for realism",
+        description="Trains a copy of a bundle's decoder against a discriminator. Files stay the "
+        "same; 'rcodec decode --realism R' then mixes both decoders.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
+    parser.add_argument(
+        "--data", required=True, nargs="+", metavar="SOURCE", help="pictures to train on"
+    )
+    parser.add_argument(
+        "--lpips", required=True, metavar="FOLDER", help="folder with lpips_squeeze.npz"
+    )
+    for name, default, what in (
+        ("minutes", 25.0, "of training, after the crops are coded"),
+        ("error-ratio", 1.2, "squared error to aim at, against the fidelity end's"),
+        ("adversarial", 0.1, "weight of the discriminator"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=arguments.above_zero("a number above 0"),
+            default=default,
+            metavar="X",
+            help=f"{what} (default: {default})",
+        )
+    parser.add_argument(
+        "--crops",
+        type=arguments.whole(8, None, "a whole number of at least 8"),
+        default=2048,
+        metavar="N",
+        help="crops of 128 pixels that are coded once and trained on (default: 2048)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser)
+    parser.set_defaults(run=run, uses_jax=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    folder = files.check_folder(args.out, force=args.force, source=args.bundle)
+
+    import jax
+    import jax.numpy as jnp
+
+    from rcodec_jax.codec import bundle as bundles
+    from rcodec_jax.codec import thawing
+    from rcodec_jax.codec.networks import Networks
+    from rcodec_jax.metrics.perceptual import Lpips
+    from rcodec_jax.train import realism
+
+    bundle = bundles.load_bundle(args.bundle)
+    perceptual = Lpips.load(args.lpips, "squeeze")
+    hyper, ranges = thawing.thaw(args.bundle, bundle)
+    config = realism.RealismConfig(
+        minutes=args.minutes,
+        crops=args.crops,
+        error_ratio=args.error_ratio,
+        adversarial=args.adversarial,
+        seed=args.seed,
+    )
+    pictures = _pictures(args.data, config.crop_px, args.crops, args.seed)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | hyper)
+    networks = Networks(bundle.config)
+    start = time.perf_counter()
+    crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
+    figures: dict[str, float] = {}
+
+    def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
+        figures.update(seen | {"minutes": minutes, "steps": steps})
+        text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
+        print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
+
+    made = realism.train(networks, params["decoder"], crops, perceptual, config, report=report)
+    bundles.save_bundle(
+        folder,
+        bundle.config,
+        bundle.integers,
+        bundle.params | {bundles.REALISM: made},
+        bundle.shift,
+        bundle.scale,
+        bundle.card | {"realism": figures},
+        thawing.what_freezing_loses(bundle.config, hyper, ranges),
+        bits=bundle.bits,
+    )
+    seconds = time.perf_counter() - start
+    output.report(
+        {"bundle": args.out, "seconds": seconds} | figures,
+        f"{args.out}: a realism end after {figures['steps']:.0f} steps, {seconds:.0f} s",
+        as_json=args.json,
+        stream=sys.stdout,
+    )
+    return 0
+
+
+def _pictures(sources: list[str], side: int, crops: int, seed: int) -> list[np.ndarray]:
+    """At most so many pictures of those that are large enough, drawn from all sources alike."""
+    import numpy as np
+
+    from rcodec_jax.data import open_source
+    from rcodec_jax.data.sources import PictureSource
+
+    found = []
+    rng = np.random.default_rng(seed)
+    for name in sources:
+        source = open_source(name, min_side=side)
+        if not isinstance(source, PictureSource) or source.kind != "images":
+            raise UsageError(f"{name}: expected pictures, got latents")
+        count = min(source.picture_count, max(1, crops // (2 * len(sources))))
+        for picture in rng.choice(source.picture_count, count, replace=False).tolist():
+            pixels = source.read(picture)
+            if min(pixels.shape[:2]) >= side:
+                found.append(pixels)
+    if not found:
+        raise UsageError(f"expected pictures of at least {side} pixels a side, got none")
+    return found

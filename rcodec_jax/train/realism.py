@@ -1,0 +1,240 @@
+"""The realism end of a decoder: a copy of it that learns to make detail which looks real.
+
+Encoder, entropy model, denoiser and bytes stay. The copy is trained against a discriminator and a
+perceptual distance, and how much squared error it may add is a constraint: its weight in the loss
+follows what the copy does (a Lagrange multiplier). At decoding the weights of both ends are mixed,
+which gives every stage between them (network interpolation, Wang et al., ECCV Workshops 2018).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from rcodec_jax.codec.networks import LevelInputs, Networks, Params
+from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.levels import CELL_PX
+from rcodec_jax.nn.discriminator import Discriminator
+from rcodec_jax.ops.pixels import to_bytes, to_signed
+from rcodec_jax.regions import MapSampler
+from rcodec_jax.train.losses import Perceptual
+
+Report = Callable[[float, int, dict[str, float]], None]
+"""Called with minutes, steps and figures."""
+
+_FLOOR = 1e-4  # of a squared error in a ratio, picture in -1..1: 52 dB
+_COLLECTED_AT_A_TIME = 8
+_REPORT_S = 30.0
+_WEIGHT = 0.3  # of the error's ratio in the loss, at first
+
+
+@dataclasses.dataclass(frozen=True)
+class RealismConfig:
+    """How a realism end is trained.
+
+    Attributes:
+      minutes: wall-clock time of the training itself.
+      crops, crop_px: crops that are coded once and trained on, and their side.
+      batch: crops of a step.
+      learning_rate: of the decoder at first, falling to a tenth with a cosine; the
+        discriminator's is twice that.
+      error_ratio: squared error that is aimed at, against that of the fidelity end: 1.2 is .8 dB.
+      lpips, adversarial: weights of the perceptual distance and of the discriminator.
+      average: decay of the average of the parameters that is kept.
+      seed: of everything drawn.
+    """
+
+    minutes: float = 25.0
+    crops: int = 2048
+    crop_px: int = 128
+    batch: int = 8
+    learning_rate: float = 2e-4
+    error_ratio: float = 1.2
+    lpips: float = 1.0
+    adversarial: float = 0.1
+    average: float = 0.998
+    seed: int = 0
+
+
+class Crops(NamedTuple):
+    """Crops as the decoder sees them.
+
+    Attributes:
+      original, decoded: uint8 [N, S, S, 3], before coding and at the fidelity end.
+      raw: float16 [N, S/8, S/8, C], what the decoder is given.
+    """
+
+    original: np.ndarray
+    decoded: np.ndarray
+    raw: np.ndarray
+
+
+class State(NamedTuple):
+    """What a step changes."""
+
+    decoder: Params
+    average: Params
+    critic: Params
+    decoder_moments: Any
+    critic_moments: Any
+    weight: jax.Array
+
+
+def collect(
+    networks: Networks,
+    params: Params,
+    shift: np.ndarray,
+    scale: np.ndarray,
+    pictures: Sequence[np.ndarray],
+    config: RealismConfig,
+) -> Crops:
+    """Codes random crops at random maps.
+
+    Args:
+      networks, params: the model, all parts in floats.
+      shift, scale: float32 [C], of its latent.
+      pictures: uint8 [H, W, 3] each, no side below the crop's.
+      config: of the training.
+    """
+    rng = np.random.default_rng(config.seed)
+    side, cells = config.crop_px, config.crop_px // CELL_PX
+    sampler = MapSampler(networks.config.node_range)
+    areas = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
+
+    @jax.jit
+    def code(
+        params: Params, pixels: jax.Array, level_map: jax.Array, nodes: jax.Array, key: Any
+    ) -> tuple[jax.Array, jax.Array]:
+        levels = LevelInputs.of(level_map, nodes)
+        y = (networks.encode(params, to_signed(pixels))[0] - shift) * scale
+        z = networks.hyper_encode(params, y, levels)
+        noise = jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5)
+        coded = code_latent(networks, params, y, z, levels, error=lambda v, sigma: noise)
+        raw = coded.clean / scale + shift
+        return raw, to_bytes(networks.decode(params, raw))
+
+    found: list[tuple[np.ndarray, ...]] = []
+    for n in range(-(-config.crops // _COLLECTED_AT_A_TIME)):
+        chosen = rng.choice(len(pictures), _COLLECTED_AT_A_TIME, p=areas / areas.sum())
+        pixels = np.stack([_crop(rng, pictures[i], side) for i in chosen])
+        maps = [sampler(rng, cells, cells) for _ in chosen]
+        level_map, nodes = (np.stack([m[i] for m in maps]) for i in (0, 1))
+        raw, decoded = code(
+            params, pixels, level_map, nodes, jax.random.fold_in(jax.random.key(config.seed), n)
+        )
+        found.append((pixels, np.asarray(decoded), np.asarray(raw, np.float16)))
+    return Crops(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
+
+
+def train(
+    networks: Networks,
+    decoder: Params,
+    crops: Crops,
+    perceptual: Perceptual,
+    config: RealismConfig,
+    *,
+    report: Report | None = None,
+) -> Params:
+    """Trains a realism end.
+
+    Args:
+      networks: the model's.
+      decoder: parameters of the fidelity end, where it starts.
+      crops: what `collect` gives.
+      perceptual: distance of two pictures [B, H, W, 3] in -1..1.
+      config: of the training.
+      report: told of progress now and then.
+
+    Returns:
+      Parameters of the same structure, averaged.
+    """
+    critic = Discriminator()
+    rate_of = _cosine(config.learning_rate)
+    optimizer, critic_optimizer = optax.scale_by_adam(0.5, 0.99), optax.scale_by_adam(0.5, 0.99)
+
+    def losses_of_decoder(
+        decoder: Params, critic_params: Params, weight: jax.Array, batch: tuple[jax.Array, ...]
+    ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
+        original, decoded, raw = batch
+        made = networks.decode({"decoder": decoder}, raw)
+        error, before = (
+            jnp.mean(jnp.square(picture - original), axis=(1, 2, 3)) for picture in (made, decoded)
+        )
+        ratio = jnp.mean((error + _FLOOR) / (before + _FLOOR))
+        distance = jnp.mean(perceptual(original, made))
+        logits: Any = critic.apply({"params": critic_params}, made, decoded)
+        adversarial = -jnp.mean(logits)
+        total = weight * ratio + config.lpips * distance + config.adversarial * adversarial
+        figures = {"ratio": ratio, "lpips": distance, "adversarial": adversarial}
+        return total, (made, figures)
+
+    def loss_of_critic(
+        critic_params: Params, made: jax.Array, batch: tuple[jax.Array, ...]
+    ) -> jax.Array:
+        original, decoded, _ = batch
+        real: Any = critic.apply({"params": critic_params}, original, decoded)
+        fake: Any = critic.apply({"params": critic_params}, made, decoded)
+        return jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
+
+    @jax.jit
+    def step(
+        state: State, original: jax.Array, decoded: jax.Array, raw: jax.Array, rate: jax.Array
+    ) -> tuple[State, dict[str, jax.Array]]:
+        batch = (to_signed(original), to_signed(decoded), raw.astype(jnp.float32))
+        gradients, (made, figures) = jax.grad(losses_of_decoder, has_aux=True)(
+            state.decoder, state.critic, state.weight, batch
+        )
+        updates, moments = optimizer.update(gradients, state.decoder_moments)
+        new = jax.tree.map(lambda p, u: p - rate * u, state.decoder, updates)
+        loss, gradients = jax.value_and_grad(loss_of_critic)(
+            state.critic, jax.lax.stop_gradient(made), batch
+        )
+        updates, critic_moments = critic_optimizer.update(gradients, state.critic_moments)
+        judge = jax.tree.map(lambda p, u: p - 2 * rate * u, state.critic, updates)
+        average = jax.tree.map(lambda a, p: a + (1 - config.average) * (p - a), state.average, new)
+        weight = state.weight * jnp.exp(0.02 * (figures["ratio"] - config.error_ratio))
+        figures |= {"critic": loss, "weight": weight}
+        return State(new, average, judge, moments, critic_moments, weight), figures
+
+    decoder = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), decoder)
+    picture = jnp.zeros((1, config.crop_px, config.crop_px, 3))
+    judge = critic.init(jax.random.key(config.seed), picture, picture)["params"]
+    moments = optimizer.init(decoder), critic_optimizer.init(judge)
+    state = State(decoder, decoder, judge, *moments, jnp.float32(_WEIGHT))
+    rng = np.random.default_rng(config.seed + 1)
+    begin, told, seen = time.monotonic(), time.monotonic(), []
+    share, steps = 0.0, 0
+    while share < 1.0:
+        at = rng.choice(crops.raw.shape[0], config.batch, replace=False)
+        batch = [array[at] for array in crops]
+        state, figures = step(state, *batch, jnp.float32(rate_of(share)))
+        seen.append(jax.device_get(figures))
+        steps += 1
+        now = time.monotonic()
+        share = (now - begin) / (60 * config.minutes)
+        if report is not None and (now - told > _REPORT_S or share >= 1.0):
+            means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0]}
+            report((now - begin) / 60, steps, means)
+            told, seen = now, []
+    return jax.tree.map(np.asarray, state.average)
+
+
+def _cosine(peak: float) -> Callable[[float], float]:
+    def rate(share: float) -> float:
+        warm = min(1.0, share / 0.02)
+        return peak * warm * (0.1 + 0.45 * (1 + float(np.cos(np.pi * min(share, 1.0)))))
+
+    return rate
+
+
+def _crop(rng: np.random.Generator, picture: np.ndarray, side: int) -> np.ndarray:
+    top, left = (int(rng.integers(0, size - side + 1)) for size in picture.shape[:2])
+    crop = picture[top : top + side, left : left + side]
+    return crop[:, ::-1] if rng.random() < 0.5 else crop
