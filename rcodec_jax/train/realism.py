@@ -106,6 +106,7 @@ def collect(
     rng = np.random.default_rng(config.seed)
     side, cells = config.crop_px, config.crop_px // CELL_PX
     sampler = MapSampler(networks.config.node_range)
+    shift, scale = (array.reshape(1, 1, 1, -1) for array in (shift, scale))
     areas = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
 
     @jax.jit
@@ -218,6 +219,8 @@ def train(
         seen.append(jax.device_get(figures))
         steps += 1
         now = time.monotonic()
+        if steps == 1:  # it compiled; its learning rate was 0
+            begin = now
         share = (now - begin) / (60 * config.minutes)
         if report is not None and (now - told > _REPORT_S or share >= 1.0):
             means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0]}
