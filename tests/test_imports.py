@@ -85,8 +85,10 @@ ONLY_IN = {
     "array_record": {"data"},
     "huggingface_hub": {"export"},  # models by their id
     "transformers": {"export"},  # the text encoder, once, for the empty prompt
+    "pillow_jxl": {"evaluate"},  # JPEG XL as a peer
+    "ssimulacra2": {"evaluate"},
 }
-OPTIONAL = {"huggingface_hub", "transformers"}
+OPTIONAL = {"huggingface_hub", "transformers", "pillow_jxl", "ssimulacra2"}
 """Packages of extras, imported by the function that needs them."""
 
 NOWHERE = {"torch", "tensorflow", "torchvision", "diffusers"}

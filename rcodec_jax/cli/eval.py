@@ -1,4 +1,4 @@
-"""`rcodec eval`: rate and quality over a folder of pictures, beside JPEG and WebP."""
+"""`rcodec eval`: rate and quality over a folder of pictures, beside other codecs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,12 @@ if TYPE_CHECKING:
     from rcodec_jax.evaluate.curves import BdRate, CurvePoint
 
 MASKS_RATE_BPP = 0.15
-_METRICS = {"psnr_db": "PSNR", "ms_ssim": "MS-SSIM", "lpips": "LPIPS"}
+_METRICS = {
+    "psnr_db": "PSNR",
+    "ms_ssim": "MS-SSIM",
+    "lpips": "LPIPS",
+    "ssimulacra2": "SSIMULACRA 2",
+}
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -25,8 +30,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "eval",
         help="measure rate and quality",
-        description="Measures rate, PSNR, MS-SSIM and LPIPS of rcodec, JPEG and WebP on the same "
-        "pictures, every byte of real files counted; writes CSV, JSON and plots.",
+        description="Measures rate, PSNR, MS-SSIM, LPIPS and SSIMULACRA 2 of rcodec and its "
+        "peers on the same pictures, every byte of real files counted; writes CSV, JSON and plots.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the report")
@@ -50,6 +55,11 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--lpips-net", choices=("alex", "squeeze"), default="alex", help="default: %(default)s"
     )
+    parser.add_argument(
+        "--ssimulacra2",
+        action="store_true",
+        help="measure SSIMULACRA 2 too, some seconds a file; needs 'rcodec-jax[peers]'",
+    )
     _add_masks_options(parser)
     arguments.add_effort_options(parser)
     arguments.add_steps_options(parser)
@@ -63,7 +73,11 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 def _add_choice_options(parser: argparse.ArgumentParser) -> None:
     count = arguments.whole(1, None, "a whole number of at least 1")
     parser.add_argument(
-        "--peers", default="jpeg,webp", metavar="NAME,...", help="default: %(default)s; or none"
+        "--peers",
+        default="jpeg,webp",
+        metavar="NAME,...",
+        help="of jpeg, webp, avif and jxl, or none (default: %(default)s); AVIF needs Pillow 11.3, "
+        "JPEG XL 'rcodec-jax[peers]'",
     )
     parser.add_argument(
         "--every", type=count, default=1, metavar="N", help="take every N-th picture only"
@@ -107,6 +121,7 @@ def run(args: argparse.Namespace) -> int:
         trajectory=args.trajectory,
         lpips_dir=args.lpips,
         lpips_net=args.lpips_net,
+        ssimulacra2=args.ssimulacra2,
         limit=args.limit,
         effort=args.effort,
         tune=args.tune,
@@ -188,7 +203,7 @@ def _folder_lines(result: FolderResult) -> list[str]:
 
 
 def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
-    header = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "enc s", "dec s")
+    header = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "SSIM2", "enc s", "dec s")
     rows = [
         (
             point.codec,
@@ -197,6 +212,7 @@ def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
             f"{point.psnr_db:.2f}",
             _number(point.ms_ssim, ".4f"),
             _number(point.lpips, ".4f"),
+            _number(point.ssimulacra2, ".1f"),
             f"{point.encode_seconds:.3f}",
             f"{point.decode_seconds:.3f}",
         )

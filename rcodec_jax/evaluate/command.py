@@ -31,6 +31,7 @@ class Settings:
       steps, trajectory: of the decoder.
       lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out.
       lpips_net: "alex" or "squeeze".
+      ssimulacra2: whether SSIMULACRA 2 is computed.
       limit: most pictures.
       effort, tune: of the encoder; None for its own default.
       card: the model's card, kept in the report.
@@ -40,6 +41,7 @@ class Settings:
     trajectory: str = "proportional"
     lpips_dir: str | Path | None = None
     lpips_net: str = "alex"
+    ssimulacra2: bool = False
     limit: int | None = None
     effort: int | None = None
     tune: str | None = None
@@ -53,7 +55,8 @@ class Settings:
 
     def meter(self) -> Meter:
         """Computes the figures, with LPIPS if its weights are given."""
-        return Meter(None if self.lpips_dir is None else Lpips.load(self.lpips_dir, self.lpips_net))
+        lpips = None if self.lpips_dir is None else Lpips.load(self.lpips_dir, self.lpips_net)
+        return Meter(lpips, ssimulacra2=self.ssimulacra2)
 
     def described(self, meter: Meter) -> dict[str, Any]:
         """What a report says of them."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from rcodec_jax.evaluate.run import Row
 from rcodec_jax.metrics.bdrate import bd_rate, common_range
 
-HIGHER_IS_BETTER = {"psnr_db": True, "ms_ssim": True, "lpips": False}
+HIGHER_IS_BETTER = {"psnr_db": True, "ms_ssim": True, "lpips": False, "ssimulacra2": True}
 """The measured figures and their direction."""
 
 
@@ -28,6 +28,7 @@ class CurvePoint:
     encode_seconds: float
     """Median, as the first picture of a size may compile."""
     decode_seconds: float
+    ssimulacra2: float | None = None
 
 
 @dataclass(frozen=True)
@@ -142,6 +143,7 @@ def _mean(group: Sequence[Row]) -> CurvePoint:
         psnr_db=statistics.fmean(row.psnr_db for row in group),
         ms_ssim=mean([row.ms_ssim for row in group]),
         lpips=mean([row.lpips for row in group]),
+        ssimulacra2=mean([row.ssimulacra2 for row in group]),
         encode_seconds=statistics.median(row.encode_seconds for row in group),
         decode_seconds=statistics.median(row.decode_seconds for row in group),
     )

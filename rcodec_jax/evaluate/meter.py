@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import IO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.metrics import fidelity, regional
 from rcodec_jax.metrics.perceptual import MIN_SIDE_PX, Lpips
+
+SSIMULACRA2_MIN_SIDE_PX = 8
+"""Smallest side that SSIMULACRA 2 is defined for."""
 
 _PEAK_DB = 20 * math.log10(255)
 
@@ -24,6 +31,7 @@ class Quality:
     psnr_db: float
     ms_ssim: float | None
     lpips: float | None
+    ssimulacra2: float | None = None
 
 
 @dataclass(frozen=True)
@@ -44,10 +52,15 @@ class Meter:
 
     Args:
       lpips: network to use, None to leave LPIPS out.
+      ssimulacra2: whether SSIMULACRA 2 is computed, seconds per megapixel; needs its package.
+
+    Raises:
+      UsageError: that package is missing.
     """
 
-    def __init__(self, lpips: Lpips | None = None) -> None:
+    def __init__(self, lpips: Lpips | None = None, *, ssimulacra2: bool = False) -> None:
         self._lpips = lpips
+        self._ssimulacra2 = _load_ssimulacra2() if ssimulacra2 else None
 
     @property
     def lpips_net(self) -> str | None:
@@ -60,7 +73,15 @@ class Meter:
         with_ms_ssim = side >= fidelity.MIN_SIDE_PX
         lpips = self._lpips if side >= MIN_SIDE_PX else None
         values = _whole(original[None], decoded[None], lpips, with_ms_ssim=with_ms_ssim)
-        return Quality(*(None if v is None else float(v[0]) for v in values))  # type: ignore[arg-type]
+        psnr, structure, distance = (None if v is None else float(v[0]) for v in values)
+        assert psnr is not None
+        score = None
+        if self._ssimulacra2 is not None and side >= SSIMULACRA2_MIN_SIDE_PX:
+            files = [io.BytesIO(), io.BytesIO()]
+            for file, pixels in zip(files, (original, decoded), strict=True):
+                Image.fromarray(pixels).save(file, "PNG", compress_level=0)
+            score = float(self._ssimulacra2(*files))
+        return Quality(psnr, structure, distance, score)
 
     def region(self, original: np.ndarray, decoded: np.ndarray, mask: np.ndarray) -> RegionQuality:
         """Figures within `mask`, float [H, W] in 0..1, and the PSNR of what lies outside it."""
@@ -71,6 +92,17 @@ class Meter:
         assert psnr is not None and background is not None
         band = regional.band_errors(original, decoded, mask)
         return RegionQuality(psnr, background, spatial, composite, band)
+
+
+def _load_ssimulacra2() -> Callable[[IO[bytes], IO[bytes]], float]:
+    try:
+        from ssimulacra2 import compute_ssimulacra2
+    except ImportError as error:
+        raise UsageError(
+            "SSIMULACRA 2 needs its package: pip install 'rcodec-jax[peers]'"
+        ) from error
+    compute: Callable[[IO[bytes], IO[bytes]], float] = compute_ssimulacra2
+    return compute
 
 
 @partial(jax.jit, static_argnames="with_ms_ssim")

@@ -1,4 +1,4 @@
-"""JPEG and WebP through Pillow, on the same pictures, every byte of the file counted."""
+"""Other codecs through Pillow, on the same pictures, every byte of the file counted."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from rcodec_jax.evaluate.coders import Setting
 # together that interpolation between points does not matter.
 JPEG_QUALITIES = (2, 4, 6, 8, 10, 13, 17, 22, 30, 40, 55, 70)
 WEBP_QUALITIES = (0, 2, 5, 10, 16, 25, 35, 50, 65, 80)
+AVIF_QUALITIES = (4, 8, 12, 16, 20, 25, 32, 40, 50, 60)
+JXL_QUALITIES = (5, 10, 15, 20, 27, 35, 45, 55, 65, 75)
 
 
 class PillowCoder:
@@ -52,7 +54,25 @@ def webp(qualities: Sequence[int] = WEBP_QUALITIES) -> PillowCoder:
     return PillowCoder("webp", "WEBP", qualities, method=6)
 
 
-PEERS = {"jpeg": jpeg, "webp": webp}
+def avif(qualities: Sequence[int] = AVIF_QUALITIES) -> PillowCoder:
+    """AVIF at Pillow's default speed (6), 4:2:0. Raises UsageError if Pillow lacks AVIF."""
+    if not features.check("avif"):
+        raise UsageError("this Pillow was built without AVIF (11.3 has it): leave the peer out")
+    return PillowCoder("avif", "AVIF", qualities, speed=6)
+
+
+def jxl(qualities: Sequence[int] = JXL_QUALITIES) -> PillowCoder:
+    """JPEG XL at effort 7. Raises UsageError if its plug-in for Pillow is not installed."""
+    try:
+        import pillow_jxl  # noqa: F401  registers the format
+    except ImportError as error:
+        raise UsageError(
+            "JPEG XL needs a plug-in for Pillow: pip install 'rcodec-jax[peers]'"
+        ) from error
+    return PillowCoder("jxl", "JXL", qualities, effort=7)
+
+
+PEERS = {"jpeg": jpeg, "webp": webp, "avif": avif, "jxl": jxl}
 
 
 def make_peers(names: Sequence[str]) -> list[PillowCoder]:

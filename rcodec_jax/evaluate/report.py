@@ -13,7 +13,12 @@ from typing import Any
 from rcodec_jax import files
 from rcodec_jax.evaluate.curves import CurvePoint
 
-_TITLES = {"psnr_db": "PSNR (dB)", "ms_ssim": "MS-SSIM", "lpips": "LPIPS (lower is better)"}
+_TITLES = {
+    "psnr_db": "PSNR (dB)",
+    "ms_ssim": "MS-SSIM",
+    "lpips": "LPIPS (lower is better)",
+    "ssimulacra2": "SSIMULACRA 2",
+}
 
 
 def write_csv(path: Path, rows: Sequence[Any]) -> None:

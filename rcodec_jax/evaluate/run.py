@@ -35,6 +35,7 @@ class Row:
     lpips: float | None
     encode_seconds: float
     decode_seconds: float
+    ssimulacra2: float | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def run(
                         psnr_db=quality.psnr_db,
                         ms_ssim=quality.ms_ssim,
                         lpips=quality.lpips,
+                        ssimulacra2=quality.ssimulacra2,
                         encode_seconds=encoded - start,
                         decode_seconds=finished - encoded,
                     )
