@@ -17,7 +17,7 @@ from rcodec_jax.evaluate.coders import Setting
 JPEG_QUALITIES = (2, 4, 6, 8, 10, 13, 17, 22, 30, 40, 55, 70)
 WEBP_QUALITIES = (0, 2, 5, 10, 16, 25, 35, 50, 65, 80)
 AVIF_QUALITIES = (4, 8, 12, 16, 20, 25, 32, 40, 50, 60)
-JXL_QUALITIES = (5, 10, 15, 20, 27, 35, 45, 55, 65, 75)
+JXL_QUALITIES = (0, 2, 5, 10, 15, 20, 27, 35, 45, 55, 65, 75)
 
 
 class PillowCoder:
