@@ -21,6 +21,10 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 BYTES: dict[int, dict[str, str]] = {
     0: {
         "ends.rdc": "c61d67b8790188f1",
+        "halves/gradient.rdc": "67b4c13e4d2a5344",
+        "halves/lanes_box.rdc": "09da0ab655397a15",
+        "halves/odd_box.rdc": "edca8a1f5231c8a0",
+        "halves/pixel.rdc": "00b4bed36603a972",
         "line.rdc": "9dd21a77ab6b2cd0",
         "lively/cell.rdc": "12e4df30c772eaf0",
         "lively/gradient.rdc": "640b8847e03b9b0a",
