@@ -260,5 +260,5 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
         "--roi-strength",
         type=number(0, 1, "a number in 0..1"),
         metavar="S",
-        help="0: no difference, 1: the whole difference (default: 1)",
+        help="0: no difference, 1: the whole difference, the background paying most (default: 0.5)",
     )

@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             quality=args.quality,
             bpp=args.bpp,
             size_bytes=args.size_bytes,
-            roi_strength=1.0 if args.roi_strength is None else args.roi_strength,
+            **({} if args.roi_strength is None else {"roi_strength": args.roi_strength}),
             effort=args.effort,
             tune=args.tune,
             progress=progress.update,

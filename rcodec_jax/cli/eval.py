@@ -103,7 +103,7 @@ def _add_masks_options(parser: argparse.ArgumentParser) -> None:
         "--roi-strength",
         type=arguments.number(0, 1, "a number in 0..1"),
         metavar="S",
-        help="0: no difference, 1: the whole difference (default: 1)",
+        help="0: no difference, 1: the whole difference (default: 0.5)",
     )
 
 
@@ -167,10 +167,10 @@ def _check(args: argparse.Namespace) -> None:
 
 
 def _masks_options(args: argparse.Namespace) -> dict[str, Any]:
-    return {
+    given = {} if args.roi_strength is None else {"roi_strength": args.roi_strength}
+    return given | {
         "target_bpp": args.rates[0] if args.rates else MASKS_RATE_BPP,
         "roi_id": 1 if args.roi_id is None else args.roi_id,
-        "roi_strength": 1.0 if args.roi_strength is None else args.roi_strength,
     }
 
 

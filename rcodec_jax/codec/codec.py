@@ -17,6 +17,7 @@ from rcodec_jax.codec.refine import DEFAULT_TUNE, Refiner, Tune
 from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
+from rcodec_jax.levels import DEFAULT_STRENGTH
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -52,7 +53,7 @@ class Codec:
         quality: float | None = None,
         bpp: float | None = None,
         size_bytes: int | None = None,
-        roi_strength: float = 1.0,
+        roi_strength: float = DEFAULT_STRENGTH,
         effort: int | None = None,
         tune: Tune = DEFAULT_TUNE,
     ) -> bytes:
@@ -64,7 +65,7 @@ class Codec:
           quality: 0..100, default 50.
           bpp: budget in bits per pixel of the file, never exceeded.
           size_bytes: budget in bytes, never exceeded. At most one of the three.
-          roi_strength: 0..1, how much the importance counts.
+          roi_strength: 0..1, how much the importance counts; 1 sacrifices the background.
           effort: 1..9, how long to fit the latents to this picture before they are coded: smaller
             files of the same quality, for time at encoding alone (see `refine.STEPS`). None: the
             default, or 1 for a model that lacks what it takes, with a note.

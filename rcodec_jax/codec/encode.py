@@ -22,7 +22,7 @@ from rcodec_jax.codec.refine import (
 )
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import SPAN
+from rcodec_jax.levels import DEFAULT_STRENGTH, SPAN
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import fit_base
@@ -73,7 +73,7 @@ def encode(
     quality: float | None = None,
     bpp: float | None = None,
     size_bytes: int | None = None,
-    roi_strength: float = 1.0,
+    roi_strength: float = DEFAULT_STRENGTH,
     effort: int | None = None,
     tune: str = DEFAULT_TUNE,
     trade: float = TRADE,

@@ -16,6 +16,7 @@ from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.run import Skipped, list_pictures, run
+from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.metrics.perceptual import Lpips
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
@@ -165,7 +166,7 @@ def evaluate_roi(
     *,
     target_bpp: float,
     roi_id: int = 1,
-    roi_strength: float = 1.0,
+    roi_strength: float = DEFAULT_STRENGTH,
     progress: Progress = no_progress,
 ) -> RoiResult:
     """Region files against uniform files of equal bytes (see `evaluate.roi`).

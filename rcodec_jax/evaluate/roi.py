@@ -23,6 +23,7 @@ from rcodec_jax.evaluate.meter import Meter, RegionQuality
 from rcodec_jax.evaluate.panel import roi_panel
 from rcodec_jax.evaluate.run import MASK_ENDINGS, list_pictures
 from rcodec_jax.files import atomic_write
+from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
@@ -122,7 +123,7 @@ def run_roi(
     *,
     target_bpp: float,
     roi_id: int = 1,
-    roi_strength: float = 1.0,
+    roi_strength: float = DEFAULT_STRENGTH,
     steps: int | None = None,
     trajectory: str = "proportional",
     encoding: Mapping[str, Any] | None = None,

@@ -29,7 +29,12 @@ def test_equal_bytes_and_a_better_region(
     picture_folder: Path, fake_codec: Any, tmp_path: Path
 ) -> None:
     run = roi.run_roi(
-        fake_codec, roi.find_masked(picture_folder), Meter(), target_bpp=0.8, panels=tmp_path
+        fake_codec,
+        roi.find_masked(picture_folder),
+        Meter(),
+        target_bpp=0.8,
+        roi_strength=1.0,
+        panels=tmp_path,
     )
     assert [(r.picture, r.kind) for r in run.rows] == [("a.png", "uniform"), ("a.png", "roi")]
     assert run.skipped == [("b.png", "the object covers 1.3 %")]
