@@ -42,7 +42,7 @@ ALLOWED: dict[str, set[str]] = {
         "codec": "bitstream checkpoint config data diffusion entropy nn ops regions",
         "train": "checkpoint codec config data diffusion metrics nn ops regions scale",
         "evaluate": "data metrics regions",  # it is handed a codec
-        "export": "codec config diffusion nn ops",
+        "export": "codec config diffusion metrics nn ops",
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics nn regions scale train",
         "assets": "",

@@ -50,10 +50,16 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     )
     _add_choice_options(parser)
     parser.add_argument(
-        "--lpips", metavar="FOLDER", help="folder of LPIPS weights (default: leave LPIPS out)"
+        "--lpips",
+        metavar="FOLDER",
+        help="folder of LPIPS weights, as 'rcodec import --kind lpips' makes them (default: leave "
+        "LPIPS out)",
     )
     parser.add_argument(
-        "--lpips-net", choices=("alex", "squeeze"), default="alex", help="default: %(default)s"
+        "--lpips-net",
+        choices=("alex", "squeeze", "vgg"),
+        default="alex",
+        help="default: %(default)s",
     )
     parser.add_argument(
         "--ssimulacra2",

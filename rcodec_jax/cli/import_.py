@@ -1,4 +1,4 @@
-"""`rcodec import`: Stable Diffusion's weights become a folder of ours."""
+"""`rcodec import`: weights of Stable Diffusion or of LPIPS become files of ours."""
 
 from __future__ import annotations
 
@@ -7,19 +7,33 @@ import sys
 import time
 
 from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.errors import UsageError
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "import",
-        help="take over the weights of Stable Diffusion",
+        help="take over the weights of Stable Diffusion or of LPIPS",
         description="Makes a folder of weights of a model in diffusers' layout: its autoencoder "
         "and UNet as they are, an entropy model from the seed. Train on from it with "
-        "'rcodec train configs/paper.py --init-from FOLDER'.",
+        "'rcodec train configs/paper.py --init-from FOLDER'. With --kind lpips it makes "
+        "lpips_alex.npz or the like, for 'rcodec eval --lpips FOLDER' and train.lpips_dir, from "
+        "the files of torchvision's network and of its heads in the package lpips "
+        "(lpips/weights/v0.1/alex.pth).",
     )
     parser.add_argument(
-        "source", metavar="MODEL", help="folder with unet/, vae/, scheduler/, or id on the hub"
+        "sources",
+        nargs="+",
+        metavar="MODEL",
+        help="folder with unet/, vae/, scheduler/, or id on the hub; with --kind lpips files that "
+        "torch.save wrote, or .safetensors",
+    )
+    parser.add_argument(
+        "--kind",
+        choices=("diffusers", "lpips"),
+        default="diffusers",
+        help="what MODEL is (default: %(default)s)",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of weights to write")
     parser.add_argument(
@@ -43,14 +57,19 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    files.check_folder(args.out, force=args.force, source=args.source)
+    if args.kind == "lpips":
+        return _import_lpips(args)
+    if len(args.sources) != 1:
+        raise UsageError(f"MODEL: expected one without --kind lpips, got {len(args.sources)}")
+    (source,) = args.sources
+    files.check_folder(args.out, force=args.force, source=source)
 
     from rcodec_jax.export.importing import import_diffusers
 
     start = time.perf_counter()
     with output.Progress("import") as progress:
         done = import_diffusers(
-            args.source,
+            source,
             args.out,
             context=args.context,
             seed=args.seed,
@@ -58,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         )
     unet = done.config.unet
     figures = {
-        "source": args.source,
+        "source": source,
         "weights": args.out,
         "parameters": {**done.parameters, "all": sum(done.parameters.values())},
         "prediction": unet.prediction,
@@ -70,6 +89,22 @@ def run(args: argparse.Namespace) -> int:
         f"{output.table(('part', 'parameters'), rows)}\n"
         f"{args.out}: predicts {unet.prediction}, context {done.context}, "
         f"{figures['seconds']:.1f} s"
+    )
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)
+    return 0
+
+
+def _import_lpips(args: argparse.Namespace) -> int:
+    if args.context is not None:
+        raise UsageError("--context: expected none with --kind lpips")
+
+    from rcodec_jax.export.lpips import import_lpips
+
+    file, net, parameters = import_lpips(args.sources, args.out, force=args.force)
+    figures = {"sources": args.sources, "file": str(file), "net": net, "parameters": parameters}
+    text = (
+        f"{file}: LPIPS {net}, {parameters / 1e6:.2f} M parameters. To use it: 'rcodec eval "
+        f"--lpips {args.out} --lpips-net {net}', 'rcodec train --set train.lpips_dir={args.out}'"
     )
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
     return 0

@@ -204,7 +204,7 @@ class TrainConfig:
       tensorboard: write TensorBoard event files beside the JSON lines.
       peak_flops: of one device, in FLOP/s, to report utilisation against; None does not.
       init_from: folder of a run, weights or bundle to take parameters from at step 0.
-      lpips_dir: folder with lpips_alex.npz or lpips_squeeze.npz, for stages that use LPIPS.
+      lpips_dir: folder with lpips_alex.npz or the like, for stages that use LPIPS.
       lpips_nets: which of them the loss averages.
     """
 
@@ -229,7 +229,7 @@ class TrainConfig:
     peak_flops: float | None = None
     init_from: str | None = None
     lpips_dir: str | None = None
-    lpips_nets: tuple[Literal["alex", "squeeze"], ...] = ("squeeze",)
+    lpips_nets: tuple[Literal["alex", "squeeze", "vgg"], ...] = ("squeeze",)
     data: DataConfig = DataConfig()
     mesh: MeshConfig = MeshConfig()
 

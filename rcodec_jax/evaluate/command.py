@@ -31,7 +31,7 @@ class Settings:
     Attributes:
       steps, trajectory: of the decoder.
       lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out.
-      lpips_net: "alex" or "squeeze".
+      lpips_net: "alex", "squeeze" or "vgg".
       ssimulacra2: whether SSIMULACRA 2 is computed.
       limit: most pictures.
       effort, tune: of the encoder; None for its own default.

@@ -1,4 +1,4 @@
-"""LPIPS: learned perceptual distance on AlexNet or SqueezeNet features.
+"""LPIPS: learned perceptual distance on features of AlexNet, SqueezeNet 1.1 or VGG16.
 
 Zhang et al., "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", CVPR 2018,
 version 0.1 (linear heads on unit-normalised features). Pure functions of a plain parameter
@@ -18,7 +18,7 @@ import numpy as np
 
 from rcodec_jax.errors import UsageError
 
-NETS = ("alex", "squeeze")
+NETS = ("alex", "squeeze", "vgg")
 MIN_SIDE_PX = 32
 
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32).reshape(1, 1, 1, 3)
@@ -49,11 +49,21 @@ _FIRES = (
 )
 _FIRE_POOL_BEFORE = frozenset({"fire3", "fire6", "fire9"})
 
+# VGG16: (name, channels) of its 3x3 convolutions; the last of each block is taken as a feature, and
+# a max pool stands before the next block.
+_VGG = (
+    (("conv1_1", 64), ("conv1_2", 64)),
+    (("conv2_1", 128), ("conv2_2", 128)),
+    (("conv3_1", 256), ("conv3_2", 256), ("conv3_3", 256)),
+    (("conv4_1", 512), ("conv4_2", 512), ("conv4_3", 512)),
+    (("conv5_1", 512), ("conv5_2", 512), ("conv5_3", 512)),
+)
+
 Params = dict[str, jax.Array]
 
 
 def expected_shapes(net: str) -> dict[str, tuple[int, ...]]:
-    """Shapes of every array of `net` ("alex" or "squeeze"), kernels as [kh, kw, cin, cout]."""
+    """Shapes of every array of `net`, one of `NETS`; kernels as [kh, kw, cin, cout]."""
     shapes: dict[str, tuple[int, ...]] = {}
     taken: list[int] = []
 
@@ -76,6 +86,11 @@ def expected_shapes(net: str) -> dict[str, tuple[int, ...]]:
             channels = 2 * expand
             if is_taken:
                 taken.append(channels)
+    elif net == "vgg":
+        for block in _VGG:
+            for name, cout in block:
+                channels = conv(name, 3, channels, cout)
+            taken.append(channels)
     else:
         raise UsageError(f"LPIPS network must be one of {', '.join(NETS)}, got {net!r}")
     shapes.update({f"lin{i}": (c,) for i, c in enumerate(taken)})
@@ -107,11 +122,13 @@ class Lpips:
                 arrays = {name: archive[name] for name in archive.files}
         except FileNotFoundError:
             raise UsageError(
-                f"no LPIPS weights at {path}: expected lpips_alex.npz or the like"
+                f"no LPIPS weights at {path}: expected lpips_alex.npz or the like, as 'rcodec "
+                "import --kind lpips' makes it"
             ) from None
         except (OSError, ValueError, AttributeError) as error:
             raise UsageError(f"{path} is not a readable .npz of LPIPS weights: {error}") from error
-        found = "squeeze" if "fire3_squeeze_w" in arrays else "alex"
+        marks = {"fire3_squeeze_w": "squeeze", "conv1_1_w": "vgg"}
+        found = next((of for mark, of in marks.items() if mark in arrays), "alex")
         if net is not None and net != found:
             raise UsageError(f"{path} holds LPIPS {found}, expected {net}")
         return cls.from_arrays(arrays, found)
@@ -161,7 +178,7 @@ class Lpips:
 
 
 def features(params: Params, image: jax.Array, net: str) -> list[jax.Array]:
-    """Activations LPIPS compares: five (alex) or seven (squeeze) arrays [N, h_i, w_i, C_i].
+    """Activations LPIPS compares: five arrays [N, h_i, w_i, C_i], of SqueezeNet seven.
 
     `image` is [N, H, W, 3] in -1..1.
     """
@@ -172,6 +189,13 @@ def features(params: Params, image: jax.Array, net: str) -> list[jax.Array]:
             if name in _ALEX_POOL_BEFORE:
                 x = _max_pool(x)
             x = _conv_relu(params, name, x, stride, padding)
+            taken.append(x)
+        return taken
+    if net == "vgg":
+        for block in _VGG:
+            x = _max_pool(x, window=2) if taken else x
+            for name, _ in block:
+                x = _conv_relu(params, name, x, padding=1)
             taken.append(x)
         return taken
     x = _conv_relu(params, "conv1", x, 2, 0)
@@ -200,11 +224,12 @@ def _conv_relu(
     return jax.nn.relu(y + params[f"{name}_b"].reshape(1, 1, 1, -1))
 
 
-def _max_pool(x: jax.Array, ceil: bool = False) -> jax.Array:
-    """3x3 maximum at stride 2; `ceil` keeps a last, partly covered window as SqueezeNet does."""
-    extra = [(side - 3) % 2 if ceil else 0 for side in x.shape[1:3]]
+def _max_pool(x: jax.Array, *, window: int = 3, ceil: bool = False) -> jax.Array:
+    """Maximum of `window` squared at stride 2; `ceil` keeps a last, partly covered window too."""
+    extra = [(side - window) % 2 if ceil else 0 for side in x.shape[1:3]]
     x = jnp.pad(x, ((0, 0), (0, extra[0]), (0, extra[1]), (0, 0)), constant_values=-jnp.inf)
-    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, (1, 3, 3, 1), (1, 2, 2, 1), "VALID")
+    size = (1, window, window, 1)
+    return jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, size, (1, 2, 2, 1), "VALID")
 
 
 def _unit(x: jax.Array) -> jax.Array:

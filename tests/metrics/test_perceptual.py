@@ -105,12 +105,16 @@ def test_feature_shapes_follow_the_published_networks() -> None:
     assert [f.shape[1:] for f in squeeze] == [
         (s, s, c) for s, c in zip(sizes, channels, strict=True)
     ]
+    vgg = perceptual.features(Lpips.from_arrays(random_arrays("vgg"), "vgg").params, x, "vgg")
+    sizes, channels = [64, 32, 16, 8, 4], [64, 128, 256, 512, 512]
+    assert [f.shape[1:] for f in vgg] == [(s, s, c) for s, c in zip(sizes, channels, strict=True)]
 
 
 def test_pool_keeps_the_last_partial_window_when_asked() -> None:
     x = jnp.arange(6.0).reshape(1, 6, 1, 1) * jnp.ones((1, 6, 6, 1))
     np.testing.assert_array_equal(perceptual._max_pool(x)[0, :, 0, 0], [2, 4])
     np.testing.assert_array_equal(perceptual._max_pool(x, ceil=True)[0, :, 0, 0], [2, 4, 5])
+    np.testing.assert_array_equal(perceptual._max_pool(x[:, :5], window=2)[0, :, 0, 0], [1, 3])
 
 
 def test_load_round_trip_and_clear_errors(tmp_path: Path) -> None:
@@ -120,7 +124,7 @@ def test_load_round_trip_and_clear_errors(tmp_path: Path) -> None:
     expected = distance(Lpips.from_arrays(arrays, "alex"), a, b)
     for path in (tmp_path, tmp_path / "lpips_alex.npz"):
         np.testing.assert_array_equal(distance(Lpips.load(path), a, b), expected)
-    with pytest.raises(UsageError, match="no LPIPS weights"):
+    with pytest.raises(UsageError, match="no LPIPS weights .* --kind lpips"):
         Lpips.load(tmp_path, "squeeze")
     with pytest.raises(UsageError, match="holds LPIPS alex, expected squeeze"):
         Lpips.load(tmp_path / "lpips_alex.npz", "squeeze")
@@ -130,7 +134,7 @@ def test_load_round_trip_and_clear_errors(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="lin4"):
         Lpips.from_arrays({k: v for k, v in arrays.items() if k != "lin4"}, "alex")
     with pytest.raises(UsageError, match="must be one of"):
-        perceptual.expected_shapes("vgg")
+        perceptual.expected_shapes("resnet")
 
 
 def test_bad_inputs_are_named(lpips: Lpips) -> None:
