@@ -65,14 +65,16 @@ def run(args: argparse.Namespace) -> int:
     import rcodec_jax
     from rcodec_jax.bench import codec as bench
     from rcodec_jax.bench.machine import machine
+    from rcodec_jax.evaluate.origin import model_words
 
+    codec = rcodec_jax.load(args.model)
     options: list[str] = []
     for name in ("model", "threads", "device"):
         if getattr(args, name) is not None:
             options += [f"--{name}", str(getattr(args, name))]
     with output.Progress("bench") as progress:
         rows = bench.run(
-            rcodec_jax.load(args.model),
+            codec,
             pixels,
             bpp=args.bpp,
             steps=args.steps,
@@ -89,10 +91,12 @@ def run(args: argparse.Namespace) -> int:
         "steps": args.steps,
         "repeats": args.repeats,
         "machine": machine(),
+        "model": codec.card,
         "picture": args.picture or "synthetic",
         "rows": [_finite(dataclasses.asdict(row)) for row in rows],
     }
-    output.report(figures, _in_words(rows, machine()), as_json=args.json, stream=sys.stdout)
+    text = _in_words(rows, machine(), model_words(codec.card))
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)
     return 0
 
 
@@ -120,7 +124,7 @@ def _finite(figures: dict[str, object]) -> dict[str, object]:
     }
 
 
-def _in_words(rows: list[Row], machine: str) -> str:
+def _in_words(rows: list[Row], machine: str, model: str) -> str:
     def shown(value: float | None, pattern: str) -> str:
         return "-" if value is None else format(value, pattern)
 
@@ -151,7 +155,7 @@ def _in_words(rows: list[Row], machine: str) -> str:
             for row in rows
         ],
     )
-    return f"{text}\n{machine}"
+    return f"{text}\nmodel: {model}\n{machine}"
 
 
 def _larger(*values: float | None) -> float | None:

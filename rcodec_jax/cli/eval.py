@@ -120,6 +120,7 @@ def run(args: argparse.Namespace) -> int:
 
     import rcodec_jax
     from rcodec_jax.evaluate import command
+    from rcodec_jax.evaluate.origin import model_words
 
     codec = rcodec_jax.load(args.model)
     settings = command.Settings(
@@ -134,7 +135,8 @@ def run(args: argparse.Namespace) -> int:
         card=codec.card,
     )
     folders = (args.folder, args.out, settings)
-    lines = [] if args.lpips else ["LPIPS left out: no weights given (--lpips DIR)"]
+    lines = [f"model: {model_words(codec.card)}"]
+    lines += [] if args.lpips else ["LPIPS left out: no weights given (--lpips DIR)"]
     with output.Progress("eval") as bar:
         if args.masks:
             regions = command.evaluate_roi(
@@ -212,7 +214,7 @@ def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
     header = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "SSIM2", "enc s", "dec s")
     rows = [
         (
-            point.codec,
+            point.label,
             point.setting,
             f"{point.bpp:.4f}",
             f"{point.psnr_db:.2f}",

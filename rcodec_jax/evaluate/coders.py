@@ -29,6 +29,11 @@ class Coder(Protocol):
     def name(self) -> str: ...
 
     @property
+    def model(self) -> str:
+        """Which model it is, in words; empty for one that has none."""
+        ...
+
+    @property
     def settings(self) -> Sequence[Setting]: ...
 
     def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:
@@ -52,7 +57,8 @@ class RcodecCoder:
     """This project's codec with uniform maps, at rates or at qualities.
 
     Fixed rates give every picture the same bytes; fixed qualities (one base node for all) spend
-    more on harder pictures, as a JPEG quality does. `encoding` is further options of `encode`.
+    more on harder pictures, as a JPEG quality does. `encoding` is further options of `encode`,
+    `model` what the rows call its model.
     """
 
     name = "rcodec"
@@ -66,6 +72,7 @@ class RcodecCoder:
         steps: int | None = None,
         trajectory: str = "proportional",
         encoding: Mapping[str, Any] | None = None,
+        model: str = "",
     ) -> None:
         if bool(rates_bpp) == bool(qualities):
             raise UsageError("expected either rates or qualities for rcodec, got both or neither")
@@ -75,6 +82,7 @@ class RcodecCoder:
         self.settings = tuple(Setting(kind, float(v)) for v in sorted(rates_bpp or qualities))
         self._codec, self._steps, self._trajectory = codec, steps, trajectory
         self._encoding = dict(encoding or {})
+        self.model = model
 
     def encode(self, pixels: np.ndarray, setting: Setting) -> bytes:
         return self._codec.encode(pixels, **{setting.kind: setting.value}, **self._encoding)

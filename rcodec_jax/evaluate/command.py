@@ -15,6 +15,7 @@ from rcodec_jax.evaluate import peers, report, roi
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.evaluate.origin import circumstances, model_words
 from rcodec_jax.evaluate.run import Skipped, list_pictures, run
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.metrics.perceptual import Lpips
@@ -35,7 +36,7 @@ class Settings:
       ssimulacra2: whether SSIMULACRA 2 is computed.
       limit: most pictures.
       effort, tune: of the encoder; None for its own default.
-      card: the model's card, kept in the report.
+      card: the model's card, kept in the report; rows, tables and legends tell the model by it.
     """
 
     steps: int | None = None
@@ -68,6 +69,7 @@ class Settings:
             "effort": self.effort,
             "tune": self.tune,
             "model": dict(self.card),
+            **circumstances(),
         }
 
 
@@ -136,6 +138,7 @@ def evaluate_folder(
         steps=settings.steps,
         trajectory=settings.trajectory,
         encoding=settings.encoding,
+        model=model_words(settings.card),
     )
     coders: list[Coder] = [own, *peers.make_peers(peer_names)]
     _make_folder(out)
@@ -187,6 +190,7 @@ def evaluate_roi(
         steps=settings.steps,
         trajectory=settings.trajectory,
         encoding=settings.encoding,
+        model=model_words(settings.card),
         panels=out / "panels",
         progress=progress,
     )

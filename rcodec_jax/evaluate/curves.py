@@ -29,6 +29,12 @@ class CurvePoint:
     """Median, as the first picture of a size may compile."""
     decode_seconds: float
     ssimulacra2: float | None = None
+    model: str = ""
+
+    @property
+    def label(self) -> str:
+        """The codec and, of one that has models, which it was."""
+        return f"{self.codec} ({self.model})" if self.model else self.codec
 
 
 @dataclass(frozen=True)
@@ -137,6 +143,7 @@ def _mean(group: Sequence[Row]) -> CurvePoint:
 
     return CurvePoint(
         codec=group[0].codec,
+        model=group[0].model,
         setting=group[0].setting,
         pictures=len(group),
         bpp=statistics.fmean(row.bpp for row in group),

@@ -23,6 +23,8 @@ JXL_QUALITIES = (0, 2, 5, 10, 15, 20, 27, 35, 45, 55, 65, 75)
 class PillowCoder:
     """A format Pillow writes, over a sweep of its quality setting."""
 
+    model = ""
+
     def __init__(self, name: str, format: str, qualities: Sequence[int], **options: Any) -> None:
         if any(not 0 <= quality <= 100 for quality in qualities):
             raise UsageError(f"qualities of {name} are 0 to 100, got {list(qualities)}")

@@ -77,7 +77,7 @@ def plot_curves(
                 [getattr(p, metric) for p in known],
                 marker="o",
                 markersize=3,
-                label=codec,
+                label=points[0].label if points else codec,
             )
         title = _TITLES[metric]
         if metric == "lpips" and lpips_net:

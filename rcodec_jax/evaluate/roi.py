@@ -7,6 +7,7 @@ same model and are decoded alike.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -63,6 +64,8 @@ class RoiRow:
     interior_mse: float | None
     band_ratio: float | None
     """MSE of region pixels within 16 px of its border over the MSE further inside, on 0..255."""
+    model: str = ""
+    """Which model made it, in words."""
 
 
 @dataclass
@@ -127,6 +130,7 @@ def run_roi(
     steps: int | None = None,
     trajectory: str = "proportional",
     encoding: Mapping[str, Any] | None = None,
+    model: str = "",
     panels: Path | None = None,
     progress: Progress = no_progress,
 ) -> RoiRun:
@@ -136,6 +140,7 @@ def run_roi(
       target_bpp: rate of the uniform file, not exceeded.
       roi_id: object number in label masks.
       encoding: further options of `encode`, such as its effort.
+      model: what the rows call the model.
       panels: folder for side-by-side pictures (original, mask, uniform, region), None for none.
     """
     result = RoiRun()
@@ -166,9 +171,8 @@ def run_roi(
         for kind, data, picture in zip(
             ("uniform", "roi"), (uniform, favoured), decoded, strict=True
         ):
-            result.rows.append(
-                _row(item.name, kind, meter, original, picture, mask, len(data), share, ratio)
-            )
+            row = _row(item.name, kind, meter, original, picture, mask, len(data), share, ratio)
+            result.rows.append(dataclasses.replace(row, model=model))
         if panels is not None:
             panels.mkdir(parents=True, exist_ok=True)
             name = item.name.replace("/", "_").rsplit(".", 1)[0]

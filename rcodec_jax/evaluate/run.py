@@ -36,6 +36,8 @@ class Row:
     encode_seconds: float
     decode_seconds: float
     ssimulacra2: float | None = None
+    model: str = ""
+    """Which model made it, in words; empty for other codecs."""
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ def run(
                         ms_ssim=quality.ms_ssim,
                         lpips=quality.lpips,
                         ssimulacra2=quality.ssimulacra2,
+                        model=coder.model,
                         encode_seconds=encoded - start,
                         decode_seconds=finished - encoded,
                     )

@@ -19,7 +19,7 @@ def load_perceptual(config: TrainConfig) -> Perceptual:
     if not config.lpips_dir:
         raise UsageError(
             "a stage with loss.lpips > 0 needs weights: expected --set train.lpips_dir=FOLDER "
-            "with what 'rcodec import --kind lpips' makes, got none (the recipe tiny_mse needs none)"
+            "with what 'rcodec import --kind lpips' makes, got none (configs/tiny_mse.py: none)"
         )
     nets = [Lpips.load(config.lpips_dir, net) for net in config.lpips_nets]
 

@@ -179,7 +179,8 @@ def test_bench_takes_a_picture(codec, photo, monkeypatch, capsys):
     monkeypatch.setattr(bench, "HEIGHT_PX", 32)
     words = ["bench", "codec", "--repeats", "1", "--picture", photo, "--no-commands"]
     assert main(words) == 0
-    assert "JPEG, quality" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "JPEG, quality" in out and "model: fake\n" in out
     assert codec.calls[0]["bpp"] == 0.2
 
 

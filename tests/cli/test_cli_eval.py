@@ -29,7 +29,9 @@ def calls(monkeypatch) -> dict[str, dict]:
 
         monkeypatch.setattr(command, name, evaluate)
 
-    curves = {"rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, 25.0, None, None, 1.0, 2.0)]}
+    curves = {
+        "rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, 25.0, None, None, 1.0, 2.0, model="m")]
+    }
     skipped = [Skipped("a.png", "rcodec", "bpp=1", "too much")]
     stand_in("evaluate_folder", FolderResult(curves, [], skipped, True, {"figure": 1}))
     summary = RoiSummary(1, 0.15, 0.97, False, 2.5, -1.0, None, None, 0, None, None, None, None)
@@ -45,7 +47,7 @@ def test_options_are_handed_on_and_curves_tabled(codec, calls, tmp_path, capsys)
     assert (options["settings"].limit, options["settings"].steps) == (3, 2)
     out, err = capsys.readouterr()
     assert err == "" and "LPIPS left out" in out and "plots left out" not in out
-    assert "rcodec  bpp=0.1  0.1000    25.00" in out
+    assert "rcodec (m)  bpp=0.1  0.1000    25.00" in out and "model: fake\n" in out
     assert "1 files could not be made, for instance a.png rcodec bpp=1: too much" in out
 
 
@@ -57,7 +59,11 @@ def test_masks_take_one_rate(codec, calls, tmp_path, capsys):
     options = calls["evaluate_roi"]
     assert (options["target_bpp"], options["roi_id"], options["roi_strength"]) == (0.15, 1, 0.5)
     out = capsys.readouterr().out
-    assert "0.9700 (NOT all pairs within 2 %)" in out and "PSNR +2.50 dB" in out
+    assert (
+        "model: fake\n" in out
+        and "0.9700 (NOT all pairs within 2 %)" in out
+        and "PSNR +2.50 dB" in out
+    )
     assert "quotient - (pooled -)" in out and "1 pictures left out" in out
 
 

@@ -81,12 +81,13 @@ def test_summary_flags_unequal_bytes_and_averages_over_pictures(
 
 
 def test_the_whole_command(picture_folder: Path, tmp_path: Path, fake_codec: Any) -> None:
-    result = command.evaluate_roi(
-        fake_codec, picture_folder, tmp_path, command.Settings(steps=2), target_bpp=0.8
-    )
+    settings = command.Settings(steps=2, card={"name": "fake", "steps": 7})
+    result = command.evaluate_roi(fake_codec, picture_folder, tmp_path, settings, target_bpp=0.8)
     content = result.content
     assert json.loads((tmp_path / "roi.json").read_text()) == content
     assert content["summary"]["pictures"] == 1 and len(content["rows"]) == 2
+    assert [row["model"] for row in content["rows"]] == ["fake, 7 steps"] * 2
+    assert {"command", "date", "versions", "machine"} <= set(content)
     assert (tmp_path / "roi.csv").read_text().count("\n") == 3
     assert (tmp_path / "panels" / "a.png").is_file()
     assert result.summary.pictures == 1 and result.skipped

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import datetime
 import io
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 from rcodec_jax.errors import RcodecError, UsageError
-from rcodec_jax.evaluate import coders, command, curves, peers, report
+from rcodec_jax.evaluate import coders, command, curves, origin, peers, report
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.run import Row, list_pictures, run
 from rcodec_jax.metrics import perceptual
@@ -169,7 +173,8 @@ def test_the_whole_command_writes_what_it_measured(
 ) -> None:
     np.savez(tmp_path / "lpips_alex.npz", allow_pickle=False, **random_lpips())
     out = tmp_path / "deep" / "report"
-    settings = command.Settings(lpips_dir=tmp_path, card={"name": "fake", "loss": float("nan")})
+    card = {"name": "fake", "steps": 7, "loss": float("nan"), "float_digest": "0123456789"}
+    settings = command.Settings(lpips_dir=tmp_path, card=card)
     result = command.evaluate_folder(
         fake_codec, picture_folder, out, settings, rates_bpp=RATES, peer_names=("jpeg",), every=2
     )
@@ -177,7 +182,10 @@ def test_the_whole_command_writes_what_it_measured(
     written = json.loads((out / "report.json").read_text())
     assert written == content
     assert content["pictures"] == ["a.png", "sub/c.png"] and content["lpips"] == "alex"
-    assert content["model"] == {"name": "fake", "loss": None}
+    assert content["model"] == {**card, "loss": None}
+    assert content["command"] == sys.argv and content["versions"]["jax"] == jax.__version__
+    assert datetime.datetime.fromisoformat(content["date"]).tzinfo == datetime.UTC
+    assert f"{os.cpu_count()} CPU cores" in content["machine"]
     assert [b["metric"] for b in content["bd_rates"]] == ["psnr_db", "ms_ssim", "lpips"]
     assert {b["test"] for b in content["bd_rates"]} == {"rcodec"}
     # The figure in the report is the BD-rate of the curves in the report.
@@ -190,6 +198,10 @@ def test_the_whole_command_writes_what_it_measured(
         table = list(csv.DictReader(stream))
     assert len(table) == 2 * (len(RATES) + len(peers.JPEG_QUALITIES))
     assert {"picture", "codec", "size_bytes", "bpp", "lpips"} <= set(table[0])
+    models = {(row["codec"], row["model"]) for row in table}
+    assert models == {("rcodec", "fake, 7 steps, 01234567"), ("jpeg", "")}
+    labels = {codec: points[0].label for codec, points in result.curves.items()}
+    assert labels == {"rcodec": "rcodec (fake, 7 steps, 01234567)", "jpeg": "jpeg"}
     with Image.open(out / "curves.png") as plot:
         assert plot.width > 1000
     assert result.plotted and set(result.curves) == {"rcodec", "jpeg"} and not result.skipped
@@ -206,6 +218,30 @@ def test_without_weights_there_is_no_lpips(
     assert {b["anchor"] for b in content["bd_rates"]} == {"jpeg", "webp"}
     assert {b["metric"] for b in content["bd_rates"]} == {"psnr_db", "ms_ssim"}
     assert all(p["lpips"] is None for line in content["curves"].values() for p in line)
+
+
+def test_legends_name_the_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from matplotlib.axes import Axes
+
+    labels: list[str] = []
+    plot = Axes.plot
+
+    def noted(self: Axes, *args: Any, **options: Any) -> Any:
+        labels.append(options["label"])
+        return plot(self, *args, **options)
+
+    monkeypatch.setattr(Axes, "plot", noted)
+    rows = [row("rcodec", "1", "a", 0.1, 20.0, model="tiny, 3 steps"), row("jpeg", "1", "a", 1, 9)]
+    assert report.plot_curves(tmp_path / "x.png", curves.mean_curves(rows))
+    assert labels == ["rcodec (tiny, 3 steps)", "jpeg"]
+
+
+def test_a_model_in_words() -> None:
+    card = {"name": "tiny", "steps": 17981, "integer_digest": "418330e3ab96ab23"}
+    assert origin.model_words(card) == "tiny, 17981 steps, 418330e3"
+    card["float_digest"] = "d8f6ba31"
+    assert origin.model_words(card) == "tiny, 17981 steps, 418330e3/d8f6ba31"
+    assert origin.model_words({}) == ""
 
 
 def test_plots_are_left_out_without_matplotlib(

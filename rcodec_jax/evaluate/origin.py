@@ -1,0 +1,65 @@
+"""Where figures come from: which model made them, and what they were measured with."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+import rcodec_jax
+
+_PACKAGES = (
+    "jax",
+    "jaxlib",
+    "numpy",
+    "scipy",
+    "pillow",
+    "pillow-jxl-plugin",
+    "ssimulacra2",
+    "scikit-image",
+)
+
+
+def model_words(card: Mapping[str, Any]) -> str:
+    """A model in a few words, "tiny, 17981 steps, 418330e3/d8f6ba31".
+
+    Args:
+      card: of a codec; name, steps, and digests of the integers and of the networks are told, those
+        that are there.
+    """
+    digests = [str(card.get(key, ""))[:8] for key in ("integer_digest", "float_digest")]
+    steps = card.get("steps")
+    told = (
+        str(card.get("name", "")),
+        "" if steps is None else f"{steps} steps",
+        "/".join(digest for digest in digests if digest),
+    )
+    return ", ".join(part for part in told if part)
+
+
+def circumstances() -> dict[str, Any]:
+    """What a report says besides its figures, as JSON values.
+
+    Returns:
+      command (the words of this process), date (UTC), versions by package, machine in words.
+    """
+    versions = {"python": platform.python_version(), "rcodec-jax": rcodec_jax.__version__}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    devices = jax.devices()
+    return {
+        "command": list(sys.argv),
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions,
+        "machine": f"{os.cpu_count()} CPU cores ({platform.system()} {platform.machine()}), "
+        f"{len(devices)} {devices[0].device_kind}",
+    }
