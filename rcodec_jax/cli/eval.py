@@ -201,10 +201,18 @@ def _folder_lines(result: FolderResult) -> list[str]:
     if result.bd_rates:
         title = "Rate difference at equal quality (negative: fewer bytes than the other codec)"
         lines += ["", title, _bd_table(result.bd_rates)]
-    if result.skipped:
-        first = result.skipped[0]
+    unreadable = [skipped for skipped in result.skipped if not skipped.codec]
+    if unreadable:
+        first = unreadable[0]
         lines.append(
-            f"{len(result.skipped)} files could not be made, for instance {first.picture} "
+            f"{len(unreadable)} pictures could not be read and are left out, for instance "
+            f"{first.picture}: {first.reason}"
+        )
+    refused = [skipped for skipped in result.skipped if skipped.codec]
+    if refused:
+        first = refused[0]
+        lines.append(
+            f"{len(refused)} files could not be made, for instance {first.picture} "
             f"{first.codec} {first.setting}: {first.reason}"
         )
     return lines

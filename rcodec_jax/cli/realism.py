@@ -128,7 +128,7 @@ def _pictures(sources: list[str], side: int, crops: int, seed: int) -> list[np.n
             raise UsageError(f"{name}: expected pictures, got latents")
         count = min(source.picture_count, max(1, crops // (2 * len(sources))))
         for picture in rng.choice(source.picture_count, count, replace=False).tolist():
-            pixels = source.read(picture)
+            pixels = source.picture(picture)
             if min(pixels.shape[:2]) >= side:
                 found.append(pixels)
     if not found:

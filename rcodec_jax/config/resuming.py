@@ -22,16 +22,17 @@ HARMLESS = (
     "train.tensorboard",
     "train.peak_flops",
     "train.data.cache_mb",
+    "train.data.max_damaged",
     "train.data.sources.*.path",
     "train.mesh",
     "train.lpips_dir",
 )
 """Fields, or groups of them, that a run may go on with after a change, without being told.
 
-They do not steer what is computed: how often something is told or kept, where the run pauses
-(`train.steps`; the schedules follow the stages), where files lie (the data are compared by what
-they list), and the mesh, since a checkpoint goes onto any. A change of mesh moves results by
-rounding, as a change of hardware does; the run's manifest records it.
+They do not steer what is computed: how often something is told or kept, how many pictures may be
+damaged, where the run pauses (`train.steps`; the schedules follow the stages), where files lie (the
+data are compared by what they list), and the mesh, since a checkpoint goes onto any. A change of
+mesh moves results by rounding, as a change of hardware does; the run's manifest records it.
 """
 
 _MISSING = object()

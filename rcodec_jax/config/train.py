@@ -141,6 +141,8 @@ class DataConfig:
       made: share of the rows that are made pictures (as the source "made"), beside those of the
         other sources of pictures or of what stands for them on the command line; below 1.
       grey: share of the crops of pictures that lose their colours, 0..1.
+      max_damaged: share of the pictures of a folder that may turn out to be damaged, 0..1: others
+        stand in for them. One may be in any case, unless this is 0.
       cache_mb: decoded pictures kept in memory, in MB.
       workers: worker processes that read and crop; 0 reads with threads.
       resident: decode all pictures at the start and keep them on the devices, where crops are then
@@ -151,12 +153,13 @@ class DataConfig:
     exclude: tuple[str, ...] = ()
     made: float = 0.0
     grey: float = 0.0
+    max_damaged: float = 0.01
     cache_mb: int = 0
     workers: int = 0
     resident: bool = False
 
     def __post_init__(self) -> None:
-        refuse_outside_0_1(self, "made", "grey")
+        refuse_outside_0_1(self, "made", "grey", "max_damaged")
         if self.made == 1:
             raise ValueError('made: expected a share below 1 (or the source "made"), got 1')
 

@@ -16,7 +16,7 @@ from rcodec_jax.data.mixture import Source
 from rcodec_jax.data.photos import SUFFIX, PhotoFile
 from rcodec_jax.data.records import ArrayRecordImages, PackedImages, TfdsImages
 from rcodec_jax.data.shards import UNFINISHED
-from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.data.sources import MAX_DAMAGED, ImageFolder
 from rcodec_jax.errors import UsageError
 
 _TFDS_NAME = re.compile(r"([a-z]\w*)(?:/([\w.-]+))?(?::(\d+\.\d+\.\d+))?")
@@ -31,6 +31,7 @@ def open_source(
     min_side: int = 1,
     cache_bytes: int = 0,
     exclude: Sequence[str] = (),
+    max_damaged: float = MAX_DAMAGED,
 ) -> Source:
     """Opens whatever a path or a name stands for; nothing is ever fetched from a network.
 
@@ -45,6 +46,7 @@ def open_source(
       min_side: pictures with a side below this many pixels are left out, where sizes are known.
       cache_bytes: upper bound of the decoded pixels kept in memory; 0 keeps none.
       exclude: names of files or sub-folders of a folder of pictures to leave out.
+      max_damaged: see `ImageFolder`.
 
     Raises:
       UsageError: none of these, or nothing usable in it.
@@ -65,7 +67,13 @@ def open_source(
             return PackedImages(folder, min_side=min_side, cache_bytes=cache_bytes)
         if (folder / UNFINISHED).is_dir():
             raise UsageError(f"{folder}: packing was cut short (the same command goes on with it)")
-        return ImageFolder(folder, min_side=min_side, cache_bytes=cache_bytes, exclude=exclude)
+        return ImageFolder(
+            folder,
+            min_side=min_side,
+            cache_bytes=cache_bytes,
+            exclude=exclude,
+            max_damaged=max_damaged,
+        )
     if folder.suffix == SUFFIX and folder.is_file():
         return PhotoFile(folder, cache_bytes=cache_bytes)
     if folder.is_file() or glob.has_magic(text):

@@ -19,8 +19,8 @@ from rcodec_jax.errors import StorageError, UsageError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _MAX_ENTRIES = 2**22
-_MAX_DAMAGED = 0.01
-"""Share of a folder's pictures; more is no accident."""
+MAX_DAMAGED = 0.01
+"""Share of a folder's pictures; more is no accident. A single one may be, of few too."""
 
 _LASTING = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EACCES, errno.EPERM)
 
@@ -140,6 +140,8 @@ class ImageFolder(PictureSource):
       paths: the pictures, sorted.
       sizes_px: (height, width) of each as stored in the file, before EXIF orientation.
       skipped: (path, reason) of files left out: too small, or not an image.
+      small_count: how many of these are too small.
+      other_kinds: number of files by suffix that are of no kind of picture that is read.
     """
 
     def __init__(
@@ -149,6 +151,7 @@ class ImageFolder(PictureSource):
         min_side: int = 1,
         cache_bytes: int = 0,
         exclude: Sequence[str] = (),
+        max_damaged: float = MAX_DAMAGED,
     ) -> None:
         """Lists the folder and reads the header of every picture.
 
@@ -157,6 +160,8 @@ class ImageFolder(PictureSource):
           min_side: pictures with a side below this many pixels are left out.
           cache_bytes: upper bound of the decoded pixels kept in memory; 0 keeps none.
           exclude: names of files or folders to leave out, at any depth below the root.
+          max_damaged: share of the pictures that may turn out to be damaged, 0..1; one may be in
+            any case, unless this is 0.
 
         Raises:
           UsageError: no such folder, or nothing usable in it.
@@ -167,6 +172,8 @@ class ImageFolder(PictureSource):
         self.paths: list[Path] = []
         self.sizes_px: list[tuple[int, int]] = []
         self.skipped: list[tuple[Path, str]] = []
+        self.small_count, self.min_side = 0, min_side
+        self.other_kinds: dict[str, int] = {}
         self._scan(min_side, frozenset(exclude))
         if not self.paths:
             raise UsageError(
@@ -174,13 +181,20 @@ class ImageFolder(PictureSource):
                 f"{min_side} px, found none ({len(self.skipped)} left out)"
             )
         super().__init__(len(self.paths), np.array(self.sizes_px), cache_bytes=cache_bytes)
-        self._damaged: set[int] = set()
+        self._damaged: dict[int, str] = {}
+        self._max_damaged = max_damaged
+
+    @property
+    def damaged(self) -> list[tuple[Path, str]]:
+        """(path, reason) of pictures that turned out to be damaged in this process, by path."""
+        with self._lock:
+            return [(self.paths[picture], why) for picture, why in sorted(self._damaged.items())]
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Pixels of an entry, uint8 [H, W, 3], read-only; of another one if it is damaged.
 
         Raises:
-          UsageError: more than one picture in a hundred turned out to be damaged.
+          UsageError: more pictures than `max_damaged` allows turned out to be damaged.
           StorageError: as `read`.
         """
         picture = int(self._entries[index])
@@ -193,14 +207,21 @@ class ImageFolder(PictureSource):
             picture = (picture + 1) % self.picture_count
 
     def _leave_out(self, picture: int, error: UsageError) -> None:
+        bound = self._max_damaged
+        allowed = max(int(bound * self.picture_count), 1 if bound else 0)
         with self._lock:
             known = picture in self._damaged  # to another thread
-            if not known and len(self._damaged) + 1 > _MAX_DAMAGED * self.picture_count:
-                raise error
-            self._damaged.add(picture)
+            count = len(self._damaged) + (not known)
+            if not known and count > min(allowed, self.picture_count - 1):
+                raise UsageError(
+                    f"{error}; with it {count} of {self.picture_count} pictures of {self.root} are "
+                    f"damaged, expected at most {allowed} (train.data.max_damaged, a share of "
+                    f"{bound:g}; 'rcodec data pack' leaves out and lists all that are)"
+                ) from error
+            self._damaged[picture] = str(error)
         if not known:
             warnings.warn(
-                f"{error}; the next picture stands in (`rcodec data pack` finds what is damaged "
+                f"{error}; the next picture stands in ('rcodec data pack' finds what is damaged "
                 "before a run)",
                 stacklevel=3,
             )
@@ -227,7 +248,11 @@ class ImageFolder(PictureSource):
         return f"ImageFolder({str(self.root)!r}, {len(self.paths)} images)"
 
     def _scan(self, min_side: int, exclude: frozenset[str]) -> None:
-        for path in image_paths(self.root, exclude):
+        for path in _files(self.root, exclude):
+            if not path.name.lower().endswith(SUFFIXES):
+                kind = path.suffix.lower() or "without suffix"
+                self.other_kinds[kind] = self.other_kinds.get(kind, 0) + 1
+                continue
             try:
                 image, _ = open_image(path)
             except UsageError as error:
@@ -237,6 +262,7 @@ class ImageFolder(PictureSource):
                 width, height = image.size
             if min(width, height) < min_side:
                 self.skipped.append((path, f"{width}x{height} is below {min_side} px"))
+                self.small_count += 1
                 continue
             self.paths.append(path)
             self.sizes_px.append((height, width))
@@ -247,6 +273,11 @@ def image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
 
     Links are followed, but not into a folder that they are in.
     """
+    return [path for path in _files(root, exclude) if path.name.lower().endswith(SUFFIXES)]
+
+
+def _files(root: Path, exclude: frozenset[str]) -> list[Path]:
+    """All files below a folder but hidden ones, as `image_paths`."""
     found = []
     above = {os.fspath(root): frozenset([_identity(root)])}
     for folder, folders, files in os.walk(root, followlinks=True):
@@ -255,11 +286,7 @@ def image_paths(root: Path, exclude: frozenset[str]) -> list[Path]:
         below = {name: _identity(Path(folder, name)) for name in names}
         folders[:] = [name for name in names if below[name] not in way]
         above |= {os.path.join(folder, name): way | {below[name]} for name in folders}
-        found += [
-            Path(folder, name)
-            for name in files
-            if name.lower().endswith(SUFFIXES) and name not in exclude and name[0] != "."
-        ]
+        found += [Path(folder, name) for name in files if name not in exclude and name[0] != "."]
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 

@@ -145,9 +145,11 @@ def evaluate_folder(
     measured = run(pictures, coders, meter, root=folder, progress=progress)
     means = mean_curves(measured.rows)
     differences = bd_rates(measured.rows, own.name)
+    names = [path.relative_to(folder).as_posix() for path in pictures]
+    unreadable = {skipped.picture for skipped in measured.skipped if not skipped.codec}
     content = report.to_plain(
         {
-            "pictures": [path.relative_to(folder).as_posix() for path in pictures],
+            "pictures": [name for name in names if name not in unreadable],
             **settings.described(meter),
             "curves": means,
             "bd_rates": differences,

@@ -147,8 +147,8 @@ def run_roi(
     pictures = list(pictures)
     for i, item in enumerate(pictures):
         progress(i, len(pictures), item.name)
-        original = read_image(item.image).pixels
         try:
+            original = read_image(item.image).pixels
             mask = read_mask(item.mask, original.shape[:2], roi_id if item.labels else None)
         except UsageError as error:
             result.skipped.append((item.name, str(error)))

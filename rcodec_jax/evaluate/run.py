@@ -42,10 +42,11 @@ class Row:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A file that a coder refused to make, with its reason."""
+    """A file that a coder refused to make, or a picture that cannot be read, with the reason."""
 
     picture: str
     codec: str
+    """Empty for a picture that cannot be read, as is the setting."""
     setting: str
     reason: str
 
@@ -88,19 +89,31 @@ def run(
 ) -> Run:
     """Encodes, decodes and measures; one picture in memory at a time.
 
-    A coder that raises UsageError for a setting (a rate out of reach) is noted as skipped there.
+    A coder that raises UsageError for a setting (a rate out of reach) is noted as skipped there; so
+    is a picture that cannot be read.
 
     Args:
       pictures: files to read.
       root: folder the names in the rows are relative to.
       progress: called before each file and once at the end.
+
+    Raises:
+      UsageError: none of the pictures can be read.
     """
     result = Run()
     total = len(pictures) * sum(len(coder.settings) for coder in coders)
     done = 0
+    unreadable: list[Skipped] = []
     for path in pictures:
         name = path.relative_to(root).as_posix()
-        pixels = read_image(path).pixels
+        try:
+            pixels = read_image(path).pixels
+        except UsageError as error:
+            if len(unreadable) + 1 == len(pictures):
+                raise
+            unreadable.append(Skipped(name, "", "", str(error)))
+            done += total // len(pictures)
+            continue
         height_px, width_px = pixels.shape[:2]
         for coder in coders:
             for setting in coder.settings:
@@ -135,4 +148,5 @@ def run(
                     )
                 )
     progress(total, total, "done")
+    result.skipped[:0] = unreadable
     return result

@@ -44,6 +44,7 @@ def open_sources(
                 min_side=MIN_SIDE_PX,
                 cache_bytes=settings.cache_mb * 10**6 // len(sources),
                 exclude=settings.exclude,
+                max_damaged=settings.max_damaged,
             ),
             source.weight,
         )

@@ -26,6 +26,7 @@ from rcodec_jax.train.checks import check_cached_latents, check_stages
 from rcodec_jax.train.clock import RunClock
 from rcodec_jax.train.describe import stage_batch
 from rcodec_jax.train.guard import FiniteGuard
+from rcodec_jax.train.leftout import tell_damaged, tell_skipped
 from rcodec_jax.train.losses import Batch, Perceptual
 from rcodec_jax.train.manifest import append_start, code_digest, describe_start
 from rcodec_jax.train.perceptual import load_perceptual
@@ -125,6 +126,8 @@ def train(
         append_start(workdir, start)
         parameters = count_parameters(setup.shapes.params)
         report.start(step, parameters, pictures, setup.mesh.devices.size)
+        opened = [source for source, _ in sources]
+        tell_skipped(opened, workdir, report.say)
         if step == 0 and train.stages[0].kind == "codec" and train.init_from is None:
             report.say(
                 "warning: the first stage trains the codec on a random autoencoder's latents"
@@ -141,6 +144,7 @@ def train(
             if guard.stopping or not this.over(index, step):
                 break
         finished = this.over(len(train.stages) - 1, step)
+        tell_damaged(opened, workdir, report.say)
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt

@@ -32,7 +32,7 @@ def calls(monkeypatch) -> dict[str, dict]:
     curves = {
         "rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, 25.0, None, None, 1.0, 2.0, model="m")]
     }
-    skipped = [Skipped("a.png", "rcodec", "bpp=1", "too much")]
+    skipped = [Skipped("c.png", "", "", "bad"), Skipped("a.png", "rcodec", "bpp=1", "too much")]
     stand_in("evaluate_folder", FolderResult(curves, [], skipped, True, {"figure": 1}))
     summary = RoiSummary(1, 0.15, 0.97, False, 2.5, -1.0, None, None, 0, None, None, None, None)
     stand_in("evaluate_roi", RoiResult(summary, [("b.png", "small")], {"figure": 2}))
@@ -48,6 +48,7 @@ def test_options_are_handed_on_and_curves_tabled(codec, calls, tmp_path, capsys)
     out, err = capsys.readouterr()
     assert err == "" and "LPIPS left out" in out and "plots left out" not in out
     assert "rcodec (m)  bpp=0.1  0.1000    25.00" in out and "model: fake\n" in out
+    assert "1 pictures could not be read and are left out, for instance c.png: bad" in out
     assert "1 files could not be made, for instance a.png rcodec bpp=1: too much" in out
 
 

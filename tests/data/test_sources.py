@@ -1,6 +1,7 @@
 """Image folders: what is listed, how often, and what the cache may hold."""
 
 import pickle
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -37,12 +38,13 @@ def test_listing_is_recursive_sorted_and_by_suffix(folder):
     ]
     assert source.sizes_px == [(16, 32), (16, 16), (64, 64)]
     assert [path.name for path, _ in source.skipped] == ["text.png"]
+    assert source.other_kinds == {".txt": 1} and source.small_count == 0
 
 
 def test_small_pictures_are_left_out_and_counted(folder):
     source = ImageFolder(folder, min_side=17)
     assert [path.name for path in source.paths] == ["c.JPG"]
-    assert len(source.skipped) == 4
+    assert len(source.skipped) == 4 and source.small_count == 3
 
 
 def test_entries_are_in_proportion_to_area(folder):
@@ -103,7 +105,7 @@ def test_a_file_that_breaks_later_is_named(folder):
     source = ImageFolder(folder, exclude=("skip",))
     path = source.paths[-1]
     path.write_bytes(path.read_bytes()[:-100])
-    with pytest.raises(UsageError, match=path.name):
+    with pytest.warns(UserWarning, match=path.name):
         source[len(source) - 1]
 
 
@@ -138,7 +140,9 @@ def test_a_folder_with_many_damaged_pictures_is_an_error(tmp_path):
         break_picture(path)
     with (
         pytest.warns(UserWarning, match=r"003\.png"),
-        pytest.raises(UsageError, match=r"004\.png: damaged"),
+        pytest.raises(
+            UsageError, match=r"004\.png: damaged.*2 of 150 .*at most 1 \(train.data.max"
+        ),
     ):
         source[3 * repeats]
     with pytest.raises(UsageError):  # nor is it given later
@@ -147,6 +151,26 @@ def test_a_folder_with_many_damaged_pictures_is_an_error(tmp_path):
         break_picture(path)
     with pytest.warns(UserWarning), pytest.raises(UsageError):
         ImageFolder(tmp_path)[0]
+
+
+@pytest.mark.parametrize(
+    ("max_damaged", "broken", "fine"),
+    [(0.01, 1, True), (0.01, 2, False), (0.5, 3, True), (0.0, 1, False), (1.0, 6, False)],
+)
+def test_the_bound_is_an_option_and_one_of_few_may_be_damaged(tmp_path, max_damaged, broken, fine):
+    for index in range(6):
+        save(tmp_path / f"{index}.png", 16, 16, index)
+    source = ImageFolder(tmp_path, max_damaged=max_damaged)
+    for path in source.paths[:broken]:
+        break_picture(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if fine:
+            assert source.picture(0)[0, 0, 0] == broken
+            assert [path for path, _ in source.damaged] == source.paths[:broken]
+        else:
+            with pytest.raises(UsageError, match=r"0\.png|1\.png|5\.png"):
+                source.picture(0)
 
 
 def test_memory_that_runs_out_does_not_leave_a_picture_out(folder, monkeypatch):

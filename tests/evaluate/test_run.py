@@ -8,6 +8,7 @@ import datetime
 import io
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,24 @@ def test_settings_out_of_reach_are_skipped_with_the_reason(
     assert "expected at least" in result.skipped[0].reason
     assert [r.setting for r in result.rows] == ["bpp=1", "bpp=1"]
     assert [done for done, _, _ in calls] == [0, 1, 2, 3, 4] and calls[-1][1] == 4
+
+
+def test_a_damaged_picture_is_left_out_with_the_reason(
+    picture_folder: Path, tmp_path: Path, fake_codec: Any
+) -> None:
+    shutil.copytree(picture_folder, tmp_path / "in")
+    broken = tmp_path / "in" / "b.png"
+    broken.write_bytes(broken.read_bytes()[:-200])
+    arguments = (fake_codec, tmp_path / "in", tmp_path / "out", command.Settings())
+    done = command.evaluate_folder(*arguments, rates_bpp=(0.8,), peer_names=())
+    assert done.content["pictures"] == ["a.png", "sub/c.png"]
+    assert [(s.picture, s.codec) for s in done.skipped] == [("b.png", "")]
+    assert "b.png: damaged" in done.skipped[0].reason
+    assert [point.pictures for point in done.curves["rcodec"]] == [2]
+    for name in ("a.png", "sub/c.png"):
+        (tmp_path / "in" / name).write_bytes(broken.read_bytes())
+    with pytest.raises(UsageError, match="damaged"):
+        command.evaluate_folder(*arguments, rates_bpp=(0.8,), peer_names=())
 
 
 def test_a_decoder_that_returns_another_size_is_an_error(picture_folder: Path) -> None:
