@@ -28,7 +28,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "and says what it needs of each chip and how fast it could be at best. Minutes and "
         "gigabytes for a large model; nothing is run. Exit code 3: it does not fit.",
     )
-    parser.add_argument("config", metavar="CONFIG", help="recipe, such as configs/paper.py")
+    parser.add_argument("config", metavar="CONFIG", help="recipe: a file, or a name such as paper")
     parser.add_argument(
         "--topology",
         required=True,

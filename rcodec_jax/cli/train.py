@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +14,8 @@ from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from rcodec_jax.config.train import Config
+
+_WEIGHT = re.compile(r"\d+(\.\d+)?|\.\d+")
 
 SAVED = 75
 """Exit code after SIGTERM: saved, run me again (EX_TEMPFAIL). All that is in `launch/` does."""
@@ -24,19 +28,28 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="train a model",
         description="Trains a model. The same command run again goes on where it was stopped.",
     )
-    parser.add_argument("config", metavar="CONFIG", help="recipe, such as configs/tiny.py")
+    parser.add_argument(
+        "config",
+        metavar="CONFIG",
+        help="recipe: a file such as configs/tiny.py, or the name of one that comes with the "
+        "package, such as tiny",
+    )
     parser.add_argument(
         "--data",
-        metavar="SOURCE",
+        action="append",
+        default=[],
+        metavar="SOURCE[:WEIGHT]",
         help="pictures to train on: a folder, what 'rcodec data' made, a glob of ArrayRecord files "
-        "or the name of a TFDS data set (default: train.data.sources of the recipe)",
+        "or the name of a TFDS data set (default: train.data.sources of the recipe); repeatable, "
+        "rows are then drawn by weight, as in --data A:3 --data B:1",
     )
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run")
     arguments.add_set_option(parser, what="a value of the recipe", example="train.steps=200")
     parser.add_argument(
         "--init-from",
         metavar="FOLDER",
-        help="run, weights or bundle whose parameters to start from",
+        help="run, weights or bundle whose parameters to start from, or 'shipped' for the model "
+        "that ships with the package",
     )
     parser.add_argument(
         "--resident",
@@ -99,6 +112,7 @@ def run(args: argparse.Namespace) -> int:
     if args.minutes is not None:
         given.append(f"train.max_minutes={args.minutes}")
     config = apply_overrides(load_config(args.config, Config), given)
+    data, config = _sources(args.data, config)
     if args.describe:
         _describe(config, args.mesh, as_json=args.json)
         return 0
@@ -107,15 +121,45 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError(f"--{option}: expected only with --describe")
     if not args.workdir:
         raise UsageError("--workdir: expected a folder, got none (see 'rcodec train --help')")
-    if not args.data and not config.train.data.sources:
+    if data is None and not config.train.data.sources:
         raise UsageError("--data: expected pictures to train on, got none (see --help)")
     if Path(args.workdir).exists() and not Path(args.workdir).is_dir():
         raise UsageError(f"--workdir: expected a folder, got the file {args.workdir!r}")
 
     from rcodec_jax.train import train
 
-    done = train(config, data=args.data, workdir=args.workdir, allow_changes=args.allowed_changes)
+    done = train(config, data=data, workdir=args.workdir, allow_changes=args.allowed_changes)
     return 0 if done.finished else SAVED
+
+
+def _sources(given: list[str], config: Config) -> tuple[str | None, Config]:
+    """What --data says: one source as it is, or the mixture of the configuration that it makes."""
+    if not given:
+        return None, config
+    from rcodec_jax.config.train import SourceConfig
+
+    recipe = config.train.data.sources
+    sources = tuple(SourceConfig(*_weighted(text)) for text in given)
+    if recipe:
+        before, now = (
+            ", ".join(f"{source.path} ({source.weight:g})" for source in mixture)
+            for mixture in (recipe, sources)
+        )
+        output.message("note", f"--data stands for the recipe's sources: {now}, not {before}")
+    if len(sources) == 1 and sources[0].path == given[0]:
+        return given[0], config
+    data = dataclasses.replace(config.train.data, sources=sources)
+    return None, dataclasses.replace(config, train=dataclasses.replace(config.train, data=data))
+
+
+def _weighted(text: str) -> tuple[str, float]:
+    """`SOURCE:WEIGHT`; 1 without a weight. "made:100" has none, it is a hundred made pictures."""
+    path, colon, weight = text.rpartition(":")
+    if not colon or not _WEIGHT.fullmatch(weight) or path == "made" or Path(text).exists():
+        return text, 1.0
+    if not float(weight) > 0:
+        raise UsageError(f"--data: expected a weight above 0, got {text!r}")
+    return path, float(weight)
 
 
 def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> None:

@@ -13,7 +13,13 @@ import jax
 import numpy as np
 
 from rcodec_jax.codec import thawing
-from rcodec_jax.codec.bundle import FLOAT_PARTS, MANIFEST, OPTIONAL_PARTS, load_bundle
+from rcodec_jax.codec.bundle import (
+    FLOAT_PARTS,
+    MANIFEST,
+    OPTIONAL_PARTS,
+    load_bundle,
+    shipped_bundle,
+)
 from rcodec_jax.codec.networks import model_parts
 from rcodec_jax.codec.ranges import measured_ranges
 from rcodec_jax.codec.weights import is_weights, open_weights
@@ -21,6 +27,9 @@ from rcodec_jax.config import from_dict
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import read_json_lines
+
+SHIPPED = "shipped"
+"""Names the model that ships with the package wherever a trained one is asked for."""
 
 RUN_CONFIG = "config.json"
 RUN_CHECKPOINTS = "checkpoints"
@@ -71,12 +80,12 @@ class Trained:
 
 
 def kind_of(folder: str | os.PathLike[str]) -> Literal["weights", "bundle", "run"]:
-    """What a folder holds.
+    """What a folder holds, or that of the model that ships with the package, `SHIPPED`.
 
     Raises:
       UsageError: none of the three.
     """
-    folder = Path(folder)
+    folder = _located(folder)
     if is_weights(folder):
         return "weights"
     if (folder / MANIFEST).is_file():
@@ -93,7 +102,7 @@ def load_trained(
     """Reads weights, a run or a bundle.
 
     Args:
-      folder: of any of them.
+      folder: of any of them, or `SHIPPED` for the model that ships with the package.
       step: checkpoint of a run to take; None for the latest.
       entropy: False leaves out the entropy model of a bundle, which is integers there.
 
@@ -102,13 +111,19 @@ def load_trained(
       WeightsError: damaged weights.
       BundleError: a damaged bundle, or one without what training needs of its entropy model.
     """
-    folder, kind = Path(folder), kind_of(folder)
+    folder, kind = _located(folder), kind_of(folder)
     if kind == "run":
         return _of_run(folder, step)
     if step is not None:
         held = "a bundle" if kind == "bundle" else kind
         raise UsageError(f"{folder}: a step is of a run, and this folder holds {held}")
     return _of_weights(folder) if kind == "weights" else _of_bundle(folder, entropy)
+
+
+def _located(folder: str | os.PathLike[str]) -> Path:
+    """A folder as it is; where there is none of that name, `SHIPPED` is the shipped bundle."""
+    path = Path(folder)
+    return shipped_bundle() if os.fspath(folder) == SHIPPED and not path.exists() else path
 
 
 def _of_weights(folder: Path) -> Trained:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import importlib.util
 import os
+import re
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,8 @@ from rcodec_jax.config import serial
 from rcodec_jax.errors import UsageError
 
 T = TypeVar("T")
+
+_NAME = re.compile(r"\w+")
 
 
 @overload
@@ -30,16 +33,15 @@ def load_config(path: str | os.PathLike[str], cls: type | None = None) -> Any:
 
     Args:
       path: a Python file that defines `config()` without arguments (it is executed, so it must be
-        trusted), or a `.json` file as `to_json` writes it, which needs `cls`.
+        trusted), a `.json` file as `to_json` writes it, which needs `cls`, or the name of a recipe
+        that comes with the package, such as "tiny".
       cls: the dataclass that is expected; None accepts any from a Python file.
 
     Raises:
       UsageError: a missing file, one without `config()`, an error in it, or a result that is not
         of the expected class.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"expected a configuration file, got {str(path)!r}, which does not exist")
+    path = _find(Path(path))
     if path.suffix == ".json":
         if cls is None:
             raise UsageError(f"{path}: a JSON configuration needs the class to build")
@@ -59,6 +61,28 @@ def load_config(path: str | os.PathLike[str], cls: type | None = None) -> Any:
     if not fits or isinstance(config, type):
         raise UsageError(f"{path}: config() must return {expected}, got {type(config).__name__}")
     return config
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes that come with the package by name: of an installed one, or of a checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "configs", package.parent / "configs"):
+        if found := {path.stem: path for path in sorted(folder.glob("*.py"))}:
+            return found
+    return {}
+
+
+def _find(path: Path) -> Path:
+    """A file as it is, or the recipe of that name."""
+    if path.is_file():
+        return path
+    recipes = shipped_recipes()
+    if _NAME.fullmatch(str(path)) and str(path) in recipes:
+        return recipes[str(path)]
+    names = f" or one of {', '.join(recipes)}" if recipes else ""
+    raise UsageError(
+        f"expected a configuration file{names}, got {str(path)!r}, which does not exist"
+    )
 
 
 def _execute(path: Path) -> ModuleType:

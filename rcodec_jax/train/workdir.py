@@ -27,6 +27,9 @@ from rcodec_jax.train.manifest import read_starts
 DATA = "data"
 """Stands among the fields that may change for what the run reads from."""
 
+MAX_NAMED = 8
+"""Fields that a refusal names before it only counts."""
+
 _URL = re.compile(r"\w+://")
 
 
@@ -65,6 +68,7 @@ def find_changes(config: Config, workdir: Path, allowed: Sequence[str] = ()) -> 
         except (RcodecError, ValueError) as error:
             raise UsageError(f"{path}: not the configuration of a run: {error}") from error
     found = changed_fields(before, config)
+    _refuse_other_model(before, config, found, workdir, allowed)
     check_fields([field for field in allowed if field != DATA], before, config)
     _refuse(refused_changes(found, allowed), workdir)
     return found
@@ -89,9 +93,25 @@ def write_config(config: Config, workdir: Path) -> None:
         atomic_write(workdir / RUN_CONFIG, to_json(config).encode())
 
 
+def _refuse_other_model(
+    before: Config, config: Config, found: Sequence[Change], workdir: Path, allowed: Sequence[str]
+) -> None:
+    """Names the models where a recipe is another one's, and not each field that differs."""
+    refused = refused_changes(found, allowed)
+    of_model = [change for change in refused if change.path.startswith("model.")]
+    if before.name != config.name and of_model:
+        raise UsageError(
+            f"{workdir} holds a run of {before.name!r}, expected one of the recipe's model, "
+            f"{config.name!r}: {len(of_model)} fields of the model differ, the first "
+            f"{of_model[0]}. Use an empty --workdir, or the recipe of {before.name!r}"
+        )
+
+
 def _refuse(refused: Sequence[Change], workdir: Path) -> None:
     if refused:
-        listed = "; ".join(map(str, refused))
+        listed = "; ".join(map(str, refused[:MAX_NAMED]))
+        if len(refused) > MAX_NAMED:
+            listed += f"; and {len(refused) - MAX_NAMED} more"
         raise UsageError(
             f"{workdir} holds a run with other settings: {listed}. Use an empty --workdir, or say "
             f"what may change, as in --allow-change {refused[0].path}"

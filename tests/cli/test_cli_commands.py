@@ -16,6 +16,13 @@ from rcodec_jax.cli.main import main
 from rcodec_jax.codec.rateloss import RateLoss
 from rcodec_jax.errors import RcodecError, StorageError
 
+MIXED = """
+from rcodec_jax.config.train import Config, DataConfig, SourceConfig, TrainConfig
+
+def config():
+    sources = (SourceConfig("A", 3.0), SourceConfig("B"))
+    return Config(train=TrainConfig(data=DataConfig(sources=sources)))
+"""
 RECIPE = """
 from rcodec_jax.config.train import Config
 
@@ -51,6 +58,48 @@ def test_train_passes_the_recipe_with_its_changes(trainer, recipe, tmp_path):
     assert (config.train.seed, config.train.clip) == (7, 0.5)
     assert (data, workdir) == (str(tmp_path), str(tmp_path / "run"))
     assert allow_changes == []
+
+
+def test_several_sources_with_weights_are_the_mixture(trainer, recipe, tmp_path, capsys):
+    words = ["train", recipe, "--workdir", str(tmp_path / "run")]
+    odd = tmp_path / "odd:3"
+    odd.mkdir()
+    given = [
+        "A:3",
+        "B:.5",
+        "made:100",
+        "made:100:2",
+        "voc/2007:4.0.0",
+        "made",
+        str(odd),
+        f"{odd}:2",
+    ]
+    assert main([*words, *(word for one in given for word in ("--data", one))]) == 0
+    config, data, *_ = trainer.calls[0]
+    assert data is None
+    assert [(source.path, source.weight) for source in config.train.data.sources] == [
+        ("A", 3.0),
+        ("B", 0.5),
+        ("made:100", 1.0),
+        ("made:100", 2.0),
+        ("voc/2007:4.0.0", 1.0),
+        ("made", 1.0),
+        (str(odd), 1.0),
+        (str(odd), 2.0),
+    ]
+    assert capsys.readouterr().err == ""
+    assert main([*words, "--data", "A:0"]) == 2
+    assert "expected a weight above 0, got 'A:0'" in capsys.readouterr().err
+
+
+def test_data_that_stands_for_a_recipes_mixture_is_said(trainer, tmp_path, capsys):
+    recipe = tmp_path / "mixed.py"
+    recipe.write_text(MIXED)
+    words = ["train", str(recipe), "--workdir", str(tmp_path / "run"), "--data", "C"]
+    assert main(words) == 0
+    assert trainer.calls[0][1] == "C"
+    note = "rcodec: note: --data stands for the recipe's sources: C (1), not A (3), B (1)\n"
+    assert capsys.readouterr().err == note
 
 
 def test_stopped_training_has_a_code_of_its_own(trainer, recipe, tmp_path):

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
+import tomllib
+from pathlib import Path
 from typing import Literal, Optional
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcodec_jax.config import apply_overrides, flatten, from_dict, from_json, load_config, to_json
+from rcodec_jax.config import (
+    apply_overrides,
+    files,
+    flatten,
+    from_dict,
+    from_json,
+    load_config,
+    to_json,
+)
+from rcodec_jax.config.train import Config
 from rcodec_jax.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,9 +168,9 @@ _settings = st.builds(
     widths=st.lists(st.integers(), max_size=3).map(tuple),
     betas=st.tuples(st.floats(allow_nan=False), st.floats(allow_nan=False)),
     blocks=st.lists(st.lists(st.integers(), max_size=2).map(tuple), max_size=2).map(tuple),
-    stages=st.lists(
-        st.builds(Stage, st.text(), st.integers(min_value=0), _losses), max_size=2
-    ).map(tuple),
+    stages=st.lists(st.builds(Stage, st.text(), st.integers(min_value=0), _losses), max_size=2).map(
+        tuple
+    ),
     mixed=st.integers() | st.text(max_size=2) | st.floats(allow_nan=False, allow_infinity=False),
     names=st.none() | st.lists(st.text(), max_size=2).map(tuple),
 )
@@ -256,3 +270,28 @@ def test_load_config_of_a_missing_file_or_another_class(tmp_path) -> None:
     path.write_text(_RECIPE)
     with pytest.raises(UsageError, match="must return a Settings, got Recipe"):
         load_config(path, Settings)
+
+
+def test_recipes_are_found_by_name_in_a_checkout_and_once_installed(
+    tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("nano", "tiny", "tiny_mse"):
+        assert load_config(name, Config).name == name
+    with pytest.raises(UsageError, match="or one of nano, .*tiny64.*, got 'small', which does not"):
+        load_config("small")
+    # In a wheel the recipes lie inside the package.
+    wheel = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    assert wheel["targets"]["wheel"]["force-include"] == {"configs": "rcodec_jax/configs"}
+    installed = tmp_path / "rcodec_jax"
+    (installed / "config").mkdir(parents=True)
+    shutil.copytree(ROOT / "configs", installed / "configs")
+    monkeypatch.setattr(files, "__file__", str(installed / "config" / "files.py"))
+    found = files.shipped_recipes()
+    assert found["tiny"] == installed / "configs" / "tiny.py"
+    assert set(found) == {path.stem for path in (ROOT / "configs").glob("*.py")}
+    assert load_config("tiny", Config) == load_config(ROOT / "configs" / "tiny.py", Config)
+    # A file of that name comes first, as ever.
+    (tmp_path / "tiny").write_text("")
+    with pytest.raises(UsageError, match=r"expected a \.py or \.json configuration, got 'tiny'"):
+        load_config("tiny")

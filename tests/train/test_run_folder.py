@@ -76,6 +76,13 @@ def test_a_changed_configuration_is_refused_field_by_field(copy, pictures) -> No
     said = str(refusal.value)
     assert "model.latent_channels 3 -> 5; train.seed 0 -> 1; train.clip 1.0 -> 2.0." in said
     assert "log_every" not in said and "--allow-change model.latent_channels" in said
+    with pytest.raises(UsageError) as refusal:
+        run(dataclasses.replace(changed, name="other"), data=pictures, workdir=workdir)
+    assert str(refusal.value) == (
+        f"{workdir} holds a run of 'pico', expected one of the recipe's model, 'other': 1 fields "
+        "of the model differ, the first model.latent_channels 3 -> 5. Use an empty --workdir, or "
+        "the recipe of 'pico'"
+    )
     with pytest.raises(UsageError, match="holds a run with other settings: train.seed 0 -> 1"):
         changed = _with(config, seed=1, clip=2.0)
         run(changed, data=pictures, workdir=workdir, allow_changes=["train.clip"])

@@ -13,7 +13,9 @@ import pytest
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
+from rcodec_jax.codec.bundle import load_bundle
 from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
+from rcodec_jax.codec.trained import kind_of, load_trained
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights import open_weights
 from rcodec_jax.codec.weights_writer import WeightsWriter
@@ -41,6 +43,16 @@ def weights(tools, tmp_path) -> Path:
             kind = (np.float16, ml_dtypes.bfloat16)[i % 2]
             writer.add(name, rng.standard_normal(shape).astype(kind))
     return tmp_path / "weights"
+
+
+def test_the_shipped_model_goes_by_its_name(tmp_path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kind_of("shipped") == "bundle"
+    shipped = load_trained("shipped", entropy=False)
+    assert shipped.config == load_bundle().config and shipped.card == load_bundle().card
+    (tmp_path / "shipped").mkdir()
+    with pytest.raises(UsageError, match="shipped: expected the folder of"):
+        kind_of("shipped")
 
 
 @pytest.mark.parametrize(("optimizer", "ema"), [("adam", 0.99), ("adafactor", None)])
