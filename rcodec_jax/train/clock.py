@@ -62,6 +62,11 @@ class RunClock:
         gone = min((now - self._since) / left_s, 1.0)
         return self._share + (1 - self._share) * gone
 
+    @property
+    def left_s(self) -> float:
+        """Seconds to the end of the run."""
+        return max(0.0, self._deadline - self._now())
+
     def over(self, stage: int) -> bool:
         """Whether a stage is at its end; its share of the time is its share of all steps."""
         return self.share >= self._ends[stage]

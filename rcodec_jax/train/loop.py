@@ -145,6 +145,11 @@ def train(
                 break
         finished = this.over(len(train.stages) - 1, step)
         tell_damaged(opened, workdir, report.say)
+        if finished:
+            report.say(
+                f"finished after {step} steps; next: rcodec freeze {workdir} --out BUNDLE, then "
+                "rcodec eval PICTURES --model BUNDLE --out REPORT"
+            )
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt
@@ -184,6 +189,7 @@ class _Run:
         """Trains stage `index` from `step` to its end or a signal."""
         config, report, clock = self.setup.config, self.report, self.clock
         train, stage = config.train, config.train.stages[index]
+        report.stage(index, train.stages, train.first_steps[index], self.end(index))
         batches = self._batches(index)
         inside = data_state is not None and data_state["stage"] == index
         if inside:
@@ -227,7 +233,7 @@ class _Run:
                 log = step % every == 0 or over or stop
                 finite.check(state, behind=0 if log else 1)
                 if log:
-                    report.log(step)
+                    report.log(step, None if clock is None else clock.left_s)
                 if save:
                     saved = {
                         "stage": index,

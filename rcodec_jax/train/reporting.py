@@ -6,6 +6,7 @@ import json
 import math
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -17,6 +18,9 @@ from rcodec_jax.codec.trained import RUN_METRICS
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.files import atomic_write, read_json_lines
 from rcodec_jax.train.events import EventFile
+
+_WEIGHTS = ("rate", "mse", "l1", "coarse", "lpips", "latent", "kl")
+"""Of a stage's loss, as its line tells them."""
 
 
 class Reporter:
@@ -54,6 +58,7 @@ class Reporter:
         self._peak = peak_flops
         self._wants_events = events
         self._events: EventFile | None = None
+        self._stage: int | None = None
         self._since = time.perf_counter()
         self._add = jax.jit(lambda a, b: jax.tree.map(jnp.add, a, b))
         self._file: TextIO | None = None
@@ -91,6 +96,21 @@ class Reporter:
         )
         self._since = time.perf_counter()
 
+    def stage(self, index: int, stages: Sequence[StageConfig], first: int, end: int | None) -> None:
+        """Tells that a stage begins, or goes on; the lines of the log are its own from here.
+
+        Args:
+          index: of the stage.
+          stages: all of them.
+          first: its first step.
+          end: its last step; None where time decides.
+        """
+        self._stage, stage = index, stages[index]
+        weights = {name: getattr(stage.loss, name) for name in _WEIGHTS}
+        loss = ", ".join(f"{name} {value:g}" for name, value in weights.items() if value)
+        until = "" if end is None else f", steps {first + 1} to {end}"
+        self.say(f"stage {index + 1} of {len(stages)}, {stage.kind}: loss {loss}{until}")
+
     def compiled(self, step: int, seconds: float, flops: int | None) -> None:
         """Tells of a stage's program, compiled after `step` steps; the clock starts after it.
 
@@ -123,8 +143,13 @@ class Reporter:
         self._pixels += steps * stage.batch_size * stage.crop_px**2
         self._waited += waited_s
 
-    def log(self, step: int) -> None:
-        """Fetches the means since the last line and writes them."""
+    def log(self, step: int, left_s: float | None = None) -> None:
+        """Fetches the means since the last line and writes them.
+
+        Args:
+          step: finished steps.
+          left_s: seconds to the end of the run; None reckons them from the steps that are left.
+        """
         if self._sums is None:
             return
         means = {k: float(v) / self._count for k, v in jax.device_get(self._sums).items()}
@@ -143,19 +168,31 @@ class Reporter:
         self.latest = means
         if self._file:
             rounded = {k: float(f"{v:.6g}") for k, v in means.items()}
-            self._file.write(json.dumps({"step": step, **rounded}) + "\n")
+            of_stage = {} if self._stage is None else {"stage": self._stage}
+            row = {"step": step, **of_stage, "unix_seconds": round(time.time(), 3), **rounded}
+            self._file.write(json.dumps(row) + "\n")
             self._file.flush()
         if self._events:
             self._events.add(step, means)
         shown = ("loss", "bpp", "bpp_z", "psnr", "lpips", "latent", "kl", "grad_norm", "mfu")
         figures = "  ".join(f"{name} {means[name]:.4g}" for name in shown if name in means)
         of = "" if self._last_step is None else f"/{self._last_step}"
-        self.say(f"step {step}{of}  {figures}  {means['step_seconds']:.3f} s/step")
+        if left_s is None and self._last_step is not None:
+            left_s = (self._last_step - step) * means["step_seconds"]
+        left = "" if left_s is None else f"  {in_hours(left_s)} left"
+        self.say(f"step {step}{of}  {figures}  {means['step_seconds']:.3f} s/step{left}")
 
     def say(self, line: str) -> None:
         """Prints a line on standard error, from the first process only."""
         if self._lead:
             print(line, file=sys.stderr, flush=True)
+
+
+def in_hours(seconds: float) -> str:
+    """A time as 0:00:00, hours first; 0 of what is past."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
 def peak_memory_bytes() -> int | None:

@@ -12,7 +12,7 @@ from rcodec_jax.config.train import DataConfig, SourceConfig
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.train import run
 
-TIMES = {"step_seconds", "pixels_per_second", "data_share", "mfu"}
+TIMES = {"step_seconds", "pixels_per_second", "data_share", "mfu", "unix_seconds"}
 
 
 @pytest.fixture(scope="module")

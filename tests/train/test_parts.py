@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ import pytest
 
 from rcodec_jax.config.train import LossConfig, StageConfig, TrainConfig
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train import statistics
+from rcodec_jax.train import reporting, statistics
 from rcodec_jax.train.losses import pixel_losses
 from rcodec_jax.train.optimizer import learning_rate
 from rcodec_jax.train.perceptual import load_perceptual
@@ -121,6 +122,32 @@ def test_reporter_writes_means(tmp_path) -> None:
     assert report.latest["loss"] == pytest.approx(1.5)
     assert report.latest["mfu"] == pytest.approx(2e-3 / report.latest["step_seconds"])
     assert 0 < report.latest["data_share"] < 1e-3
+
+
+def test_the_console_tells_stages_and_the_time_that_is_left(tmp_path, capsys, monkeypatch) -> None:
+    stages = (
+        StageConfig(kind="autoencoder", loss=LossConfig(kl=0.5, latent=0)),
+        StageConfig(kind="joint", steps=7_200, loss=LossConfig(mse=4, lpips=0.8)),
+    )
+    clock = iter([0.0, 0.0, 0.0, 1.0, 5.0])  # made, started, compiled; logged once
+    ticks = types.SimpleNamespace(perf_counter=lambda: next(clock, 9.0), time=lambda: 7.0)
+    monkeypatch.setattr(reporting, "time", ticks)
+    with Reporter(tmp_path, 7_203) as report:
+        report.start(0, {"unet": 10}, 3, 1)
+        report.stage(0, stages, 0, 1)
+        report.compiled(0, 1.5, None)
+        report.add({"loss": jnp.asarray(1.0)}, stages[0])
+        report.log(1)
+        report.stage(1, stages, 1, 7_201)
+        report.add({"loss": jnp.asarray(2.0)}, stages[1], steps=2)  # sums
+        report.log(3, left_s=-1)
+    lines = capsys.readouterr().err.splitlines()
+    assert "stage 1 of 2, autoencoder: loss rate 1, mse 5, kl 0.5, steps 1 to 1" in lines
+    expected = "stage 2 of 2, joint: loss rate 1, mse 4, lpips 0.8, latent 0.02, steps 2 to 7201"
+    assert expected in lines
+    rows = [line for line in lines if " loss 1  " in line]
+    # 7,202 steps of a second each; then what the caller knows, which is past.
+    assert rows[0].endswith("s/step  2:00:02 left") and rows[1].endswith("s/step  0:00:00 left")
 
 
 def test_events_hold_the_same_figures(tmp_path) -> None:

@@ -20,7 +20,7 @@ from rcodec_jax.train import loop, resident, run
 from rcodec_jax.train.batches import open_sources
 from rcodec_jax.train.resident import ResidentBatches, hold_pictures
 
-TIMES = ("step_seconds", "pixels_per_second", "data_share")
+TIMES = ("step_seconds", "pixels_per_second", "data_share", "unix_seconds")
 
 
 @pytest.fixture

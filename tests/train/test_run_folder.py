@@ -161,6 +161,13 @@ def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path
     assert run(_with(config, stages=stages, steps=1), data=pictures, workdir=tmp_path) == 1
 
 
+def test_a_run_that_is_over_says_so_and_what_comes_next(copy, pictures, capsys) -> None:
+    config, workdir = copy
+    assert run(_with(config, steps=1), data=pictures, workdir=workdir) == 1
+    closing = f"finished after 1 steps; next: rcodec freeze {workdir} --out BUNDLE"
+    assert closing in capsys.readouterr().err
+
+
 def test_a_codec_on_a_random_autoencoder_is_warned_of(pictures, tools, tmp_path, capsys) -> None:
     run(tools.config("codec", steps=1), data=pictures, workdir=tmp_path)
     assert capsys.readouterr().err.count("warning: the first stage trains the codec on a ran") == 1

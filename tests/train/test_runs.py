@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import time
 
 import jax
 import numpy as np
@@ -77,6 +78,9 @@ def test_metrics_are_one_line_a_step(stages, tools) -> None:
         assert {"loss", "grad_norm", "learning_rate", "step_seconds"} <= set(row)
         assert all(np.isfinite(value) for value in row.values())
         assert row["grad_norm"] > 0 and row["pixels_per_second"] > 0
+    assert [row["stage"] for row in rows] == [0, 0, 1, 1, 2, 2]
+    told = [row["unix_seconds"] for row in rows]
+    assert told == sorted(told) and time.time() - 3600 < told[0] <= time.time()
     assert {"psnr", "kl"} <= set(rows[0]) and "bpp" not in rows[0]
     assert {"bpp", "bpp_y", "bpp_z", "latent"} <= set(rows[2]) and "psnr" not in rows[2]
     assert {"bpp", "psnr"} <= set(rows[4])
@@ -95,7 +99,8 @@ def test_stopped_and_resumed_is_bitwise_one_run(stages, pictures, tools, tmp_pat
     # what was logged is the same as well, times apart
     logs = [tools.metrics(folder) for folder in (workdir, tmp_path)]
     for row in (*logs[0], *logs[1]):
-        del row["step_seconds"], row["pixels_per_second"], row["data_share"]
+        for name in ("step_seconds", "pixels_per_second", "data_share", "unix_seconds"):
+            del row[name]
     assert logs[0] == logs[1]
     samples = [(folder / "samples" / "0000006.png").read_bytes() for folder in (workdir, tmp_path)]
     assert samples[0] == samples[1]
