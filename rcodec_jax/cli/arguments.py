@@ -189,6 +189,9 @@ def add_steps_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+TUNES = ("mse", "balanced", "perceptual")
+
+
 def add_effort_options(parser: argparse.ArgumentParser, *, default: int | None = None) -> None:
     """--effort and --tune of the encoder; `default` is the effort's, None the encoder's own."""
     usual = "3, or 1 where the model has not what it takes" if default is None else str(default)
@@ -202,7 +205,7 @@ def add_effort_options(parser: argparse.ArgumentParser, *, default: int | None =
     )
     parser.add_argument(
         "--tune",
-        choices=("mse", "balanced", "perceptual"),
+        choices=TUNES,
         default="balanced",
         help="what effort beyond 1 is spent on: squared error (PSNR), how pictures look, or both "
         "(default: %(default)s)",

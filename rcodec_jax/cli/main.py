@@ -34,6 +34,7 @@ COMMANDS = (
     "plan",
     "data",
     "freeze",
+    "fit",
     "realism",
     "import",
     "export",

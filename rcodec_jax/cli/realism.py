@@ -5,13 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import TYPE_CHECKING
 
 from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.errors import UsageError
-
-if TYPE_CHECKING:
-    import numpy as np
+from rcodec_jax.cli.sample import draw_pictures
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -79,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
         adversarial=args.adversarial,
         seed=args.seed,
     )
-    pictures = _pictures(args.data, config.crop_px, args.crops, args.seed)
+    pictures = draw_pictures(args.data, side=config.crop_px, count=args.crops // 2, seed=args.seed)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | hyper)
     networks = Networks(bundle.config)
     start = time.perf_counter()
@@ -111,26 +107,3 @@ def run(args: argparse.Namespace) -> int:
         stream=sys.stdout,
     )
     return 0
-
-
-def _pictures(sources: list[str], side: int, crops: int, seed: int) -> list[np.ndarray]:
-    """At most so many pictures of those that are large enough, drawn from all sources alike."""
-    import numpy as np
-
-    from rcodec_jax.data import open_source
-    from rcodec_jax.data.sources import PictureSource
-
-    found = []
-    rng = np.random.default_rng(seed)
-    for name in sources:
-        source = open_source(name, min_side=side)
-        if not isinstance(source, PictureSource) or source.kind != "images":
-            raise UsageError(f"{name}: expected pictures, got latents")
-        count = min(source.picture_count, max(1, crops // (2 * len(sources))))
-        for picture in rng.choice(source.picture_count, count, replace=False).tolist():
-            pixels = source.picture(picture)
-            if min(pixels.shape[:2]) >= side:
-                found.append(pixels)
-    if not found:
-        raise UsageError(f"expected pictures of at least {side} pixels a side, got none")
-    return found

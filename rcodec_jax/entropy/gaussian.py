@@ -32,7 +32,7 @@ def sigma_of_level(level: np.ndarray | int) -> np.ndarray:
     return np.asarray(SCALE_MIN * np.exp2(np.asarray(level, np.float64) * ratio))
 
 
-def _probabilities(sigma: float, dither: float, k: np.ndarray) -> tuple[np.ndarray, float]:
+def dithered_probabilities(sigma: float, dither: float, k: np.ndarray) -> tuple[np.ndarray, float]:
     """P(k | g) for each k and the probability of everything outside (float; freezing only)."""
     edge = (np.append(k, k[-1] + 1) - dither - 0.5) / (sigma * math.sqrt(2.0))
     upper = np.array([0.5 * math.erfc(e) for e in edge])
@@ -74,11 +74,11 @@ class GaussianTables:
                 dither = (2 * index + 1 - DITHER_POINTS) / (2 * DITHER_POINTS)
                 reach = math.ceil(5 * sigma) + 1
                 k = np.arange(-reach, reach + 1)
-                p, _ = _probabilities(sigma, dither, k)
+                p, _ = dithered_probabilities(sigma, dither, k)
                 # a value rarer than half a count is cheaper as an escape than as a whole count
                 keep = np.flatnonzero(p * 65536 >= 0.5)
                 k = k[keep[0] : keep[-1] + 1]
-                p, outside = _probabilities(sigma, dither, k)
+                p, outside = dithered_probabilities(sigma, dither, k)
                 minimum[level, index] = k[0]
                 count[level, index] = k.size
                 parts.append(integer_frequencies(p, outside))

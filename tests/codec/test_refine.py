@@ -202,8 +202,8 @@ def test_structure_knows_equals_and_weights() -> None:
 
 def test_defaults_agree() -> None:
     """What the command says of its default is what the library does."""
-    from rcodec_jax.cli import encode
+    from rcodec_jax.cli import arguments
 
-    assert encode.TUNES == refine.TUNES
+    assert arguments.TUNES == refine.TUNES
     assert len(refine.STEPS) == 9 and refine.STEPS[0] == 0
-    assert f"default: {refine.DEFAULT_EFFORT}," in inspect.getsource(encode)
+    assert f"{refine.DEFAULT_EFFORT}, or 1 where" in inspect.getsource(arguments)

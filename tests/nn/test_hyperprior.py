@@ -77,7 +77,7 @@ def test_prior_of_z_is_a_distribution_by_class() -> None:
     }}  # fmt: skip
     costs = []
     for node in (0, 255, 256, 1023):
-        bits = prior.apply(params, k, jnp.full((1, 801, 1), node))
+        bits = prior.apply(params, k, jnp.full((1, 801, 1), node), k)
         np.testing.assert_allclose(np.asarray(2.0**-bits).sum((0, 1, 2)), 1.0, atol=2e-3)
         costs.append(np.asarray(bits))
     np.testing.assert_array_equal(costs[0], costs[1])  # one class

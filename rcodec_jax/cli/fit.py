@@ -1,0 +1,79 @@
+"""`rcodec fit`: fits the entropy coder's tables of a bundle to what its encoder writes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.cli.sample import draw_pictures
+
+SIDE_PX = 512
+
+
+def add_parser(subparsers: arguments.Subparsers) -> None:
+    """Adds the subcommand's parser."""
+    parser = subparsers.add_parser(
+        "fit",
+        help="fit a bundle's entropy tables to pictures",
+        description="Codes pictures at random rates and replaces the theoretical tables of a "
+        "bundle's latents by measured ones, which saves much of the rate. The networks stay; "
+        "files of the old bundle need its integer part.",
+    )
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
+    parser.add_argument(
+        "--data", required=True, nargs="+", metavar="SOURCE", help="pictures to fit to"
+    )
+    parser.add_argument(
+        "--pictures",
+        type=arguments.whole(1, None, "a whole number of at least 1"),
+        default=64,
+        metavar="N",
+        help=f"crops of {SIDE_PX} pixels to code in each round, or of what a smaller picture has "
+        "(default: %(default)s)",
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser)
+    parser.set_defaults(run=run, uses_jax=True)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the subcommand."""
+    folder = files.check_folder(args.out, force=args.force, source=args.bundle)
+
+    from rcodec_jax.codec import bundle as bundles
+    from rcodec_jax.codec import thawing
+    from rcodec_jax.codec.tablefit import fit_tables
+
+    bundle = bundles.load_bundle(args.bundle)
+    hyper, ranges = thawing.thaw(args.bundle, bundle)
+    drawn = draw_pictures(args.data, side=128, count=args.pictures, seed=args.seed)
+    pictures = [picture[:SIDE_PX, :SIDE_PX].copy() for picture in drawn]
+    start = time.perf_counter()
+    with output.Progress("fit") as progress:
+        part, rates = fit_tables(bundle, pictures, seed=args.seed, progress=progress.update)
+    figures = {"pictures": len(pictures), "bpp_before": rates[0], "bpp_after": rates[-1]}
+    bundles.save_bundle(
+        folder,
+        bundle.config,
+        part,
+        bundle.params,
+        bundle.shift,
+        bundle.scale,
+        bundle.card | {"tables": figures},
+        thawing.what_freezing_loses(bundle.config, hyper, ranges),
+        bits=bundle.bits,
+    )
+    seconds = time.perf_counter() - start
+    output.report(
+        {"bundle": args.out, "seconds": seconds} | figures,
+        f"{args.out}: tables fitted to {len(pictures)} pictures, {rates[0]:.4f} -> "
+        f"{rates[-1]:.4f} bits per pixel on them, {seconds:.0f} s",
+        as_json=args.json,
+        stream=sys.stdout,
+    )
+    return 0

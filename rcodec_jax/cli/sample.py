@@ -1,0 +1,48 @@
+"""Pictures drawn from sources, for commands that learn something small from them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy as np
+
+
+def draw_pictures(sources: Sequence[str], *, side: int, count: int, seed: int) -> list[np.ndarray]:
+    """At most `count` pictures, drawn from all sources alike.
+
+    Args:
+      sources: as of `rcodec train --data`.
+      side: least side in pixels; smaller pictures are left out.
+      count: of pictures.
+      seed: of the draw.
+
+    Returns:
+      uint8 [H, W, 3] each.
+
+    Raises:
+      UsageError: a source of something else, or no picture that is large enough.
+    """
+    import numpy as np
+
+    from rcodec_jax.data import open_source
+    from rcodec_jax.data.sources import PictureSource
+
+    found = []
+    rng = np.random.default_rng(seed)
+    for name in sources:
+        source = open_source(name, min_side=side)
+        if not isinstance(source, PictureSource) or source.kind != "images":
+            raise UsageError(f"{name}: expected pictures, got latents")
+        share = min(source.picture_count, -(-count // len(sources)))
+        for picture in rng.choice(source.picture_count, share, replace=False).tolist():
+            pixels = source.picture(picture)
+            if min(pixels.shape[:2]) >= side:
+                found.append(pixels)
+    if not found:
+        raise UsageError(f"expected pictures of at least {side} pixels a side, got none")
+    return found

@@ -1,0 +1,64 @@
+"""A model's tables of the latent, fitted to what its encoder writes on real pictures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.quantise import quantise
+from rcodec_jax.entropy import IntegerPart, dither_indices
+from rcodec_jax.entropy.fitting import Counts, fit
+from rcodec_jax.progress import Progress, no_progress
+from rcodec_jax.regions.levelmap import cell_shape, uniform_level_map
+
+ROUNDS = 4
+"""Other tables make other integers worth their bits; by the fourth round little changes."""
+
+RATES = 2
+"""Timesteps at which each picture is coded in a round."""
+
+
+def fit_tables(
+    bundle: Bundle,
+    pictures: Sequence[np.ndarray],
+    *,
+    rounds: int = ROUNDS,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> tuple[IntegerPart, list[float]]:
+    """Codes pictures at random rates, counts what is written, and makes tables of it, in rounds.
+
+    Args:
+      bundle: the model.
+      pictures: uint8 [H, W, 3] each.
+      rounds: how often.
+      seed: of the timesteps.
+      progress: called before each picture of each round.
+
+    Returns:
+      The integer part with the last round's tables, and the mean bits per pixel that each round's
+      files would have had, with the tables that it began with.
+    """
+    programs, part = Programs(bundle), bundle.integers
+    latents = [programs.latent(picture) for picture in pictures]
+    low, high = bundle.config.node_range
+    total, rates = rounds * len(pictures), []
+    for number in range(rounds):
+        rng, counts, bpp = np.random.default_rng(seed), Counts(), []
+        for i, (picture, y) in enumerate(zip(pictures, latents, strict=True)):
+            progress(number * len(pictures) + i, total, f"round {number + 1}")
+            height, width = cell_shape(*picture.shape[:2])
+            for node in rng.integers(low, high + 1, RATES).tolist():
+                levels = uniform_level_map(height, width, node=node)
+                s = quantise(dataclasses.replace(bundle, integers=part), programs, y, levels)
+                index = part.sigma_index(s.prior, levels.nodes, levels.level_map)
+                counts.add(index, dither_indices(height, width, part.latent_channels), s.j)
+                bpp.append(8 * s.payload_bytes / (picture.shape[0] * picture.shape[1]))
+        rates.append(float(np.mean(bpp)))
+        part = dataclasses.replace(part, gaussian=fit(counts), _stored_digest=None)
+    progress(total, total, "done")
+    return part, rates
