@@ -25,9 +25,7 @@ def picture(seed: int = 0) -> np.ndarray:
 def stub(bundle, golden) -> SimpleNamespace:
     """A codec that makes the same golden file of everything: no network has to run."""
     data = (golden.HERE / "odd_box.rdc").read_bytes()
-    return SimpleNamespace(
-        bundle=bundle, encode=lambda *_, **__: data, decode=lambda _: picture()
-    )
+    return SimpleNamespace(bundle=bundle, encode=lambda *_, **__: data, decode=lambda _: picture())
 
 
 @pytest.fixture
