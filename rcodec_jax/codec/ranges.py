@@ -40,6 +40,9 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
     prior = {name: np.asarray(value, np.float64) for name, value in params["hyper_prior"].items()}
     scale = np.exp(np.clip(prior["log_scale"], LOG_SCALE_MIN, LOG_SCALE_MAX))
 
+    # Latents have a mean variance of 1 over channels, where made hyper-latents may promise more.
+    log2_largest = float(np.log2(config.latent_channels) / 2)
+
     @jax.jit
     def reach(
         params: Any, z: jax.Array, normal: jax.Array, level_map: jax.Array, nodes: jax.Array
@@ -48,7 +51,8 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
         mean, log2_sigma, found = networks.hyper_decode(params, z, inputs)
         if config.hyper.context:
             prior = jnp.concatenate([mean, log2_sigma], axis=-1)
-            value = jnp.where(first_half(*mean.shape[1:]), jnp.exp2(log2_sigma) * normal, 0)
+            sigma = jnp.exp2(jnp.minimum(log2_sigma, log2_largest))
+            value = jnp.where(first_half(*mean.shape[1:]), sigma * normal, 0)
             found |= networks.hyper_refine(params, prior, value, inputs)[2]
         return found
 
@@ -56,7 +60,7 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
     ranges = dict.fromkeys(tracked_ranges(config), 0.0)
     for k in range(config.hyper.classes):
         low = k * nodes_per_class(config.hyper.classes)
-        share = rng.uniform(1e-6, 1.0 - 1e-6, (1, hyper_cells, hyper_cells, scale.shape[-1]))
+        share = rng.uniform(1e-3, 1.0 - 1e-3, (1, hyper_cells, hyper_cells, scale.shape[-1]))
         logistic = np.log(share) - np.log1p(-share)
         z = np.round(_draw(prior, scale, k, logistic))
         blocks = rng.integers(0, MAX_LEVELS, (_CELLS // 8, _CELLS // 8))
