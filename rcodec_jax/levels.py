@@ -1,4 +1,4 @@
-"""Levels: the at most sixteen timestep nodes that one file carries (DESIGN section 3).
+"""Levels: the at most sixteen timestep nodes that one file carries (FORMAT.md, section 2).
 
 A leaf module: the formula and the numbers belong to the file format and to training alike.
 """
@@ -30,7 +30,7 @@ DEFAULT_STRENGTH = 0.5
 than half of what that costs the background."""
 
 SCALE_MIN = 0.01
-"""Smallest s sigma of the Gaussian tables (DESIGN section 4)."""
+"""Smallest s sigma of the Gaussian tables (FORMAT.md, section 6)."""
 
 SCALE_MAX = 64.0
 """Largest s sigma of the Gaussian tables."""

@@ -1,4 +1,4 @@
-"""Hyper-synthesis from floats to integers (DESIGN section 4).
+"""Hyper-synthesis from floats to integers (package README, "Integers").
 
 Weights and activations get 16 bits with a power-of-two scale by layer, chosen from the weights
 themselves and from the ranges that training tracked. The integer network proves the rest.

@@ -1,7 +1,7 @@
 """The rate that integers cost: frozen networks against the float ones they were made of.
 
 Both give a prior for the same hyper-latents; what the latents cost under each, by the same density,
-is the difference that freezing makes (DESIGN section 4 wants it below 0.3 %).
+is the difference that freezing makes; it should stay below 0.3 %.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ def uniform_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
 
 
 def diffuse(y: jax.Array, e: jax.Array, alpha_bar: jax.Array, delta: jax.Array) -> jax.Array:
-    """x_t = sqrt(abar) y + delta e (DESIGN section 2).
+    """x_t = sqrt(abar) y + delta e, the forward process of arXiv 2604.01122 with uniform noise.
 
     Args:
       y: clean latent [B, h, w, C].

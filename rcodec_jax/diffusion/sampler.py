@@ -1,4 +1,7 @@
-"""Deterministic DDIM with a timestep of its own for every cell (DESIGN section 2, "Sampler")."""
+"""Deterministic DDIM with a timestep of its own for every cell.
+
+See the package's README, "Denoiser and sampler".
+"""
 
 from __future__ import annotations
 

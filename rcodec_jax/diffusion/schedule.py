@@ -1,4 +1,6 @@
-"""Noise schedule, its 1024 frozen nodes and sampling trajectories (DESIGN section 2).
+"""Noise schedule, its 1024 frozen nodes and sampling trajectories.
+
+Derivations are in the package's README, "Schedule and nodes".
 
 Everything here is NumPy float64 on the host: tables, looked up by node or by step. What a file
 depends on is frozen to integers in the bundle; these tables steer pixels and training only.

@@ -1,4 +1,4 @@
-"""The dither: one counter-based random word per latent value (DESIGN section 2)."""
+"""The dither: one counter-based random word per latent value (FORMAT.md, section 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of dithered Gaussians and the fixed-point index into them (DESIGN sections 2 and 4)."""
+"""Tables of dithered Gaussians and the fixed-point index into them (FORMAT.md, section 6)."""
 
 from __future__ import annotations
 

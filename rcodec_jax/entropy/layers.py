@@ -1,4 +1,4 @@
-"""Layers of the integer network (DESIGN section 4).
+"""Layers of the integer network (FORMAT.md, section 7).
 
 Activations are integers within int16, held in float64 because that is what matrix multiplication
 is fast in. Every intermediate value is an integer below 2^53 in size, proved when a layer is made,

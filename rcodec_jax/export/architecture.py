@@ -207,7 +207,7 @@ def read_schedule(data: Json, where: str) -> Prediction:
     """What a scheduler's network predicts.
 
     Raises:
-      UsageError: another schedule than ours (DESIGN section 2), or an unknown prediction.
+      UsageError: another schedule than that of `diffusion.schedule`, or an unknown prediction.
     """
     read = _Reader(_THEIR_SCHEDULE | dict(data), where, _SCHEDULE)
     prediction = read.get("prediction_type", "epsilon")

@@ -1,4 +1,4 @@
-"""Spatial timestep conditioning at the cost of a scalar one (DESIGN section 3).
+"""Spatial timestep conditioning at the cost of a scalar one (package README).
 
 A file has at most 16 levels, so embedding, SiLU and every block's projection run on L rows; only
 the result is mixed over space by the occupancy of the levels. Mixing before the SiLU is wrong.

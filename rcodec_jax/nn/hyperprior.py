@@ -1,4 +1,4 @@
-"""Hyperprior conditioned on node and importance map (DESIGN section 4).
+"""Hyperprior conditioned on node and importance map (package README, "Entropy model").
 
 `HyperSynthesis` is the differentiable twin of the integer network that real files run: the same
 layers in the same order (convolution, leaky rectifier, FiLM by node, depth to space), nothing else,

@@ -26,7 +26,7 @@ def gaussian_bits(v: jax.Array, scale: jax.Array) -> jax.Array:
 
     Returns:
       -log2 of Phi((|v| + 1/2) / scale) - Phi((|v| - 1/2) / scale), elementwise, in bits,
-      bounded by the cost of an escape (DESIGN section 2, "Rate").
+      bounded by the cost of an escape (package README, "Rate").
     """
     size = jnp.abs(v)
     inverse = _SQRT_HALF / scale

@@ -1,4 +1,7 @@
-"""Importance to levels: which timestep node each latent cell gets (DESIGN section 3)."""
+"""Importance to levels: which timestep node each latent cell gets.
+
+See the package's README, "Timesteps of cells".
+"""
 
 from __future__ import annotations
 

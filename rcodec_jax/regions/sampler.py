@@ -1,4 +1,4 @@
-"""Random level maps for training: one model must serve every map (DESIGN section 7).
+"""Random level maps for training: one model must serve every map.
 
 A fifth of the maps is uniform, the rest varies over the picture in the ways that users' maps do:
 regions, slopes, blobs (QmapCompression, Song et al., ICCV 2021), boxes and masks.

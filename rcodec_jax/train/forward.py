@@ -1,6 +1,6 @@
 """A picture through the codec as training sees it: noise for quantisation, one step to decode.
 
-Uniform noise stands for dithered quantisation, which it equals in distribution (DESIGN section 2),
+Uniform noise stands for dithered quantisation, which it equals in distribution (arXiv 2604.01122),
 so the rate of y needs no surrogate; that of z does.
 """
 

@@ -1,4 +1,4 @@
-"""Universal quantisation is the forward process (DESIGN section 2, "Quantiser")."""
+"""Universal quantisation is the forward process (arXiv 2604.01122)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Schedule, nodes and trajectories against the figures of DESIGN section 2."""
+"""Schedule, nodes and trajectories against known figures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Level-wise conditioning: a constant map is a scalar timestep, at its cost (DESIGN section 3)."""
+"""Level-wise conditioning: a constant map is a scalar timestep, at its cost."""
 
 from __future__ import annotations
 
