@@ -16,7 +16,7 @@ ROOT = Path(rcodec_jax.__file__).parent
 PACKAGE = ROOT.name
 MAX_LINES = 400
 
-LEAVES = {"errors", "files", "levels", "passes", "progress"}
+LEAVES = {"errors", "files", "levels", "passes", "progress", "versions"}
 """Modules that import nothing of the package but one another, open to everyone."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
         "levels": "",
         "passes": "",
         "progress": "",
+        "versions": "",
         "config": "",
         "entropy": "",
         "bitstream": "",
@@ -59,6 +60,7 @@ WITHOUT_JAX = {
     "levels",
     "passes",
     "progress",
+    "versions",
     "config",
     "entropy",
     "bitstream",
@@ -71,6 +73,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "levels": {"numpy"},
     "passes": {"numpy"},
     "progress": set(),
+    "versions": set(),
     "config": set(),
     "bitstream": {"numpy"},
     "entropy": {"numpy"},

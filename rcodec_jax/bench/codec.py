@@ -23,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
+from rcodec_jax.codec.refine import DEFAULT_TUNE
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.metrics.fidelity import psnr
 from rcodec_jax.progress import Progress, no_progress
@@ -74,7 +75,7 @@ def run(
     bpp: float = 0.2,
     steps: int = 4,
     effort: int = 1,
-    tune: str = "balanced",
+    tune: str = DEFAULT_TUNE,
     repeats: int = 3,
     command_options: tuple[str, ...] | None = (),
     progress: Progress = no_progress,

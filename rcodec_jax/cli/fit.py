@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 
 from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.cli.sample import draw_pictures
+from rcodec_jax.cli.sample import add_options, draw_pictures
 
 SIDE_PX = 512
 
@@ -21,11 +22,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "bundle's latents by measured ones, which saves much of the rate. The networks stay; "
         "files of the old bundle need its integer part.",
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
-    parser.add_argument(
-        "--data", required=True, nargs="+", metavar="SOURCE", help="pictures to fit to"
-    )
+    add_options(parser, to="fit to")
     parser.add_argument(
         "--pictures",
         type=arguments.whole(1, None, "a whole number of at least 1"),
@@ -34,10 +31,6 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help=f"crops of {SIDE_PX} pixels to code in each round, or of what a smaller picture has "
         "(default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
-    arguments.add_json_option(parser)
-    arguments.add_force_option(parser)
-    arguments.add_run_options(parser)
     parser.set_defaults(run=run, uses_jax=True)
 
 
@@ -45,29 +38,21 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     folder = files.check_folder(args.out, force=args.force, source=args.bundle)
 
-    from rcodec_jax.codec import bundle as bundles
-    from rcodec_jax.codec import thawing
+    from rcodec_jax.codec.bundle import load_bundle
+    from rcodec_jax.codec.freezing import save_changed
     from rcodec_jax.codec.tablefit import fit_tables
+    from rcodec_jax.codec.thawing import thaw
 
-    bundle = bundles.load_bundle(args.bundle)
-    hyper, ranges = thawing.thaw(args.bundle, bundle)
+    bundle = load_bundle(args.bundle)
+    entropy = thaw(args.bundle, bundle)
     drawn = draw_pictures(args.data, side=128, count=args.pictures, seed=args.seed)
     pictures = [picture[:SIDE_PX, :SIDE_PX].copy() for picture in drawn]
     start = time.perf_counter()
     with output.Progress("fit") as progress:
         part, rates = fit_tables(bundle, pictures, seed=args.seed, progress=progress.update)
     figures = {"pictures": len(pictures), "bpp_before": rates[0], "bpp_after": rates[-1]}
-    bundles.save_bundle(
-        folder,
-        bundle.config,
-        part,
-        bundle.params,
-        bundle.shift,
-        bundle.scale,
-        bundle.card | {"tables": figures},
-        thawing.what_freezing_loses(bundle.config, hyper, ranges),
-        bits=bundle.bits,
-    )
+    card = bundle.card | {"tables": figures}
+    save_changed(folder, dataclasses.replace(bundle, integers=part, card=card), entropy)
     seconds = time.perf_counter() - start
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,

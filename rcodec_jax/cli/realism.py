@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 
 from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.cli.sample import draw_pictures
+from rcodec_jax.cli.sample import add_options, draw_pictures
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -18,11 +19,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         description="Trains a copy of a bundle's decoder against a discriminator. Files stay the "
         "same; 'rcodec decode --realism R' then mixes both decoders.",
     )
-    parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
-    parser.add_argument(
-        "--data", required=True, nargs="+", metavar="SOURCE", help="pictures to train on"
-    )
+    add_options(parser, to="train on")
     parser.add_argument(
         "--lpips", required=True, metavar="FOLDER", help="folder with lpips_squeeze.npz"
     )
@@ -45,10 +42,6 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         metavar="N",
         help="crops of 128 pixels that are coded once and trained on (default: 2048)",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
-    arguments.add_json_option(parser)
-    arguments.add_force_option(parser)
-    arguments.add_run_options(parser)
     parser.set_defaults(run=run, uses_jax=True)
 
 
@@ -59,15 +52,16 @@ def run(args: argparse.Namespace) -> int:
     import jax
     import jax.numpy as jnp
 
-    from rcodec_jax.codec import bundle as bundles
-    from rcodec_jax.codec import thawing
+    from rcodec_jax.codec.bundle import REALISM, load_bundle
+    from rcodec_jax.codec.freezing import save_changed
     from rcodec_jax.codec.networks import Networks
+    from rcodec_jax.codec.thawing import thaw
     from rcodec_jax.metrics.perceptual import Lpips
     from rcodec_jax.train import realism
 
-    bundle = bundles.load_bundle(args.bundle)
+    bundle = load_bundle(args.bundle)
     perceptual = Lpips.load(args.lpips, "squeeze")
-    hyper, ranges = thawing.thaw(args.bundle, bundle)
+    entropy = thaw(args.bundle, bundle)
     config = realism.RealismConfig(
         minutes=args.minutes,
         crops=args.crops,
@@ -76,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
         seed=args.seed,
     )
     pictures = draw_pictures(args.data, side=config.crop_px, count=args.crops // 2, seed=args.seed)
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | hyper)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | entropy[0])
     networks = Networks(bundle.config)
     start = time.perf_counter()
     crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
@@ -88,17 +82,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
 
     made = realism.train(networks, params["decoder"], crops, perceptual, config, report=report)
-    bundles.save_bundle(
-        folder,
-        bundle.config,
-        bundle.integers,
-        bundle.params | {bundles.REALISM: made},
-        bundle.shift,
-        bundle.scale,
-        bundle.card | {"realism": figures},
-        thawing.what_freezing_loses(bundle.config, hyper, ranges),
-        bits=bundle.bits,
-    )
+    both = bundle.params | {REALISM: made}
+    card = bundle.card | {"realism": figures}
+    save_changed(folder, dataclasses.replace(bundle, params=both, card=card), entropy)
     seconds = time.perf_counter() - start
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,

@@ -1,15 +1,30 @@
-"""Pictures drawn from sources, for commands that learn something small from them."""
+"""What commands share that make a better bundle of a bundle and some pictures."""
 
 from __future__ import annotations
 
+import argparse
 from typing import TYPE_CHECKING
 
+from rcodec_jax.cli import arguments
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import numpy as np
+
+
+def add_options(parser: argparse.ArgumentParser, *, to: str) -> None:
+    """The bundle, --out, --data, --seed and the usual options; `to` is what pictures are for."""
+    parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
+    parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
+    parser.add_argument(
+        "--data", required=True, nargs="+", metavar="SOURCE", help=f"pictures to {to}"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
+    arguments.add_json_option(parser)
+    arguments.add_force_option(parser)
+    arguments.add_run_options(parser)
 
 
 def draw_pictures(sources: Sequence[str], *, side: int, count: int, seed: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Freezing: a run's checkpoint, or a folder of weights, becomes a bundle."""
+"""Freezing: a run's checkpoint, or a folder of weights, becomes a bundle; and a bundle another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 from typing import Any
 
 from rcodec_jax.codec import thawing
-from rcodec_jax.codec.bundle import save_bundle
+from rcodec_jax.codec.bundle import Bundle, save_bundle
 from rcodec_jax.codec.fixedpoint import integer_part
+from rcodec_jax.codec.networks import Params
 from rcodec_jax.codec.rateloss import NODES, RateLoss, made_latents, rate_loss
 from rcodec_jax.codec.trained import kind_of, load_trained
 from rcodec_jax.errors import UsageError
@@ -59,3 +60,19 @@ def freeze(
         bits=bits,
     )
     return dict(zip(NODES, losses, strict=True))
+
+
+def save_changed(
+    out: str | os.PathLike[str], bundle: Bundle, entropy: tuple[Params, dict[str, float]]
+) -> None:
+    """Writes a bundle that was changed in memory, such that it can be trained on as before.
+
+    Args:
+      out: folder of the bundle; made if it is missing.
+      bundle: with other tables, parts or card than the one that was read; stored in its bits.
+      entropy: what `thawing.thaw` gives of the one that was read.
+    """
+    hyper, ranges = entropy
+    training = thawing.what_freezing_loses(bundle.config, hyper, ranges)
+    networks = (bundle.config, bundle.integers, bundle.params, bundle.shift, bundle.scale)
+    save_bundle(out, *networks, bundle.card, training, bits=bundle.bits)

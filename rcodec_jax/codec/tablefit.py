@@ -49,14 +49,16 @@ def fit_tables(
     total, rates = rounds * len(pictures), []
     for number in range(rounds):
         rng, counts, bpp = np.random.default_rng(seed), Counts(), []
+        model = dataclasses.replace(bundle, integers=part)
         for i, (picture, y) in enumerate(zip(pictures, latents, strict=True)):
             progress(number * len(pictures) + i, total, f"round {number + 1}")
             height, width = cell_shape(*picture.shape[:2])
+            dither = dither_indices(height, width, part.latent_channels)
             for node in rng.integers(low, high + 1, RATES).tolist():
                 levels = uniform_level_map(height, width, node=node)
-                s = quantise(dataclasses.replace(bundle, integers=part), programs, y, levels)
+                s = quantise(model, programs, y, levels)
                 index = part.sigma_index(s.prior, levels.nodes, levels.level_map)
-                counts.add(index, dither_indices(height, width, part.latent_channels), s.j)
+                counts.add(index, dither, s.j)
                 bpp.append(8 * s.payload_bytes / (picture.shape[0] * picture.shape[1]))
         rates.append(float(np.mean(bpp)))
         part = dataclasses.replace(part, gaussian=fit(counts), _stored_digest=None)

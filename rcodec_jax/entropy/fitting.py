@@ -8,22 +8,20 @@ data of a model, so they can say what comes instead.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from rcodec_jax.entropy.gaussian import (
-    DITHER_POINTS,
     SIGMA_LEVELS,
     STORED_DITHERS,
     GaussianTables,
     dithered_probabilities,
-    sigma_of_level,
 )
-from rcodec_jax.entropy.tables import integer_frequencies
 
 REACH = 400
 """Integers beyond it in magnitude are not counted; theory speaks for them."""
+
+_LEAST_REACH = 3
+"""Where sigma is small theory lists no integer beyond 2; an encoder may write more all the same."""
 
 _TRUST = 64.0
 """Integers that theory counts as much as in each table."""
@@ -50,24 +48,11 @@ class Counts:
 
 def fit(counts: Counts) -> GaussianTables:
     """Tables between what was counted and theory, the more of the former the more there is."""
-    minimum = np.zeros((SIGMA_LEVELS, STORED_DITHERS), np.int64)
-    count = np.zeros_like(minimum)
-    parts = []
-    for level in range(SIGMA_LEVELS):
-        sigma = float(sigma_of_level(level))
-        reach = min(max(math.ceil(5 * sigma) + 1, 3), REACH)
-        k = np.arange(-reach, reach + 1)
-        for index in range(STORED_DITHERS):
-            dither = (2 * index + 1 - DITHER_POINTS) / (2 * DITHER_POINTS)
-            theory, _ = dithered_probabilities(sigma, dither, k)
-            seen = counts.counts[level, index]
-            total = seen.sum() + _TRUST
-            p = (seen[REACH - reach : REACH + reach + 1] + _TRUST * theory) / total
-            # A value rarer than half a count is cheaper as an escape than as a whole count.
-            keep = np.flatnonzero(p * 65536 >= 0.5)
-            first, last = keep[0], keep[-1] + 1
-            minimum[level, index] = k[first]
-            count[level, index] = last - first
-            listed = p[first:last]
-            parts.append(integer_frequencies(listed, max(1.0 - listed.sum(), 0.0)))
-    return GaussianTables(minimum, count, np.concatenate(parts))
+
+    def probabilities(level: int, index: int, k: np.ndarray) -> tuple[np.ndarray, float]:
+        theory, _ = dithered_probabilities(level, index, k)
+        seen = counts.counts[level, index]
+        p = (seen[k + REACH] + _TRUST * theory) / (seen.sum() + _TRUST)
+        return p, max(1.0 - p.sum(), 0.0)
+
+    return GaussianTables.tabulate(probabilities, least_reach=_LEAST_REACH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -32,8 +33,14 @@ def sigma_of_level(level: np.ndarray | int) -> np.ndarray:
     return np.asarray(SCALE_MIN * np.exp2(np.asarray(level, np.float64) * ratio))
 
 
-def dithered_probabilities(sigma: float, dither: float, k: np.ndarray) -> tuple[np.ndarray, float]:
-    """P(k | g) for each k and the probability of everything outside (float; freezing only)."""
+Probabilities = Callable[[int, int, np.ndarray], tuple[np.ndarray, float]]
+"""(level, stored dither index, consecutive integers k) -> P(k) of each, and that of all others."""
+
+
+def dithered_probabilities(level: int, index: int, k: np.ndarray) -> tuple[np.ndarray, float]:
+    """`Probabilities` of a dithered Gaussian in theory (float; freezing only)."""
+    sigma = float(sigma_of_level(level))
+    dither = (2 * index + 1 - DITHER_POINTS) / (2 * DITHER_POINTS)
     edge = (np.append(k, k[-1] + 1) - dither - 0.5) / (sigma * math.sqrt(2.0))
     upper = np.array([0.5 * math.erfc(e) for e in edge])
     lower = np.array([0.5 * math.erfc(-e) for e in edge])
@@ -65,20 +72,28 @@ class GaussianTables:
     @classmethod
     def build(cls) -> GaussianTables:
         """Makes the tables, once, at freezing; the only float arithmetic of this class."""
+        return cls.tabulate(dithered_probabilities)
+
+    @classmethod
+    def tabulate(cls, probabilities: Probabilities, *, least_reach: int = 0) -> GaussianTables:
+        """Makes tables of probabilities, in floats.
+
+        Args:
+          probabilities: of consecutive integers k, given level and stored dither.
+          least_reach: integers up to it in magnitude are asked for even where sigma is small.
+        """
         minimum = np.zeros((SIGMA_LEVELS, STORED_DITHERS), np.int64)
         count = np.zeros_like(minimum)
         parts = []
         for level in range(SIGMA_LEVELS):
-            sigma = float(sigma_of_level(level))
+            reach = max(math.ceil(5 * float(sigma_of_level(level))) + 1, least_reach)
             for index in range(STORED_DITHERS):
-                dither = (2 * index + 1 - DITHER_POINTS) / (2 * DITHER_POINTS)
-                reach = math.ceil(5 * sigma) + 1
                 k = np.arange(-reach, reach + 1)
-                p, _ = dithered_probabilities(sigma, dither, k)
+                p, _ = probabilities(level, index, k)
                 # a value rarer than half a count is cheaper as an escape than as a whole count
                 keep = np.flatnonzero(p * 65536 >= 0.5)
                 k = k[keep[0] : keep[-1] + 1]
-                p, outside = dithered_probabilities(sigma, dither, k)
+                p, outside = probabilities(level, index, k)
                 minimum[level, index] = k[0]
                 count[level, index] = k.size
                 parts.append(integer_frequencies(p, outside))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import importlib.metadata
 import os
 import platform
 import sys
@@ -12,7 +11,7 @@ from typing import Any
 
 import jax
 
-import rcodec_jax
+from rcodec_jax.versions import installed_versions
 
 _PACKAGES = (
     "jax",
@@ -49,12 +48,7 @@ def circumstances() -> dict[str, Any]:
     Returns:
       command (the words of this process), date (UTC), versions by package, machine in words.
     """
-    versions = {"python": platform.python_version(), "rcodec-jax": rcodec_jax.__version__}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+    versions = {"python": platform.python_version(), **installed_versions(_PACKAGES)}
     devices = jax.devices()
     return {
         "command": list(sys.argv),

@@ -7,7 +7,6 @@ same model and are decoded alike.
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -171,8 +170,10 @@ def run_roi(
         for kind, data, picture in zip(
             ("uniform", "roi"), (uniform, favoured), decoded, strict=True
         ):
-            row = _row(item.name, kind, meter, original, picture, mask, len(data), share, ratio)
-            result.rows.append(dataclasses.replace(row, model=model))
+            row = _row(
+                item.name, kind, meter, original, picture, mask, len(data), share, ratio, model
+            )
+            result.rows.append(row)
         if panels is not None:
             panels.mkdir(parents=True, exist_ok=True)
             name = item.name.replace("/", "_").rsplit(".", 1)[0]
@@ -212,6 +213,7 @@ def _row(
     size_bytes: int,
     coverage: float,
     bytes_ratio: float,
+    model: str,
 ) -> RoiRow:
     whole = meter.whole(original, decoded)
     region: RegionQuality = meter.region(original, decoded, mask)
@@ -233,6 +235,7 @@ def _row(
         band_mse=band.band_error / (3 * band.band_px) if is_enough else None,
         interior_mse=band.interior_error / (3 * band.interior_px) if is_enough else None,
         band_ratio=band.ratio if is_enough else None,
+        model=model,
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
@@ -20,6 +19,7 @@ import rcodec_jax
 from rcodec_jax.config import Change, to_dict
 from rcodec_jax.config.train import Config
 from rcodec_jax.files import atomic_write, read_json_lines
+from rcodec_jax.versions import installed_versions
 
 MANIFEST = "manifest.jsonl"
 
@@ -64,7 +64,7 @@ def describe_start(
         "command": sys.argv,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": package_versions(),
+        "packages": installed_versions(_PACKAGES),
         "code": code_digest(),
         "devices": {
             "kind": devices[0].device_kind,
@@ -92,17 +92,6 @@ def append_start(workdir: Path, entry: dict[str, Any]) -> None:
 def read_starts(workdir: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """The entries of a run's manifest, in order; none where there is no manifest."""
     return read_json_lines(Path(workdir) / MANIFEST)
-
-
-def package_versions() -> dict[str, str]:
-    """Versions of the packages that a result may depend on, those that are installed."""
-    versions = {"rcodec-jax": rcodec_jax.__version__}
-    for name in _PACKAGES:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
 
 
 def code_digest() -> str:

@@ -20,6 +20,8 @@ import optax
 
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
 from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.data.transforms import random_crop
+from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.discriminator import Discriminator
 from rcodec_jax.ops.pixels import to_bytes, to_signed
@@ -107,7 +109,7 @@ def collect(
     side, cells = config.crop_px, config.crop_px // CELL_PX
     sampler = MapSampler(networks.config.node_range)
     shift, scale = (array.reshape(1, 1, 1, -1) for array in (shift, scale))
-    areas = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
+    sides = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
 
     @jax.jit
     def code(
@@ -116,15 +118,15 @@ def collect(
         levels = LevelInputs.of(level_map, nodes)
         y = (networks.encode(params, to_signed(pixels))[0] - shift) * scale
         z = networks.hyper_encode(params, y, levels)
-        noise = jax.random.uniform(key, y.shape, minval=-0.5, maxval=0.5)
+        noise = uniform_noise(key, y.shape)
         coded = code_latent(networks, params, y, z, levels, error=lambda v, sigma: noise)
         raw = coded.clean / scale + shift
         return raw, to_bytes(networks.decode(params, raw))
 
     found: list[tuple[np.ndarray, ...]] = []
     for n in range(-(-config.crops // _COLLECTED_AT_A_TIME)):
-        chosen = rng.choice(len(pictures), _COLLECTED_AT_A_TIME, p=areas / areas.sum())
-        pixels = np.stack([_crop(rng, pictures[i], side) for i in chosen])
+        chosen = rng.choice(len(pictures), _COLLECTED_AT_A_TIME, p=sides / sides.sum())
+        pixels = np.stack([random_crop(pictures[i], side, rng=rng) for i in chosen])
         maps = [sampler(rng, cells, cells) for _ in chosen]
         level_map, nodes = (np.stack([m[i] for m in maps]) for i in (0, 1))
         raw, decoded = code(
@@ -235,9 +237,3 @@ def _cosine(peak: float) -> Callable[[float], float]:
         return peak * warm * (0.1 + 0.45 * (1 + float(np.cos(np.pi * min(share, 1.0)))))
 
     return rate
-
-
-def _crop(rng: np.random.Generator, picture: np.ndarray, side: int) -> np.ndarray:
-    top, left = (int(rng.integers(0, size - side + 1)) for size in picture.shape[:2])
-    crop = picture[top : top + side, left : left + side]
-    return crop[:, ::-1] if rng.random() < 0.5 else crop
