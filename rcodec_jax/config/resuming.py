@@ -24,6 +24,7 @@ HARMLESS = (
     "train.data.cache_mb",
     "train.data.max_damaged",
     "train.data.sources.*.path",
+    "train.validation",
     "train.mesh",
     "train.lpips_dir",
 )
@@ -31,7 +32,7 @@ HARMLESS = (
 
 They do not steer what is computed: how often something is told or kept, how many pictures may be
 damaged, where the run pauses (`train.steps`; the schedules follow the stages), where files lie (the
-data are compared by what they list), and the mesh, since a checkpoint goes onto any. A change of
+data are compared by what they list, without the pictures held out), and the mesh, since a checkpoint goes onto any. A change of
 mesh moves results by rounding, as a change of hardware does; the run's manifest records it.
 """
 

@@ -165,6 +165,44 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class ValidationConfig:
+    """Pictures that a run is measured on and never trained on; none if neither field names them.
+
+    Crops, maps and noise are the same every time, so that figures differ by the model alone.
+
+    Attributes:
+      data: where they are, as `SourceConfig.path`; or
+      share: of each source's pictures, 0..1, those whose names have the least hashes.
+      every: steps between two measurements; another one ends each stage.
+      pictures: most that are measured, evenly over all that there are.
+      crop_px: side of the crop from the middle of each, a multiple of 32.
+    """
+
+    data: str | None = None
+    share: float = 0.0
+    every: int = 1000
+    pictures: int = 16
+    crop_px: int = 192
+
+    def __post_init__(self) -> None:
+        refuse_outside_0_1(self, "share")
+        refuse_below(self, 1, "every", "pictures", "crop_px")
+        if self.crop_px % CROP_PX["joint"]:
+            raise ValueError(
+                f"crop_px: expected a multiple of {CROP_PX['joint']}, got {self.crop_px}"
+            )
+        if self.share == 1:
+            raise ValueError("share: expected less than all pictures, got 1")
+        if self.data is not None and self.share:
+            raise ValueError("share: expected 0 beside data, which names the pictures")
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a run is measured at all."""
+        return self.data is not None or self.share > 0
+
+
+@dataclasses.dataclass(frozen=True)
 class MeshConfig:
     """Devices along each axis of the mesh; -1 takes what is left.
 
@@ -201,7 +239,8 @@ class TrainConfig:
       remat: what of the activations is kept for the backward pass: everything ("none"), results
         of matrix products ("dots") or the entries of blocks ("full").
       log_every, save_every, sample_every: in steps; sample_every 0 makes no samples.
-      keep_latest, keep_best: checkpoints kept; best by loss.
+      keep_latest, keep_best: checkpoints kept; best by the loss on `validation`'s pictures, of the
+        steps that were measured there, or else by the loss in training.
       profile: first step, from 1, and number of steps to record for the profiler; none if it is
         None.
       tensorboard: write TensorBoard event files beside the JSON lines.
@@ -234,6 +273,7 @@ class TrainConfig:
     lpips_dir: str | None = None
     lpips_nets: tuple[Literal["alex", "squeeze", "vgg"], ...] = ("squeeze",)
     data: DataConfig = DataConfig()
+    validation: ValidationConfig = ValidationConfig()
     mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self) -> None:
