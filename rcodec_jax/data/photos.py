@@ -67,6 +67,10 @@ class PhotoFile(PictureSource):
     def digest(self) -> str:
         return hashlib.sha256(self._places.tobytes() + self._bytes.tobytes()).hexdigest()
 
+    def name(self, picture: int) -> str:
+        start, end = self._places[picture]  # names are not in the file
+        return hashlib.sha256(self._bytes[start:end].tobytes()).hexdigest()
+
     def read(self, picture: int) -> np.ndarray:
         start, end = self._places[picture]
         try:

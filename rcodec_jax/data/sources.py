@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import bisect
 import errno
 import hashlib
 import os
@@ -38,11 +39,13 @@ class PictureSource(abc.ABC):
       kind: what an entry is; the other kind is "latents".
       picture_count: pictures, each counted once.
       pixel_count: their pixels in all; None if sizes are not known.
+      areas_px: pixels of each, float64; None if sizes are not known.
     """
 
     kind: Literal["images", "latents"] = "images"
     picture_count: int
     pixel_count: int | None
+    areas_px: np.ndarray | None
 
     def __init__(
         self, count: int, sizes_px: np.ndarray | None = None, *, cache_bytes: int = 0
@@ -55,12 +58,12 @@ class PictureSource(abc.ABC):
           cache_bytes: upper bound of the decoded pixels kept in memory; 0 keeps none.
         """
         self.picture_count = count
-        self.pixel_count = None
+        self.pixel_count, self.areas_px = None, None
         self._entries = np.arange(count, dtype=np.int64)
         if sizes_px is not None:
-            areas = np.prod(np.asarray(sizes_px, np.float64), axis=1)
-            self.pixel_count = int(areas.sum())
-            self._entries = _entries_by_area(areas)
+            self.areas_px = np.prod(np.asarray(sizes_px, np.float64), axis=1)
+            self.pixel_count = int(self.areas_px.sum())
+            self._entries = _entries_by_area(self.areas_px)
         self._cache_bytes = cache_bytes
         self._cache: dict[int, np.ndarray] = {}
         self._cached_bytes = 0
@@ -80,6 +83,26 @@ class PictureSource(abc.ABC):
           StorageError: the operating system cannot read it.
         """
 
+    def name(self, picture: int) -> str:
+        """What a picture is called, the same wherever the data lie; its number if nothing better.
+
+        By it a share of the pictures is held out (`hold_out`).
+        """
+        return str(picture)
+
+    def readable(self, picture: int, among: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a picture, uint8 [H, W, 3], read-only; or of another one that stands in for it.
+
+        Args:
+          picture: 0..picture_count - 1.
+          among: pictures that may stand in, ascending, itself among them; None for all.
+
+        Raises:
+          UsageError, StorageError: as `read`.
+        """
+        del among  # of a folder
+        return self._pixels(picture)
+
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -87,9 +110,9 @@ class PictureSource(abc.ABC):
         """Pixels of an entry, uint8 [H, W, 3], read-only.
 
         Raises:
-          UsageError, StorageError: as `read`.
+          UsageError, StorageError: as `readable`.
         """
-        return self._pixels(int(self._entries[index]))
+        return self.readable(int(self._entries[index]))
 
     def picture(self, picture: int) -> np.ndarray:
         """Pixels of a picture, 0..picture_count - 1, as its entries have them.
@@ -190,21 +213,27 @@ class ImageFolder(PictureSource):
         with self._lock:
             return [(self.paths[picture], why) for picture, why in sorted(self._damaged.items())]
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        """Pixels of an entry, uint8 [H, W, 3], read-only; of another one if it is damaged.
+    def name(self, picture: int) -> str:
+        return self.paths[picture].relative_to(self.root).as_posix()
+
+    def readable(self, picture: int, among: Sequence[int] | np.ndarray | None = None) -> np.ndarray:
+        """Pixels of a picture, uint8 [H, W, 3], read-only; of the next one if it is damaged.
 
         Raises:
-          UsageError: more pictures than `max_damaged` allows turned out to be damaged.
+          UsageError: more pictures than `max_damaged` allows turned out to be damaged, or all that
+            may stand in.
           StorageError: as `read`.
         """
-        picture = int(self._entries[index])
-        while True:
-            if picture not in self._damaged:
+        others = range(self.picture_count) if among is None else among
+        first = bisect.bisect_left(others, picture)
+        for step in range(len(others)):
+            candidate = int(others[(first + step) % len(others)])
+            if candidate not in self._damaged:
                 try:
-                    return self._pixels(picture)
+                    return self._pixels(candidate)
                 except UsageError as error:
-                    self._leave_out(picture, error)
-            picture = (picture + 1) % self.picture_count
+                    self._leave_out(candidate, error)
+        raise UsageError(f"{self.root}: {self.name(picture)} and all that may stand in are damaged")
 
     def _leave_out(self, picture: int, error: UsageError) -> None:
         bound = self._max_damaged
@@ -228,8 +257,7 @@ class ImageFolder(PictureSource):
 
     @property
     def digest(self) -> str:
-        names = [path.relative_to(self.root).as_posix() for path in self.paths]
-        return files_digest(zip(names, self.paths, strict=True))
+        return files_digest((self.name(at), path) for at, path in enumerate(self.paths))
 
     def read(self, picture: int) -> np.ndarray:
         try:
