@@ -44,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.data.images import read_image
 
     picture = read_image(sys.stdin.buffer if args.input == files.PIPE else args.input)
-    importance = importance_of(args, picture.pixels)
+    notes = list(picture.notes)
+    importance = importance_of(args, picture.pixels, notes)
 
     import rcodec_jax
 
@@ -74,31 +75,34 @@ def run(args: argparse.Namespace) -> int:
         "bpp": len(result.data) * 8 / (width * height),
         "base_node": int(result.base_node),
         "seconds": seconds,
-        "notes": [*picture.notes, *result.notes],
+        "notes": [*notes, *result.notes],
     }
     _report(figures, as_json=args.json, to_stderr=args.output == files.PIPE)
     return 0
 
 
-def importance_of(args: argparse.Namespace, pixels: np.ndarray) -> np.ndarray | None:
+def importance_of(
+    args: argparse.Namespace, pixels: np.ndarray, notes: list[str]
+) -> np.ndarray | None:
     """The importance map that the options ask for, several sources joined by their maximum.
 
     Args:
       args: options of `arguments.add_region_options`.
       pixels: the picture, uint8 [H,W,3].
+      notes: what was assumed about a mask is added here.
 
     Returns:
       float32 [H,W] in 0..1, None where no option asks for a region.
     """
     if not _has_region(args):
         return None
-    from rcodec_jax.data.images import read_mask
+    from rcodec_jax.data.masks import read_mask
     from rcodec_jax.regions import importance
 
     height, width = pixels.shape[:2]
     sources = []
     if args.roi:
-        sources.append(read_mask(args.roi, (height, width), roi_id=args.roi_id))
+        sources.append(read_mask(args.roi, (height, width), args.roi_id, notes))
     if args.boxes:
         sources.append(importance.from_boxes(args.boxes, height, width))
     if args.gaze:

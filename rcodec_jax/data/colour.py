@@ -58,10 +58,10 @@ def to_srgb(image: Image.Image, layout: str, notes: list[str]) -> np.ndarray:
         notes.append("16 bits a channel were reduced to 8")
     if image.has_transparency_data:
         notes.append("the alpha channel was dropped")
-    upright = _upright(image)
-    if upright.mode.startswith("I"):
-        upright = Image.fromarray(reduce_16_bit(np.asarray(upright)))
-    return np.array(_apply_profile(_without_alpha(upright), profile, notes), dtype=np.uint8)
+    turned = upright(image)
+    if turned.mode.startswith("I"):
+        turned = Image.fromarray(reduce_16_bit(np.asarray(turned)))
+    return np.array(_apply_profile(_without_alpha(turned), profile, notes), dtype=np.uint8)
 
 
 def _note_frames(image: Image.Image, notes: list[str]) -> None:
@@ -70,7 +70,8 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
         notes.append(f"only the first of {getattr(image, 'n_frames', 'several')} frames was read")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation says."""
     try:
         # Without a turn, `exif_transpose` would copy the picture.
         turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1

@@ -88,66 +88,6 @@ def read_image(
     return Picture(pixels, tuple(notes))
 
 
-def read_mask(source: ImageInput, shape: tuple[int, int], roi_id: int | None = None) -> np.ndarray:
-    """Reads a mask picture as importance.
-
-    Grey values count: a mask whose largest value is 1 is binary, others are divided by the full
-    range (255, or 65535 at 16 bits). With `roi_id` the values are labels instead (for a palette
-    picture the indices), and the pixels of that label are 1.
-
-    Args:
-      source: path, encoded bytes, or an open binary file.
-      shape: (height, width) of the picture it belongs to, upright.
-      roi_id: label to pick, or None.
-
-    Returns:
-      float32 [H, W] in 0..1.
-
-    Raises:
-      UsageError: not an image, another size, or no pixel with that label.
-    """
-    image, name = open_image(source)
-    with image:
-        width, height = image.size
-        if (height, width) != tuple(shape):
-            raise UsageError(
-                f"{name}: expected a mask of {shape[1]}x{shape[0]} pixels like the image, "
-                f"got {width}x{height}"
-            )
-        try:
-            values = _mask_values(image, as_labels=roi_id is not None)
-        except UsageError as error:
-            raise UsageError(f"{name}: {error}") from None
-        except DECODER_ERRORS as error:
-            raise UsageError(f"{name}: damaged {image.format or 'image'}: {error}") from error
-    if roi_id is not None:
-        mask = values == roi_id
-        if not mask.any():
-            labels = np.unique(values)
-            present = " ".join(str(label) for label in labels[:16]) + " ..." * (len(labels) > 16)
-            raise UsageError(f"{name}: expected a label out of {present}, got {roi_id}")
-        return mask.astype(np.float32)
-    if values.max() <= 1:
-        return values.astype(np.float32)
-    full = 255 if values.dtype == np.uint8 else 65535
-    return np.clip(values.astype(np.float32) / full, 0, 1)
-
-
-def _mask_values(image: Image.Image, *, as_labels: bool) -> np.ndarray:
-    """Grey values or labels: uint8 or a wider integer [H, W]."""
-    image.load()
-    if image.mode == "F":
-        raise UsageError("expected a mask of 8 or 16 bits, got floating point")
-    if image.mode == "1":
-        return np.asarray(image).astype(np.uint8)
-    if image.mode in ("L", "P") and (as_labels or image.mode == "L"):
-        return np.asarray(image)
-    if image.mode.startswith("I"):
-        return np.asarray(image).astype(np.int64)
-    # By way of RGB: this drops alpha and applies palettes.
-    return np.asarray(image.convert("RGB").convert("L"))
-
-
 def write_image(
     target: str | os.PathLike[str] | BinaryIO, pixels: np.ndarray, format: str | None = None
 ) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcodec_jax.data.images import read_mask
+from rcodec_jax.data import read_mask
 from rcodec_jax.errors import UsageError
 
 
@@ -31,7 +31,6 @@ def test_a_maximum_of_one_means_binary():
     binary = np.array([[0, 1], [1, 0]], np.uint8)
     for image in (binary, binary.astype(np.uint16), Image.fromarray(binary > 0)):
         np.testing.assert_array_equal(read_mask(png(image), (2, 2)), binary)
-    np.testing.assert_array_equal(read_mask(png(binary * 0), (2, 2)), binary * 0)
 
 
 def test_colour_masks_count_by_their_grey():
@@ -51,6 +50,109 @@ def test_labels(kind):
     for label in (0, 2, 5):
         mask = read_mask(png(image), (2, 3), label)
         np.testing.assert_array_equal(mask, np.equal(LABELS, label).astype(np.float32))
+
+
+OBJECT = np.array([[0, 0, 1], [0, 1, 1]], np.uint8)
+
+
+def read_with_notes(data, shape=(2, 3)):
+    notes = []
+    return read_mask(data, shape, notes=notes), notes
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("colour", [0, 90, 255])
+def test_a_mask_in_alpha_is_found_where_colour_says_nothing(mode, colour):
+    image = Image.new(mode[:-1], (3, 2), (colour,) * 3 if mode == "RGBA" else colour)
+    image.putalpha(Image.fromarray(OBJECT * 255))
+    mask, notes = read_with_notes(png(image))
+    np.testing.assert_array_equal(mask, OBJECT)
+    assert notes == ["mask: the colour is the same all over, so alpha is the mask"]
+
+
+def test_colour_counts_where_alpha_says_nothing():
+    image = Image.fromarray(OBJECT * 255)
+    image.putalpha(200)
+    mask, notes = read_with_notes(png(image))
+    np.testing.assert_array_equal(mask, OBJECT)
+    assert notes == []
+
+
+def test_transparent_pixels_do_not_matter():
+    image = Image.fromarray(np.array([[255, 255, 0], [51, 0, 255]], np.uint8))
+    image.putalpha(Image.fromarray(np.array([[0, 255, 255], [255, 0, 255]], np.uint8)))
+    mask, notes = read_with_notes(png(image))
+    np.testing.assert_allclose(mask, [[0, 1, 0], [0.2, 0, 1]], rtol=1e-6)
+    assert notes == ["mask: transparent pixels do not matter"]
+
+
+@pytest.mark.parametrize(
+    "values, listed",
+    [(OBJECT * 2, "0 2"), (OBJECT.astype(np.uint16) * 1000, "0 1000"), (LABELS, "0 1 2 5"),
+     (LABELS.astype(np.uint16) * 1001, "0 1001 2002 5005"), (LABELS.astype(np.int32), "0 1 2 5")],
+)  # fmt: skip
+def test_what_looks_like_labels_is_taken_so_and_said(values, listed):
+    format = "TIFF" if values.dtype == np.int32 else "PNG"
+    buffer = io.BytesIO()
+    Image.fromarray(values).save(buffer, format)
+    mask, notes = read_with_notes(buffer.getvalue())
+    np.testing.assert_array_equal(mask, values > 0)
+    assert notes == [
+        f"mask: the values {listed} were taken as labels, all but 0 are important "
+        "(--roi-id K picks one)"
+    ]
+
+
+def test_borders_marked_with_the_largest_value_do_not_hide_objects():
+    values = np.array([[0, 0, 255], [15, 15, 15]], np.uint8)
+    np.testing.assert_array_equal(read_mask(png(values), (2, 3)), values > 0)
+    # The other way round they are dirt beside a mask.
+    values = np.array([[0, 0, 2], [255, 255, 255]], np.uint8)
+    np.testing.assert_allclose(read_mask(png(values), (2, 3)), values / 255, rtol=1e-6)
+
+
+def test_soft_masks_stay_soft():
+    values = np.linspace(0, 200, 50).astype(np.uint8)[None]
+    mask, notes = read_with_notes(png(values), (1, 50))
+    np.testing.assert_allclose(mask, values / 255, rtol=1e-6)
+    assert notes == []
+
+
+@pytest.mark.parametrize("palette", ["colours", "black", "shades"])
+def test_palette_masks(palette):
+    image = Image.fromarray(OBJECT * 3).convert("P")
+    colours = {"colours": (128, 0, 0), "black": (0, 0, 0), "shades": (255, 255, 255)}[palette]
+    image.putpalette([0, 0, 0] * 3 + list(colours))
+    mask, notes = read_with_notes(png(image))
+    np.testing.assert_array_equal(mask, OBJECT)
+    assert ("the values 0 3 were taken as labels" in " ".join(notes)) == (palette != "shades")
+
+
+@pytest.mark.parametrize(
+    "image",
+    [Image.new("L", (3, 2)), Image.new("1", (3, 2)), Image.new("P", (3, 2)),
+     Image.new("RGB", (3, 2)), Image.new("RGBA", (3, 2)), Image.new("I;16", (3, 2))],
+    ids=lambda image: image.mode,
+)  # fmt: skip
+def test_masks_without_an_important_pixel_are_refused(image):
+    with pytest.raises(UsageError, match=r"important pixels \(values above 0\), got the values 0$"):
+        read_mask(png(image), (2, 3))
+
+
+@pytest.mark.parametrize("value", [1, 3, 128, 255])
+def test_masks_that_favour_nothing_say_so(value):
+    mask, notes = read_with_notes(png(np.full((2, 3), value, np.uint8)))
+    assert (mask == mask[0, 0]).all() and mask[0, 0] > 0
+    assert notes == [f"mask: every pixel matters alike (values {value}), so no region is favoured"]
+
+
+def test_a_mask_is_turned_as_the_photo_is():
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn a quarter clockwise to see it upright
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(np.rot90(OBJECT * 255))).save(buffer, "PNG", exif=exif)
+    np.testing.assert_array_equal(read_mask(buffer.getvalue(), (2, 3)), OBJECT)
+    np.testing.assert_array_equal(read_mask(buffer.getvalue(), (2, 3), roi_id=0), 1 - OBJECT)
 
 
 def test_errors_name_expected_and_given(tmp_path):
