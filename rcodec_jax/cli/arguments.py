@@ -236,6 +236,21 @@ def add_rate_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_picture_options(parser: argparse.ArgumentParser) -> None:
+    """How pictures are read: --background, --allow-truncated."""
+    parser.add_argument(
+        "--background",
+        default="white",
+        metavar="COLOUR",
+        help="what shows where the picture is transparent: a name or #rrggbb (default: white)",
+    )
+    parser.add_argument(
+        "--allow-truncated",
+        action="store_true",
+        help="read what is there of a cut or damaged JPEG, PNG, BMP or PPM",
+    )
+
+
 def add_region_options(parser: argparse.ArgumentParser) -> None:
     """Where the bits should go: --roi, --roi-id, --box, --gaze, --saliency, --roi-strength."""
     group = parser.add_argument_group("region of interest (several are joined by their maximum)")

@@ -26,6 +26,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_rate_options(parser)
     arguments.add_effort_options(parser)
     arguments.add_region_options(parser)
+    arguments.add_picture_options(parser)
     arguments.add_model_option(parser)
     arguments.add_dtype_option(parser)
     arguments.add_json_option(parser)
@@ -41,9 +42,14 @@ def run(args: argparse.Namespace) -> int:
         args.output, force=args.force, inputs=(args.input, *([args.roi] if args.roi else []))
     )
 
+    from rcodec_jax.data.colour import colour_of
     from rcodec_jax.data.images import read_image
 
-    picture = read_image(sys.stdin.buffer if args.input == files.PIPE else args.input)
+    picture = read_image(
+        sys.stdin.buffer if args.input == files.PIPE else args.input,
+        background=colour_of(args.background),
+        allow_truncated=args.allow_truncated,
+    )
     notes = list(picture.notes)
     importance = importance_of(args, picture.pixels, notes)
 

@@ -6,9 +6,13 @@ import io
 import struct
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageOps
+from PIL import ExifTags, Image, ImageCms, ImageColor
 
+from rcodec_jax.data.samples import Samples, reduced
 from rcodec_jax.errors import UsageError
+
+Colour = tuple[int, int, int]
+WHITE: Colour = (255, 255, 255)
 
 DECODER_ERRORS = (
     OSError,
@@ -25,43 +29,69 @@ DECODER_ERRORS = (
 )
 """What Pillow's decoders raise on damaged files."""
 
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What each EXIF orientation asks for."""
 
-def raw_mode(image: Image.Image) -> str:
-    """Layout of the samples in the file, known before loading only.
 
-    Pillow hands out 16-bit colour as 8 bits; here it can still be seen ("RGB;16B").
-    """
-    parts = [tile[3] for tile in getattr(image, "tile", ())]
-    return " ".join(str(part[0] if isinstance(part, tuple) else part) for part in parts)
-
-
-def to_srgb(image: Image.Image, layout: str, notes: list[str]) -> np.ndarray:
-    """Upright sRGB pixels of a loaded image.
+def to_srgb(
+    image: Image.Image, samples: Samples, notes: list[str], background: Colour = WHITE
+) -> np.ndarray:
+    """Upright sRGB pixels of a decoded image.
 
     Args:
-      image: the image, loaded.
-      layout: its `raw_mode` from before loading.
+      image: the image the samples are of: its profile, orientation and frames count.
+      samples: see `samples.read_samples`.
       notes: what was changed or lost is added here.
+      background: sRGB colour that shows where the picture is transparent.
 
     Returns:
       uint8 [H, W, 3].
-
-    Raises:
-      UsageError: samples that have no agreed range: floating point, or above 16 bits.
-      Any of DECODER_ERRORS: damaged data.
     """
     _note_frames(image, notes)
-    profile = image.info.get("icc_profile")
-    if image.mode == "F":
-        raise UsageError("expected samples of 8 or 16 bits, got floating point")
-    if ";16" in layout or image.mode.startswith("I"):
-        notes.append("16 bits a channel were reduced to 8")
-    if image.has_transparency_data:
-        notes.append("the alpha channel was dropped")
-    turned = upright(image)
-    if turned.mode.startswith("I"):
-        turned = Image.fromarray(reduce_16_bit(np.asarray(turned)))
-    return np.array(_apply_profile(_without_alpha(turned), profile, notes), dtype=np.uint8)
+    colour = reduced(samples.colour, samples.top)
+    pixels = _apply_profile(colour, samples.mode, image.info.get("icc_profile"), notes)
+    if samples.alpha is not None and (samples.alpha < 255).any():
+        pixels = _over(pixels, samples.alpha, background)
+        name = "white" if tuple(background) == WHITE else "#" + bytes(background).hex()
+        notes.append(f"transparent pixels were laid on {name} (--background names another colour)")
+    method = _TURNS.get(_orientation(image))
+    if method is not None:
+        pixels = np.asarray(Image.fromarray(pixels).transpose(method))
+    return np.require(pixels, np.uint8, ["C", "W", "O"])
+
+
+def colour_of(text: str) -> Colour:
+    """The sRGB colour of a name or of #rrggbb.
+
+    Raises:
+      UsageError: another text.
+    """
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise UsageError(f"expected a colour such as white or #ffffff, got {text!r}") from None
+    return red, green, blue
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """A loaded image turned as its EXIF orientation says."""
+    method = _TURNS.get(_orientation(image))
+    return image if method is None else image.transpose(method)
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    except DECODER_ERRORS:  # unreadable EXIF: the picture itself is fine
+        return 1
 
 
 def _note_frames(image: Image.Image, notes: list[str]) -> None:
@@ -70,39 +100,26 @@ def _note_frames(image: Image.Image, notes: list[str]) -> None:
         notes.append(f"only the first of {getattr(image, 'n_frames', 'several')} frames was read")
 
 
-def upright(image: Image.Image) -> Image.Image:
-    """The image turned as its EXIF orientation says."""
-    try:
-        # Without a turn, `exif_transpose` would copy the picture.
-        turned = image.getexif().get(ExifTags.Base.Orientation, 1) != 1
-        return ImageOps.exif_transpose(image) if turned else image
-    except DECODER_ERRORS:  # unreadable EXIF: the picture itself is fine
-        return image
+def _over(pixels: np.ndarray, alpha: np.ndarray, background: Colour) -> np.ndarray:
+    """Pixels [H, W, 3] over a background, rounded to nearest; alpha uint8 [H, W]."""
+    weight = alpha.astype(np.uint16)[..., None]
+    below = np.array(background, np.uint16)
+    # At most 255 * 255 + 127, which 16 bits hold.
+    return ((pixels * weight + below * (255 - weight) + 127) // 255).astype(np.uint8)
 
 
-def reduce_16_bit(values: np.ndarray) -> np.ndarray:
-    """Integers 0..65535 to uint8, rounded to nearest."""
-    wide = values.astype(np.int64)
-    if wide.min() < 0 or wide.max() > 65535:
-        raise UsageError(f"expected samples in 0..65535, got {wide.min()}..{wide.max()}")
-    return ((wide * 255 + 32767) // 65535).astype(np.uint8)
+def _apply_profile(
+    colour: np.ndarray, mode: str, profile: bytes | None, notes: list[str]
+) -> np.ndarray:
+    """Samples of 8 bits to sRGB [H, W, 3], by the embedded profile where there is one."""
+    if mode == "RGB" and not profile:
+        return colour
+    size = colour.shape[1], colour.shape[0]
+    image = Image.frombytes(mode, size, np.ascontiguousarray(colour).tobytes())
+    return np.asarray(_converted(image, profile, notes))
 
 
-def _without_alpha(image: Image.Image) -> Image.Image:
-    """The image as L, RGB, CMYK or LAB: modes that a colour profile can apply to."""
-    if image.mode in ("L", "RGB", "CMYK", "LAB"):
-        return image
-    if image.mode in ("1", "LA"):
-        return image.convert("L")
-    if image.mode == "La":
-        return image.convert("LA").convert("L")
-    if image.mode in ("P", "PA", "RGBa"):
-        # By way of RGBA: a palette may carry transparency, and RGBa is premultiplied.
-        return image.convert("RGBA").convert("RGB")
-    return image.convert("RGB")
-
-
-def _apply_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
+def _converted(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
     """Converts to sRGB by the embedded profile, or plainly where there is none."""
     if image.mode == "LAB":
         lab = ImageCms.createProfile("LAB")

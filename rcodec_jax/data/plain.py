@@ -14,8 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rcodec_jax.data.colour import DECODER_ERRORS, raw_mode, to_srgb
-from rcodec_jax.data.images import open_image, write_image
+from rcodec_jax.data.images import decode_image, write_image
 from rcodec_jax.errors import UsageError
 
 _JPEG = ("JPEG", "MPO")
@@ -50,21 +49,15 @@ def plain_picture(data: bytes, *, max_side: int | None = None) -> PlainPicture:
       MemoryError: for its pixels.
     """
     try:
-        image, _ = open_image(data)
+        decoded = decode_image(data)
     except UsageError as error:
+        if isinstance(error.__cause__, MemoryError):
+            raise error.__cause__ from None
         raise UsageError(str(error).removeprefix("image: ")) from None
-    with image:
-        kept = image.format in _KEPT and image.mode in ("RGB", "L")
-        suffix = "JPEG" if image.format in _JPEG else "PNG"
-        try:
-            layout = raw_mode(image)
-            image.load()
-            pixels = to_srgb(image, layout, [])
-            kept = kept and ";16" not in layout and np.array_equal(_as_rgb(image), pixels)
-        except UsageError:
-            raise
-        except DECODER_ERRORS as error:
-            raise UsageError(f"damaged {image.format}: {error}") from None
+    image, pixels = decoded.image, decoded.picture.pixels
+    suffix = "JPEG" if image.format in _JPEG else "PNG"
+    kept = decoded.is_plain and image.format in _KEPT and image.mode in ("RGB", "L")
+    kept = kept and np.array_equal(_as_rgb(image), pixels)
     height, width = pixels.shape[:2]
     if max_side is not None and max(height, width) > max_side:
         pixels, kept = _scale_down(pixels, max_side), False

@@ -97,6 +97,32 @@ def test_mask_and_one_of_its_labels(codec, photo, tmp_path):
     np.testing.assert_array_equal(codec.calls[0]["importance"], labels == 2)
 
 
+def test_background_of_a_transparent_picture(codec, tmp_path, capsys):
+    picture = str(tmp_path / "clear.png")
+    Image.new("RGBA", (9, 8)).save(picture)
+    for words, colour in (
+        ([], (255, 255, 255)),
+        (["--background", "#102030"], (16, 32, 48)),
+        (["--background", "red"], (255, 0, 0)),
+    ):
+        assert main(["encode", picture, str(tmp_path / "p.rdc"), "--force", *words]) == 0
+        assert (codec.calls[-1]["image"] == colour).all()
+        assert "transparent pixels were laid on" in capsys.readouterr().err
+    assert main(["encode", picture, str(tmp_path / "q.rdc"), "--background", "reddish"]) == 2
+    assert "expected a colour such as white or #ffffff, got 'reddish'" in capsys.readouterr().err
+
+
+def test_a_cut_picture_needs_a_word(codec, photo, tmp_path, capsys):
+    cut = tmp_path / "cut.png"
+    with open(photo, "rb") as stream:
+        cut.write_bytes(stream.read()[:-300])
+    assert main(["encode", str(cut), str(tmp_path / "p.rdc")]) == 2
+    assert "--allow-truncated" in capsys.readouterr().err
+    assert main(["encode", str(cut), str(tmp_path / "p.rdc"), "--allow-truncated"]) == 0
+    assert "damaged PNG" in capsys.readouterr().err
+    assert codec.calls[0]["image"].shape == (37, 50, 3)
+
+
 def test_json_figures(codec, photo, tmp_path, capsys):
     target = tmp_path / "p.rdc"
     assert main(["encode", photo, str(target), "--json"]) == 0

@@ -29,11 +29,12 @@ def chunk(kind, body):
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
-def png_by_hand(width, height, depth, colour_type, rows):
+def png_by_hand(width, height, depth, colour_type, rows, *more):
     header = struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0)
     return (
         b"\x89PNG\r\n\x1a\n"
         + chunk(b"IHDR", header)
+        + b"".join(more)
         + chunk(b"IDAT", zlib.compress(rows))
         + chunk(b"IEND", b"")
     )
@@ -110,26 +111,63 @@ def test_grey_bilevel_and_palette(mode):
     assert picture.notes == ()
 
 
+ON_WHITE = "transparent pixels were laid on white (--background names another colour)"
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
-def test_alpha_is_dropped_and_said(mode):
-    colour = Image.fromarray(smooth())
-    image = colour.convert(mode[:-1])
-    image.putalpha(Image.fromarray(np.full((24, 40), 7, np.uint8)))
+def test_transparency_shows_the_background_and_it_is_said(mode):
+    # Black text on nothing: black on white, not black on black.
+    text = np.zeros((2, 3), np.uint8)
+    text[0, 1], text[1, 2] = 255, 51
+    image = Image.new(mode[:-1], (3, 2))
+    image.putalpha(Image.fromarray(text))
     picture = read_image(encoded(image))
-    # Dropped, not blended: the colour under the alpha is kept.
-    np.testing.assert_array_equal(
-        picture.pixels, np.asarray(colour.convert(mode[:-1]).convert("RGB"))
-    )
-    assert picture.notes == ("the alpha channel was dropped",)
+    np.testing.assert_array_equal(picture.pixels, np.repeat(255 - text[..., None], 3, 2))
+    assert picture.notes == (ON_WHITE,)
+    picture = read_image(encoded(image), background=(20, 40, 250))
+    assert picture.pixels[:, 1:].tolist() == [
+        [[0, 0, 0], [20, 40, 250]],
+        [[20, 40, 250], [16, 32, 200]],
+    ]
+    assert picture.notes == (ON_WHITE.replace("white", "#1428fa"),)
 
 
-@pytest.mark.parametrize("transparency", [0, bytes([0, 128, 255])])
-def test_palette_with_transparency(transparency):
+def test_an_alpha_channel_that_hides_nothing_is_not_worth_a_note():
+    image = Image.fromarray(smooth())
+    image.putalpha(255)
+    picture = read_image(encoded(image))
+    np.testing.assert_array_equal(picture.pixels, smooth())
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize(
+    "format, transparency", [("PNG", 1), ("PNG", bytes([255, 0, 255])), ("GIF", 1)]
+)
+def test_palette_with_transparency(format, transparency):
     image = Image.fromarray(np.array([[0, 1, 2]], np.uint8), "L").convert("P")
     image.putpalette([10, 20, 30, 40, 50, 60, 70, 80, 90])
-    picture = read_image(encoded(image, transparency=transparency))
-    assert picture.pixels.tolist() == [[[10, 20, 30], [40, 50, 60], [70, 80, 90]]]
-    assert picture.notes == ("the alpha channel was dropped",)
+    picture = read_image(encoded(image, format, transparency=transparency))
+    assert picture.pixels.tolist() == [[[10, 20, 30], [255, 255, 255], [70, 80, 90]]]
+    assert picture.notes == (ON_WHITE,)
+
+
+@pytest.mark.parametrize(
+    "depth, kind, row, key",
+    [(2, 0, b"\x1b", 2), (4, 0, b"\x01\x2f", 2), (8, 0, b"\0\1\2\3", 2), (1, 0, b"\x20", 1),
+     (16, 0, struct.pack(">4H", 0, 4112, 513, 65535), 513)],
+)  # fmt: skip
+def test_a_transparent_grey_of_any_depth(depth, kind, row, key):
+    data = png_by_hand(4, 1, depth, kind, b"\0" + row, chunk(b"tRNS", struct.pack(">H", key)))
+    assert read_image(data).pixels[0, 2].tolist() == [255] * 3
+    assert read_image(data, background=(1, 2, 3)).pixels[0, 2].tolist() == [1, 2, 3]
+    assert read_image(data, background=(1, 2, 3)).pixels[0, 0].tolist() == [0] * 3
+
+
+def test_a_transparent_colour_of_16_bits_is_compared_in_16():
+    samples = struct.pack(">6H", 513, 513, 513, 512, 513, 513)
+    key = chunk(b"tRNS", struct.pack(">3H", 513, 513, 513))
+    picture = read_image(png_by_hand(2, 1, 16, 2, b"\0" + samples, key))
+    assert picture.pixels.tolist() == [[[255] * 3, [2] * 3]]
 
 
 def test_grey_of_16_bits_is_rounded_to_8_and_said():
@@ -142,8 +180,8 @@ def test_grey_of_16_bits_is_rounded_to_8_and_said():
 def test_colour_of_16_bits_is_reduced_and_said():
     samples = struct.pack(">6H", 0x0000, 0x8040, 0xFFFF, 0x1234, 0xABCD, 0x00FF)
     picture = read_image(png_by_hand(2, 1, 16, 2, b"\0" + samples))
-    expected = np.frombuffer(samples, ">u2").reshape(1, 2, 3) / 257
-    assert np.abs(picture.pixels - expected).max() < 1
+    # 0x00ff / 257 is 0.99: rounded as grey is, where cutting gives 0.
+    assert picture.pixels.tolist() == [[[0, 128, 255], [18, 171, 1]]]
     assert picture.notes == ("16 bits a channel were reduced to 8",)
 
 
