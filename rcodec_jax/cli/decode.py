@@ -6,21 +6,31 @@ import argparse
 import io
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.cli import arguments, batch, files, output
+from rcodec_jax.errors import BitstreamError
+
+if TYPE_CHECKING:
+    from rcodec_jax.codec import Codec
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
-        "decode", help="make a picture of a file", description="Decodes a file into a picture."
+        "decode",
+        help="make a picture of a file, or pictures of many",
+        description="Decodes files into pictures. The ending of a picture says its format.",
     )
-    parser.add_argument("input", metavar="FILE", help="file to read, - for standard input")
+    batch.add_inputs(parser, metavar="FILE", result="PICTURE", what="file")
     parser.add_argument(
-        "output",
-        metavar="PICTURE",
-        help="picture to write, its ending says the format; - for standard output (PNG)",
+        "--format",
+        default="png",
+        metavar="ENDING",
+        help="of the pictures in --out or on standard output: png, jpg, webp, avif, tif, bmp, ppm "
+        "(default: %(default)s)",
     )
     arguments.add_steps_options(parser)
     parser.add_argument(
@@ -46,19 +56,74 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    from rcodec_jax.data.images import image_format, write_image
+    if not batch.set_one(args, metavar="FILE", result="PICTURE"):
+        return _run_many(args)
+    from rcodec_jax.data.images import image_format
 
     # Before the work: an ending that cannot be written should not cost a decode.
     piped = args.output == files.PIPE
-    picture_format = image_format(None if piped else Path(args.output))
+    picture_format = image_format(Path(f"-.{args.format}" if piped else args.output))
     files.check_output(args.output, force=args.force, inputs=(args.input,))
     data = files.read_input(args.input, expected="an rcodec file")
 
     import rcodec_jax
+
+    codec = rcodec_jax.load(args.model, dtype=args.dtype)
+    figures = _decode(args, codec, data, picture_format)
+    if args.json or not piped:
+        stream = sys.stderr if piped else sys.stdout
+        output.report(figures, _in_words(figures), as_json=args.json, stream=stream)
+    return 0
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    from rcodec_jax.data.images import image_format
+
+    picture_format = image_format(Path(f"-.{args.format}"))
+    ending = f".{args.format.lower()}"
+    jobs = batch.jobs(args.paths, args.out, endings=batch.CODED, ending=ending)
+
+    import rcodec_jax
+    from rcodec_jax.codec.many import FirstAlone
+
+    codec = rcodec_jax.load(args.model, dtype=args.dtype)
+    first_alone = FirstAlone()
+
+    def work(job: batch.Job) -> dict[str, Any]:
+        one = argparse.Namespace(**vars(args) | {"input": job.source, "output": job.target})
+        data = files.read_input(job.source, expected="an rcodec file")
+        with first_alone(_programs_of(data)):
+            figures = _decode(one, codec, data, picture_format)
+        return figures | {"input_bytes": len(data)}
+
+    def totals(made: Sequence[dict[str, Any]]) -> str:
+        pixels = sum(figures["width_px"] * figures["height_px"] for figures in made)
+        read = sum(figures["input_bytes"] for figures in made)
+        return f"{pixels / 1e6:.1f} megapixels from {batch.size_in_words(read)}"
+
+    return batch.run(args, jobs, work, label="decode", in_words=_in_words, totals=totals)
+
+
+def _programs_of(data: bytes) -> tuple[int, int] | None:
+    """Files for which this is the same need the same compiled programs."""
+    from rcodec_jax.bitstream import read_container
+    from rcodec_jax.codec.many import programs_of
+
+    try:
+        header = read_container(data).header
+    except BitstreamError:  # decoding says what is wrong with it
+        return None
+    return programs_of(header.height_px, header.width_px)
+
+
+def _decode(
+    args: argparse.Namespace, codec: Codec, data: bytes, picture_format: str
+) -> dict[str, Any]:
+    """Decodes a file that has been read, writes its picture and gives its figures."""
+    from rcodec_jax.data.images import write_image
     from rcodec_jax.entropy import Limits
 
     limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)
-    codec = rcodec_jax.load(args.model, dtype=args.dtype)
     start = time.perf_counter()
     pixels = codec.decode(
         data, steps=args.steps, trajectory=args.trajectory, realism=args.realism, limits=limits
@@ -68,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
     write_image(buffer, pixels, format=picture_format)
     files.write_output(args.output, buffer.getvalue())
     height, width = pixels.shape[:2]
-    figures = {
+    return {
         "input": args.input,
         "output": args.output,
         "width_px": width,
@@ -78,11 +143,10 @@ def run(args: argparse.Namespace) -> int:
         "realism": args.realism,
         "seconds": seconds,
     }
-    if args.json or not piped:
-        output.report(
-            figures,
-            f"{args.output}: {width}x{height}, {seconds:.2f} s",
-            as_json=args.json,
-            stream=sys.stderr if piped else sys.stdout,
-        )
-    return 0
+
+
+def _in_words(figures: dict[str, Any]) -> str:
+    return (
+        f"{figures['output']}: {figures['width_px']}x{figures['height_px']}, "
+        f"{figures['seconds']:.2f} s"
+    )

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.cli import arguments, batch, files, output
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from rcodec_jax.codec import Codec
+    from rcodec_jax.data.images import Picture
+    from rcodec_jax.progress import Progress
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "encode",
-        help="make a file of a picture",
-        description="Encodes a picture, with more bits where it matters.",
+        help="make a file of a picture, or files of many",
+        description="Encodes pictures, with more bits where it matters.",
     )
-    parser.add_argument("input", metavar="PICTURE", help="picture to read, - for standard input")
-    parser.add_argument("output", metavar="FILE", help="file to write, - for standard output")
+    batch.add_inputs(parser, metavar="PICTURE", result="FILE", what="picture")
     arguments.add_rate_options(parser)
     arguments.add_effort_options(parser)
     arguments.add_region_options(parser)
@@ -38,41 +44,107 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     _check_region_options(args)
+    if not batch.set_one(args, metavar="PICTURE", result="FILE"):
+        return _run_many(args)
     files.check_output(
         args.output, force=args.force, inputs=(args.input, *([args.roi] if args.roi else []))
     )
-
-    from rcodec_jax.data.colour import colour_of
-    from rcodec_jax.data.images import read_image
-
-    picture = read_image(
-        sys.stdin.buffer if args.input == files.PIPE else args.input,
-        background=colour_of(args.background),
-        allow_truncated=args.allow_truncated,
-    )
+    picture = _read(args)
     notes = list(picture.notes)
     importance = importance_of(args, picture.pixels, notes)
 
     import rcodec_jax
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
-    start = time.perf_counter()
     with output.Progress("encode") as progress:
-        result = codec.encode_detailed(
-            picture.pixels,
-            importance=importance,
-            quality=args.quality,
-            bpp=args.bpp,
-            size_bytes=args.size_bytes,
-            **({} if args.roi_strength is None else {"roi_strength": args.roi_strength}),
-            effort=args.effort,
-            tune=args.tune,
-            progress=progress.update,
-        )
+        figures = _encode(args, codec, picture.pixels, importance, notes, progress.update)
+    if not args.json:
+        output.notes(figures["notes"])
+    piped = args.output == files.PIPE
+    if args.json or not piped:
+        stream = sys.stderr if piped else sys.stdout
+        output.report(figures, _in_words(figures), as_json=args.json, stream=stream)
+    return 0
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    jobs = batch.jobs(args.paths, args.out, endings=batch.PICTURES, ending=".rdc")
+
+    import rcodec_jax
+    from rcodec_jax.codec.many import FirstAlone, programs_of
+    from rcodec_jax.progress import no_progress
+
+    codec = rcodec_jax.load(args.model, dtype=args.dtype)
+    first_alone = FirstAlone()
+
+    def work(job: batch.Job) -> dict[str, Any]:
+        one = argparse.Namespace(**vars(args) | {"input": job.source, "output": job.target})
+        one.roi = _mask_of(args.roi, job.name)
+        picture = _read(one)
+        notes = list(picture.notes)
+        importance = importance_of(one, picture.pixels, notes)
+        with first_alone(programs_of(*picture.pixels.shape[:2])):
+            figures = _encode(one, codec, picture.pixels, importance, notes, no_progress)
+        return figures | {"input_bytes": os.path.getsize(job.source)}
+
+    def totals(made: Sequence[dict[str, Any]]) -> str:
+        sums = (sum(figures[name] for figures in made) for name in ("input_bytes", "bytes"))
+        return batch.saved_in_words(*sums)
+
+    return batch.run(args, jobs, work, label="encode", in_words=_in_words, totals=totals)
+
+
+def _mask_of(roi: str | None, name: str) -> str | None:
+    """The mask of one of many pictures: of its name, whatever the ending, where a folder is given.
+
+    Raises:
+      UsageError: the folder has none.
+    """
+    if roi is None or not os.path.isdir(roi):
+        return roi
+    place = Path(roi) / name
+    for path in sorted(place.parent.glob("*")):
+        if path.stem == place.stem and path.suffix.lower() in batch.PICTURES:
+            return str(path)
+    raise UsageError(f"expected a mask {place.with_suffix('.png')} (or of another format)")
+
+
+def _read(args: argparse.Namespace) -> Picture:
+    from rcodec_jax.data.colour import colour_of
+    from rcodec_jax.data.images import read_image
+
+    return read_image(
+        sys.stdin.buffer if args.input == files.PIPE else args.input,
+        background=colour_of(args.background),
+        allow_truncated=args.allow_truncated,
+    )
+
+
+def _encode(
+    args: argparse.Namespace,
+    codec: Codec,
+    pixels: np.ndarray,
+    importance: np.ndarray | None,
+    notes: Sequence[str],
+    progress: Progress,
+) -> dict[str, Any]:
+    """Encodes a picture that has been read, writes its file and gives its figures."""
+    start = time.perf_counter()
+    result = codec.encode_detailed(
+        pixels,
+        importance=importance,
+        quality=args.quality,
+        bpp=args.bpp,
+        size_bytes=args.size_bytes,
+        **({} if args.roi_strength is None else {"roi_strength": args.roi_strength}),
+        effort=args.effort,
+        tune=args.tune,
+        progress=progress,
+    )
     seconds = time.perf_counter() - start
     files.write_output(args.output, result.data)
-    height, width = picture.pixels.shape[:2]
-    figures = {
+    height, width = pixels.shape[:2]
+    return {
         "input": args.input,
         "output": args.output,
         "width_px": width,
@@ -83,8 +155,6 @@ def run(args: argparse.Namespace) -> int:
         "seconds": seconds,
         "notes": [*notes, *result.notes],
     }
-    _report(figures, as_json=args.json, to_stderr=args.output == files.PIPE)
-    return 0
 
 
 def importance_of(
@@ -137,13 +207,8 @@ def _check_region_options(args: argparse.Namespace) -> None:
         )
 
 
-def _report(figures: dict[str, Any], *, as_json: bool, to_stderr: bool) -> None:
-    if not as_json:
-        output.notes(figures["notes"])
-    text = (
+def _in_words(figures: dict[str, Any]) -> str:
+    return (
         f"{figures['output']}: {figures['bytes']} bytes, {figures['bpp']:.4f} bpp, "
         f"{figures['width_px']}x{figures['height_px']}, {figures['seconds']:.2f} s"
     )
-    stream = sys.stderr if to_stderr else sys.stdout
-    if as_json or not to_stderr:
-        output.report(figures, text, as_json=as_json, stream=stream)

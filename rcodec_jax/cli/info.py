@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.errors import UsageError
+from rcodec_jax.cli import arguments, batch, files, holdings, output
+from rcodec_jax.errors import RcodecError, UsageError
 
 if TYPE_CHECKING:
     from rcodec_jax.bitstream import Container, Header
@@ -19,10 +20,17 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "info",
-        help="show what is in a file",
-        description="Shows the header of a file, its sections in bytes and where the bits went.",
+        help="show what is in a file, a run, a checkpoint, a bundle, weights or data",
+        description="Shows the header of a file, its sections in bytes and where the bits went; of "
+        "the folder of a run its stages, checkpoints, figures and last start; and what a "
+        "checkpoint, a bundle, weights or packed data hold.",
     )
-    parser.add_argument("input", metavar="FILE", help="file to read, - for standard input")
+    parser.add_argument(
+        "paths",
+        nargs="+",
+        metavar="FILE",
+        help="file to read, - for standard input; of several or a folder, a line for each",
+    )
     parser.add_argument(
         "--bits-map",
         metavar="PNG",
@@ -37,18 +45,78 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    if len(args.paths) == 1 and holdings.is_holding(args.paths[0]):
+        return _run_holding(args)
+    if len(args.paths) > 1 or any(os.path.isdir(path) for path in args.paths):
+        return _run_many(args)
+    (path,) = args.paths
     if args.bits_map:
         if args.bits_map != files.PIPE and not args.bits_map.lower().endswith(".png"):
             raise UsageError(
                 f"--bits-map: expected a path that ends in .png, got {args.bits_map!r}"
             )
-        files.check_output(args.bits_map, force=args.force, inputs=(args.input,))
-    data = files.read_input(args.input, expected="an rcodec file")
+        files.check_output(args.bits_map, force=args.force, inputs=(path,))
+    figures = _figures(path, args)
+    piped = args.bits_map == files.PIPE
+    output.report(
+        figures, _in_words(figures), as_json=args.json, stream=sys.stderr if piped else sys.stdout
+    )
+    return 0
+
+
+def _run_holding(args: argparse.Namespace) -> int:
+    (path,) = args.paths
+    for option in ("model", "bits_map"):
+        if getattr(args, option):
+            name = option.replace("_", "-")
+            raise UsageError(f"--{name}: expected a file of rcodec to look into, got {path!r}")
+    held = holdings.describe(path)
+    output.report(held, holdings.in_words(held), as_json=args.json, stream=sys.stdout)
+    return 0
+
+
+def _run_many(args: argparse.Namespace) -> int:
+    if args.bits_map:
+        raise UsageError("--bits-map: expected one file to draw it of, got several or a folder")
+    if files.PIPE in args.paths:
+        raise UsageError("expected files and folders to read, or - alone, got - beside others")
+    made: list[dict[str, Any]] = []
+    failed: list[dict[str, str]] = []
+    for job in batch.jobs(args.paths, None, endings=batch.CODED, ending=""):
+        try:
+            made.append(_figures(job.source, args))
+        except (RcodecError, OSError, MemoryError) as error:
+            failed.append({"input": job.source, "error": batch.why(error, job.source)})
+    size = sum(figures["bytes"] for figures in made)
+    pixels = sum(figures["width_px"] * figures["height_px"] for figures in made)
+    lines = [
+        (
+            figures["input"],
+            f"{figures['width_px']}x{figures['height_px']}",
+            str(figures["bytes"]),
+            f"{figures['bpp']:.4f}",
+            str(len(figures["nodes"])),
+        )
+        for figures in made
+    ]
+    lines.append((f"{len(made)} files", "", str(size), f"{8 * size / max(pixels, 1):.4f}", ""))
+    output.report(
+        {"files": made, "failed": failed, "bytes": size, "pixels": pixels},
+        output.table(("file", "pixels", "bytes", "bpp", "levels"), lines),
+        as_json=args.json,
+        stream=sys.stdout,
+    )
+    return batch.list_failed(failed)
+
+
+def _figures(path: str, args: argparse.Namespace) -> dict[str, Any]:
+    """What is in a file, with where its bits went if that is asked for, which is drawn too."""
+    data = files.read_input(path, expected="an rcodec file")
 
     from rcodec_jax.bitstream import read_container
 
     container = read_container(data)
-    figures = {"input": args.input, **_describe(container, len(data))}
+    figures = {"input": path, **_describe(container, len(data))}
     if args.bits_map or args.model:
         from rcodec_jax.codec.bitsmap import bits_of
 
@@ -56,11 +124,7 @@ def run(args: argparse.Namespace) -> int:
         figures["bits"] = _figures_of(bits)
         if args.bits_map:
             _draw(bits, container.header, args.bits_map)
-    piped = args.bits_map == files.PIPE
-    output.report(
-        figures, _in_words(figures), as_json=args.json, stream=sys.stderr if piped else sys.stdout
-    )
-    return 0
+    return figures
 
 
 def _figures_of(bits: Bits) -> dict[str, float]:

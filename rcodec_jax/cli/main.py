@@ -1,9 +1,9 @@
 """The command `rcodec`: finds the subcommand, runs it, turns errors into one line and a code.
 
-Exit codes: 0 done, 2 bad input, 3 a plan that does not fit, 74 storage that failed during a run, 75
-saved after SIGTERM, 130 interrupted, 141 the reader of a pipe went away, 1 a device that could not
-be started for training, or a fault in rcodec itself (with a traceback, because that one should be
-reported).
+Exit codes: 0 done, 1 some of many files could not be done (they are listed), 2 bad input, 3 a plan
+that does not fit, 74 storage that failed during a run, 75 saved after SIGTERM, 130 interrupted, 141
+the reader of a pipe went away; 1 also for a device that could not be started for training, or a
+fault in rcodec itself (with a traceback, because that one should be reported).
 """
 
 from __future__ import annotations

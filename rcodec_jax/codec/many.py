@@ -1,0 +1,83 @@
+"""Work on many pictures in one process: a few at a time, in order, each program compiled once."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+from rcodec_jax.codec.tiling import BUCKETS, bucket
+from rcodec_jax.errors import UsageError
+from rcodec_jax.levels import CELL_PX
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+WORKERS = 2
+"""Pictures at a time. While the networks of one keep all cores busy, another is read or coded."""
+
+
+def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int = WORKERS) -> Iterator[R]:
+    """Results of some work in the order of its items, `workers` at a time.
+
+    Items are taken as results are, so that no more than twice `workers` are under way. An error
+    of the work is raised in its place; what has not begun then never does.
+
+    Raises:
+      UsageError: fewer workers than one.
+    """
+    if workers < 1:
+        raise UsageError(f"expected at least 1 worker, got {workers}")
+    if workers == 1:
+        yield from map(work, items)
+        return
+    ahead: collections.deque[Future[R]] = collections.deque()
+    with ThreadPoolExecutor(workers, thread_name_prefix="rcodec") as pool:
+        try:
+            for item in items:
+                ahead.append(pool.submit(work, item))
+                if len(ahead) >= 2 * workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+class FirstAlone:
+    """Lets the first piece of each kind of work finish before others of its kind begin.
+
+    What the first compiles the others then find, instead of compiling the same beside it. Use one
+    object for all threads: `with first_alone(kind): ...`.
+    """
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._locks: dict[Hashable, threading.Lock] = {}
+        self._done: set[Hashable] = set()
+
+    @contextlib.contextmanager
+    def __call__(self, kind: Hashable) -> Iterator[None]:
+        with self._guard:
+            lock = self._locks.setdefault(kind, threading.Lock())
+        with lock:
+            if kind not in self._done:
+                yield
+                self._done.add(kind)
+                return
+        yield
+
+
+def programs_of(height_px: int, width_px: int) -> tuple[int, int]:
+    """Pictures for which this is the same run through the same compiled programs.
+
+    Returns:
+      Sides of the picture's bucket in cells; all sides beyond the largest count as one, since such
+      pictures go through in tiles of one size.
+    """
+    rows, columns = (bucket(-(-side // CELL_PX)) for side in (height_px, width_px))
+    return min(rows, BUCKETS[-1] + 1), min(columns, BUCKETS[-1] + 1)
