@@ -86,6 +86,23 @@ def refused(head: bytes) -> str | None:
     return None
 
 
+def known(head: bytes) -> str | None:
+    """Which of the formats that are read a file looks like, by its first bytes."""
+    starts = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "BMP": b"BM"}
+    starts |= {
+        "TIFF": b"II*\0",
+        "TIFF ": b"MM\0*",
+        "JPEG 2000": b"\xff\x4f\xff\x51",
+        "QOI": b"qoif",
+    }
+    for name, start in starts.items():
+        if head.startswith(start):
+            return name.strip()
+    if head[4:12] in (b"ftypavif", b"ftypavis"):
+        return "AVIF"
+    return "WebP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None
+
+
 def refused_tiff(image: Image.Image) -> str | None:
     """The same for files that are TIFF by form: raw files, whose first picture is a preview."""
     tags = getattr(image, "tag_v2", None)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from rcodec_jax.data import formats, png, repair
 from rcodec_jax.data.colour import DECODER_ERRORS, WHITE, Colour, to_srgb
+from rcodec_jax.data.declared import declared
 from rcodec_jax.data.samples import read_samples
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import atomic_write
@@ -275,12 +276,15 @@ def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> 
     def again() -> Image.Image:
         return _open(file, max_pixels, max_side)
 
-    image, bits = again(), None if chunks is None else chunks.significant_bits
+    image = again()
     with image:
         if chunks is not None and chunks.fault:
             raise _DamageError(file.name, image, chunks.fault)
         try:
-            samples = read_samples(image, again, notes, bits=bits)
+            facts = declared(image.format, chunks, file.read)
+            if facts.profile is not None:
+                image.info.setdefault("icc_profile", facts.profile)
+            samples = read_samples(image, again, notes, bits=facts.bits)
             is_plain = samples.colour.dtype == np.uint8 and not (chunks and chunks.damaged)
             pixels = to_srgb(image, samples, notes, background)
         except UsageError as error:
@@ -327,6 +331,13 @@ def _open(file: _File, max_pixels: int, max_side: int) -> Image.Image:
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except DECODER_ERRORS as error:
+        with file.open() as again:
+            kind = formats.known(again.read(formats.HEAD_BYTES))
+        if kind is not None:
+            raise UsageError(
+                f"{file.name}: damaged {kind}, or one of a rare kind that is not read; save it "
+                "again with another program"
+            ) from error
         raise UsageError(
             f"{file.name}: not an image that can be read (expected PNG, JPEG, WebP, AVIF, TIFF, "
             "BMP, GIF, PPM, JPEG 2000 or QOI)"

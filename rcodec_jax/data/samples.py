@@ -19,9 +19,10 @@ from rcodec_jax.errors import UsageError
 _DEEP = re.compile(r"(RGB|RGBA|RGBa|RGBX|CMYK|LA);16([LBN])")
 _OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _BITS, _SAMPLE_FORMAT, _MAX_SAMPLE, _SIGNED_MAX, _PLANAR = 258, 339, 281, 341, 284
+_PHOTOMETRIC = 262
 _USUAL_BITS = (8, 10, 12, 14, 16)
 _DARK = 16
-"""A picture whose largest sample is below this part of the range looks black."""
+"""A picture whose largest sample is within this part of the range looks black."""
 
 
 class Samples(NamedTuple):
@@ -73,6 +74,8 @@ def read_samples(
         wide = image.mode == "I" and _tag(image, _BITS, (16,))[0] > 16
         image.load()
         values = np.asarray(image).astype(np.int64)
+        if wide and _tag(image, _SAMPLE_FORMAT, (1,))[0] == 1:
+            values &= 0xFFFFFFFF  # Pillow has signed ones alone
         top = _guessed_top(values) if wide else 65535
         key = image.info.get("transparency")
         alpha = None if key is None else np.where(values == key, 0, 255).astype(np.uint8)
@@ -206,7 +209,7 @@ def _with_range(
             f"{stored} bits a channel were reduced to 8; no range is declared, it was taken as "
             f"0..{top} (the largest sample is {largest})"
         )
-    elif declared is not None or largest >= 65535 // _DARK or not largest:
+    elif declared is not None or largest > 65535 // _DARK or not largest:
         shown = bits if image.format in ("PPM", "JPEG2000") else top.bit_length()
         notes.append(f"{shown or 16} bits a channel were reduced to 8")
     else:
@@ -214,7 +217,9 @@ def _with_range(
             "16 bits a channel were reduced to 8; the range was taken as 0..65535, as no other is "
             f"declared, and the largest sample is {largest}: the picture is dark"
         )
-    return samples._replace(top=top)
+    if image.mode.startswith("I") and _tag(image, _PHOTOMETRIC, (1,))[0] == 0:
+        values = top - values  # 0 is white: Pillow turns round 8 bits and fewer alone
+    return samples._replace(colour=values, top=top)
 
 
 def _declared_top(
