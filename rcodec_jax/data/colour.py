@@ -23,7 +23,7 @@ DECODER_ERRORS = (
     EOFError,
     ArithmeticError,
     AttributeError,
-    NotImplementedError,
+    RuntimeError,
     AssertionError,
     struct.error,
 )
