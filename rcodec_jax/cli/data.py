@@ -262,7 +262,9 @@ def run_check(args: argparse.Namespace) -> int:
     if wrong:
         more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
         raise UsageError(f"{args.source}: {wrong[0]}{more}")
-    _report(read_manifest(args.source), args)
+    manifest = read_manifest(args.source)
+    count = len(manifest.shards) + len(manifest.files)
+    _report(manifest, args, verdict=f"all is well: {count} files are as they were written")
     return 0
 
 
@@ -291,7 +293,7 @@ def _skipped(folder: str) -> list[str]:
     return (Path(folder) / "skipped.txt").read_text(encoding="utf-8").splitlines()
 
 
-def _report(manifest: Manifest, args: argparse.Namespace) -> None:
+def _report(manifest: Manifest, args: argparse.Namespace, *, verdict: str | None = None) -> None:
     facts = manifest.facts
     figures = {
         "folder": getattr(args, "out", args.source if hasattr(args, "source") else None),
@@ -310,4 +312,7 @@ def _report(manifest: Manifest, args: argparse.Namespace) -> None:
     if manifest.kind == "images":
         text += f"; {figures['encoded_anew']} encoded anew, {figures['skipped']} left out"
     text += f"\ndigest {manifest.digest}"
+    if verdict is not None:
+        text += f"\n{verdict}"
+        figures["well"] = True
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
