@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, batch, files, output
-from rcodec_jax.errors import BitstreamError
 
 if TYPE_CHECKING:
     from rcodec_jax.codec import Codec
@@ -84,7 +83,7 @@ def _run_many(args: argparse.Namespace) -> int:
     jobs = batch.jobs(args.paths, args.out, endings=batch.CODED, ending=ending)
 
     import rcodec_jax
-    from rcodec_jax.codec.many import FirstAlone
+    from rcodec_jax.codec.many import FirstAlone, file_programs
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
     first_alone = FirstAlone()
@@ -92,7 +91,7 @@ def _run_many(args: argparse.Namespace) -> int:
     def work(job: batch.Job) -> dict[str, Any]:
         one = argparse.Namespace(**vars(args) | {"input": job.source, "output": job.target})
         data = files.read_input(job.source, expected="an rcodec file")
-        with first_alone(_programs_of(data)):
+        with first_alone(file_programs(data)):
             figures = _decode(one, codec, data, picture_format)
         return figures | {"input_bytes": len(data)}
 
@@ -102,18 +101,6 @@ def _run_many(args: argparse.Namespace) -> int:
         return f"{pixels / 1e6:.1f} megapixels from {batch.size_in_words(read)}"
 
     return batch.run(args, jobs, work, label="decode", in_words=_in_words, totals=totals)
-
-
-def _programs_of(data: bytes) -> tuple[int, int] | None:
-    """Files for which this is the same need the same compiled programs."""
-    from rcodec_jax.bitstream import read_container
-    from rcodec_jax.codec.many import programs_of
-
-    try:
-        header = read_container(data).header
-    except BitstreamError:  # decoding says what is wrong with it
-        return None
-    return programs_of(header.height_px, header.width_px)
 
 
 def _decode(

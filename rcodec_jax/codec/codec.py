@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
+from collections.abc import Iterable, Iterator
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -13,6 +15,15 @@ from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.bundle import Bundle, load_bundle
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.inputs import (
+    FileInput,
+    ImportanceInput,
+    PictureInput,
+    file_of,
+    importance_of,
+    picture_of,
+)
+from rcodec_jax.codec.many import WORKERS, FirstAlone, file_programs, in_order, programs_of
 from rcodec_jax.codec.refine import DEFAULT_TUNE, Refiner, Tune
 from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
@@ -47,9 +58,9 @@ class Codec:
 
     def encode(
         self,
-        image: np.ndarray,
+        image: PictureInput,
         *,
-        importance: np.ndarray | None = None,
+        importance: ImportanceInput | None = None,
         quality: float | None = None,
         bpp: float | None = None,
         size_bytes: int | None = None,
@@ -60,8 +71,11 @@ class Codec:
         """Encodes a picture.
 
         Args:
-          image: uint8 [H, W, 3], sRGB, any size from 1x1.
-          importance: float [H, W] in 0..1; where bits go. None: everywhere alike.
+          image: uint8 [H, W, 3], sRGB, any size from 1x1: an array of NumPy, JAX or PyTorch (on
+            the CPU); or a Pillow picture or the path of a picture, which are turned upright and
+            converted.
+          importance: float [H, W] in 0..1; where bits go; or a mask, as a Pillow picture or a path.
+            None: everywhere alike.
           quality: 0..100, default 50.
           bpp: budget in bits per pixel of the file, never exceeded.
           size_bytes: budget in bytes, never exceeded. At most one of the three.
@@ -90,22 +104,66 @@ class Codec:
             tune=tune,
         ).data
 
-    def encode_detailed(self, image: np.ndarray, **options: Any) -> Encoded:
+    def encode_detailed(
+        self, image: PictureInput, *, importance: ImportanceInput | None = None, **options: Any
+    ) -> Encoded:
         """`encode`, of the same options, with all that came about on the way.
 
         Args:
-          image: uint8 [H, W, 3], sRGB.
+          image, importance: as for `encode`.
           options: as for `encode`; besides them `trade`, see `quantise.trim`, and `progress`, see
             `rcodec_jax.progress`, called as latents are refined.
 
         Raises:
           UsageError: as `encode`.
         """
-        return encoding.encode(self.bundle, self._programs, image, refiner=self._refiner, **options)
+        picture = picture_of(image)
+        notes = list(picture.notes)
+        importance = importance_of(importance, picture.pixels.shape[:2], notes)
+        encoded = encoding.encode(
+            self.bundle,
+            self._programs,
+            picture.pixels,
+            importance=importance,
+            refiner=self._refiner,
+            **options,
+        )
+        return dataclasses.replace(encoded, notes=(*notes, *encoded.notes)) if notes else encoded
+
+    def encode_many(
+        self,
+        images: Iterable[PictureInput],
+        *,
+        importance: Iterable[ImportanceInput | None] | None = None,
+        workers: int = WORKERS,
+        **options: Any,
+    ) -> Iterator[bytes]:
+        """Encodes pictures of any sizes, some at a time; the files are those of `encode`.
+
+        Args:
+          images: each as for `encode`; taken as files are, so they may be read on the way.
+          importance: one for each picture.
+          workers: pictures at a time, each of which takes memory.
+          options: as for `encode`, of all of them.
+
+        Yields:
+          The files, in order.
+
+        Raises:
+          UsageError: as `encode`, in the place of the picture; or not one importance for each.
+        """
+        first_alone = FirstAlone()
+
+        def work(item: tuple[PictureInput, ImportanceInput | None]) -> bytes:
+            picture = picture_of(item[0])
+            with first_alone(programs_of(*picture.pixels.shape[:2])):
+                return self.encode(picture, importance=item[1], **options)
+
+        yield from in_order(work, _pairs(images, importance), workers=workers)
 
     def decode(
         self,
-        data: bytes,
+        data: FileInput,
         *,
         steps: int | None = None,
         trajectory: Trajectory = "proportional",
@@ -115,7 +173,7 @@ class Codec:
         """Decodes a file.
 
         Args:
-          data: the file.
+          data: the file, or its path.
           steps: denoiser evaluations, 1..50; None for the model's default. Few give fidelity.
           trajectory: how the cells' timesteps fall together.
           realism: 0..1, from least error to real detail, part of which is made up; above 0 of
@@ -132,12 +190,37 @@ class Codec:
         return decoding.decode(
             self.bundle,
             self._programs,
-            data,
+            file_of(data),
             steps=steps,
             trajectory=trajectory,
             realism=realism,
             limits=limits,
         )
+
+    def decode_many(
+        self, files: Iterable[FileInput], *, workers: int = WORKERS, **options: Any
+    ) -> Iterator[np.ndarray]:
+        """Decodes files of any sizes, some at a time; the pictures are those of `decode`.
+
+        Args:
+          files: each as for `decode`.
+          workers: files at a time, each of which takes memory.
+          options: as for `decode`, of all of them.
+
+        Yields:
+          uint8 [H, W, 3] each, in order.
+
+        Raises:
+          BitstreamError, UsageError: as `decode`, in the place of the file.
+        """
+        first_alone = FirstAlone()
+
+        def work(item: FileInput) -> np.ndarray:
+            data = file_of(item)
+            with first_alone(file_programs(data)):
+                return self.decode(data, **options)
+
+        yield from in_order(work, files, workers=workers)
 
     @functools.cached_property
     def _programs(self) -> Programs:
@@ -146,6 +229,18 @@ class Codec:
     @functools.cached_property
     def _refiner(self) -> Refiner:
         return Refiner(self.bundle)
+
+
+def _pairs(
+    images: Iterable[PictureInput], importance: Iterable[ImportanceInput | None] | None
+) -> Iterator[tuple[PictureInput, ImportanceInput | None]]:
+    if importance is None:
+        yield from ((image, None) for image in images)
+        return
+    try:
+        yield from zip(images, importance, strict=True)
+    except ValueError as error:
+        raise UsageError("expected one importance for each picture, got another number") from error
 
 
 def load(model: str | os.PathLike[str] | None = None, *, dtype: Dtype = "float32") -> Codec:

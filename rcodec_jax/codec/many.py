@@ -9,8 +9,9 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from rcodec_jax.bitstream import read_container
 from rcodec_jax.codec.tiling import BUCKETS, bucket
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import BitstreamError, UsageError
 from rcodec_jax.levels import CELL_PX
 
 T = TypeVar("T")
@@ -81,3 +82,12 @@ def programs_of(height_px: int, width_px: int) -> tuple[int, int]:
     """
     rows, columns = (bucket(-(-side // CELL_PX)) for side in (height_px, width_px))
     return min(rows, BUCKETS[-1] + 1), min(columns, BUCKETS[-1] + 1)
+
+
+def file_programs(data: bytes) -> tuple[int, int] | None:
+    """`programs_of` the picture in a file; None of a damaged one: decoding says what is wrong."""
+    try:
+        header = read_container(data).header
+    except BitstreamError:
+        return None
+    return programs_of(header.height_px, header.width_px)

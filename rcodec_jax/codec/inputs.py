@@ -1,0 +1,129 @@
+"""What users hand to the codec, as arrays: paths, Pillow pictures, arrays of any library."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from PIL import Image
+
+from rcodec_jax.data.images import Picture, read_image
+from rcodec_jax.data.masks import read_mask
+from rcodec_jax.errors import UsageError
+
+
+class Array(Protocol):
+    """An array of any library that NumPy can read: NumPy's, JAX's, PyTorch's on the CPU."""
+
+    def __array__(self, *args: Any, **options: Any) -> Any: ...
+
+
+PictureInput = Array | Image.Image | Picture | str | os.PathLike[str]
+"""uint8 [H, W, 3], a Pillow picture, what `read_image` gives, or a path."""
+
+ImportanceInput = Array | Image.Image | str | os.PathLike[str]
+"""Floats [H, W] in 0..1, or a mask: a Pillow picture or a path."""
+
+FileInput = bytes | bytearray | memoryview | str | os.PathLike[str]
+"""An rcodec file's bytes, or the path of one."""
+
+_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+
+
+def picture_of(image: PictureInput) -> Picture:
+    """A picture as pixels.
+
+    Paths and Pillow pictures go the way of `read_image`: upright, converted to sRGB, laid on white.
+
+    Raises:
+      UsageError: unreadable, or an array that is not uint8 [H, W, 3].
+    """
+    if isinstance(image, Picture):
+        return image
+    if isinstance(image, str | os.PathLike):
+        return read_image(image)
+    if isinstance(image, Image.Image):
+        return read_image(_as_file(image))
+    pixels = _as_array(image, "a picture uint8 [H, W, 3]")
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        hint = ""
+        if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
+            hint = " (channels come last here: transpose it)"
+        elif pixels.dtype.kind == "f":
+            hint = " (0..1 as bytes: (x * 255).round().astype(numpy.uint8))"
+        raise UsageError(
+            f"expected a picture uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}{hint}"
+        )
+    return Picture(pixels)
+
+
+def importance_of(
+    importance: ImportanceInput | None, shape: tuple[int, int], notes: list[str]
+) -> np.ndarray | None:
+    """An importance map as numbers; its size and range are checked where it is used.
+
+    Args:
+      importance: masks are read as `read_mask` does.
+      shape: (height, width) of the picture, upright.
+      notes: what was assumed about a mask is added here.
+
+    Raises:
+      UsageError: unreadable, or a mask of another size.
+    """
+    if importance is None:
+        return None
+    if isinstance(importance, str | os.PathLike):
+        return read_mask(importance, shape, notes=notes)
+    if isinstance(importance, Image.Image):
+        return read_mask(_as_file(importance), shape, notes=notes)
+    return _as_array(importance, "importance [H, W]")
+
+
+def file_of(data: FileInput) -> bytes:
+    """An rcodec file as bytes.
+
+    Raises:
+      UsageError: a path that cannot be read, or neither bytes nor a path.
+    """
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    if not isinstance(data, str | os.PathLike):
+        raise UsageError(f"expected bytes or a path, got {type(data).__name__}")
+    try:
+        return Path(data).read_bytes()
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise UsageError(f"{os.fspath(data)}: expected an rcodec file, got: {reason}") from error
+
+
+def _as_file(image: Image.Image) -> bytes:
+    """A Pillow picture without loss, so that one reader decides what its pixels mean."""
+    buffer = io.BytesIO()
+    kept = {
+        name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info
+    }
+    orientation = image.getexif()
+    try:
+        if image.mode in _PNG_MODES:
+            image.save(buffer, "PNG", compress_level=0, exif=orientation, **kept)
+        else:
+            image.save(buffer, "TIFF", exif=orientation, **kept)
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f"expected a picture, got one of mode {image.mode}: {error}") from error
+    return buffer.getvalue()
+
+
+def _as_array(value: Any, expected: str) -> np.ndarray:
+    """An array on the host. Of PyTorch's those on the CPU alone: NumPy refuses the others."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        raise UsageError(f"expected {expected}, a path or a Pillow picture, got bytes")
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UsageError(f"expected {expected} on the CPU, got: {error}") from error
+    if array.dtype == object:
+        raise UsageError(f"expected {expected}, got {type(value).__name__}")
+    return array
