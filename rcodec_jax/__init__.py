@@ -4,8 +4,8 @@
     data = codec.encode("photo.png", bpp=0.2)       # a path, a Pillow picture or an array
     pixels = codec.decode(data)                     # uint8 [H, W, 3]
 
-`Codec` has `encode`, `decode`, `encode_detailed`, `encode_many`, `decode_many` and `card`. Errors that a
-caller may want to catch are in `rcodec_jax.errors`, all of them `RcodecError`.
+`Codec` has `encode`, `decode`, `encode_detailed`, `encode_many`, `decode_many` and `card`. Errors
+that a caller may want to catch are in `rcodec_jax.errors`, all of them `RcodecError`.
 """
 
 from __future__ import annotations
