@@ -5,13 +5,15 @@ A leaf module: the formula and the numbers belong to the file format and to trai
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 NODE_COUNT = 1024
 """Frozen timestep nodes, uniform in log2 of the quantiser's scale; 0 is the finest."""
 
 HIDDEN_NODE = NODE_COUNT // 2
-"""What the entropy model's networks see in place of every node where an ablation hides it."""
+"""What the entropy model sees as a picture's timestep where an ablation hides it."""
 
 MAX_LEVELS = 16
 """Most levels that one file can carry."""
@@ -59,6 +61,29 @@ def level_nodes(n_lo: int, n_hi: int, count: int) -> np.ndarray:
     last = count - 1
     index = np.arange(count, dtype=np.int32)
     return ((n_lo * (last - index) + n_hi * index + last // 2) // last).astype(np.int32)
+
+
+def seen_nodes(nodes: Any, *, see_node: bool, see_map: bool) -> Any:
+    """Nodes that the entropy model sees in place of those of the levels (ablations).
+
+    The middle of a picture's range of nodes is its timestep, and what sets each level apart from it
+    is its map. A hidden timestep is that of `HIDDEN_NODE` in every picture, a hidden map that of
+    one level. (The quantiser goes by the nodes as they are.)
+
+    Args:
+      nodes: integers [..., L], ascending; of NumPy or of JAX.
+      see_node: whether timesteps are seen.
+      see_map: whether maps are.
+
+    Returns:
+      Integers [..., L], ascending, 0..1023.
+    """
+    if see_node and see_map:
+        return nodes
+    middle = (nodes[..., :1] + nodes[..., -1:]) // 2
+    apart = nodes - middle
+    seen = (middle if see_node else HIDDEN_NODE) + (apart if see_map else 0 * apart)
+    return seen.clip(0, NODE_COUNT - 1)
 
 
 def nodes_per_class(classes: int) -> int:

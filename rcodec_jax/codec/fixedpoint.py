@@ -29,8 +29,9 @@ from rcodec_jax.entropy import (
     sigma_of_level,
 )
 from rcodec_jax.entropy.context import GAIN_BITS, STEP_BITS, VALUE_BITS
+from rcodec_jax.entropy.partfile import SIGHTS
 from rcodec_jax.errors import BundleError
-from rcodec_jax.levels import HIDDEN_NODE, NODE_COUNT, nodes_per_class
+from rcodec_jax.levels import NODE_COUNT, nodes_per_class
 from rcodec_jax.nn.hyperprior import (
     HYPER_STRIDE,
     LOG_SCALE_MAX,
@@ -61,12 +62,9 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
       ranges: largest magnitude of each activation that training tracked.
 
     Raises:
-      BundleError: an ablated model, parameters that are not finite, or a layer whose exactness
-        cannot be proved.
+      BundleError: parameters that are not finite, or a layer whose exactness cannot be proved.
     """
     hyper = config.hyper
-    if not hyper.see_map:
-        raise BundleError("a model trained with hyper.see_map=False is for ablation only")
     log2_s = np.floor(node_table().log2_scale * 2**PRIOR_BITS + 0.5).astype(np.int32)
     classes = (np.arange(NODE_COUNT) // nodes_per_class(hyper.classes)).astype(np.uint8)
     weight = None
@@ -90,6 +88,7 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         network=IntegerNetwork(_layers(config, params["hyper_synthesis"], ranges)[0]),
         hyper_weight=weight,
         context=context,
+        sees=tuple(what for what in SIGHTS if getattr(hyper, f"see_{what}")),
     )
 
 
@@ -115,7 +114,7 @@ def _layers(
     fraction = 0  # z is integer
     chosen = [fraction]
     for i, features in enumerate(config.hyper.synthesis):
-        rows = _node_rows(params[f"rows_{i}"], features, see_node=config.hyper.see_node)
+        rows = _node_rows(params[f"rows_{i}"], features)
         offsets = np.abs(rows[:, features:]).max()
         reach = max(ranges[f"conv_{i}_out"], ranges[f"film_{i}_out"], float(offsets))
         conv = params[f"conv_{i}"]
@@ -140,7 +139,7 @@ def _context_layers(
 ) -> tuple[tuple[Any, ...], list[int]]:
     slope = -round(math.log2(NEGATIVE_SLOPE))
     width = config.hyper.context
-    rows = _node_rows(params["rows_0"], width, see_node=config.hyper.see_node)
+    rows = _node_rows(params["rows_0"], width)
     conv_out, film_out, last = (
         ranges[f"context_{name}_out"] for name in ("conv_0", "film_0", "conv_1")
     )
@@ -194,10 +193,9 @@ def _conv(params: Any, fraction_in: int, fraction_out: int) -> Conv:
     return Conv(weight, offset, shift=fraction_in + bits - fraction_out)
 
 
-def _node_rows(params: Any, features: int, *, see_node: bool) -> np.ndarray:
+def _node_rows(params: Any, features: int) -> np.ndarray:
     """Gain and offset of every node, float64 [1024, 2 features]."""
-    nodes = np.arange(NODE_COUNT) if see_node else np.full(NODE_COUNT, HIDDEN_NODE)
-    rows = NodeRows(features).apply({"params": params}, nodes[None])
+    rows = NodeRows(features).apply({"params": params}, np.arange(NODE_COUNT)[None])
     return np.asarray(rows[0], np.float64)
 
 

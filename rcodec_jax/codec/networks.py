@@ -12,7 +12,7 @@ import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.levels import CELL_PX, HIDDEN_NODE, MAX_LEVELS
+from rcodec_jax.levels import CELL_PX, MAX_LEVELS, seen_nodes
 from rcodec_jax.nn.autoencoder import Decoder, Encoder
 from rcodec_jax.nn.blocks import Remat
 from rcodec_jax.nn.hyperprior import (
@@ -83,15 +83,12 @@ class LevelInputs:
         blocks = self.node_map.reshape(batch, height // stride, stride, width // stride, stride)
         return blocks.min(axis=(2, 4))
 
-    def ablated(self, *, see_node: bool, see_map: bool) -> tuple[jax.Array, list[jax.Array]]:
-        """Nodes and occupancy that the entropy model's networks get to see."""
-        nodes, shares = self.nodes, self.occupancy
-        if not see_node:
-            nodes = jnp.full_like(nodes, HIDDEN_NODE)
-        if not see_map:
-            mean = jnp.mean(shares[0], axis=(1, 2), keepdims=True)
-            shares = [jnp.broadcast_to(mean, share.shape) for share in shares]
-        return nodes, shares
+    def ablated(self, *, see_node: bool, see_map: bool) -> LevelInputs:
+        """The levels as the entropy model gets to see them, see `levels.seen_nodes`."""
+        if see_node and see_map:
+            return self
+        nodes = seen_nodes(self.nodes, see_node=see_node, see_map=see_map)
+        return LevelInputs.of(self.level_map, nodes)
 
 
 _NOT_LAYERS = ("prediction", "prior", "linear_projection")
@@ -181,19 +178,20 @@ class Networks:
 
     def hyper_encode(self, params: Params, y: jax.Array, levels: LevelInputs) -> jax.Array:
         """Scaled latent [B, h, w, C] -> z before rounding [B, h/4, w/4, Z]."""
-        nodes, shares = self._seen(levels)
+        seen = self._seen(levels)
         variables = {"params": params["hyper_analysis"]}
-        out: Any = self.hyper_analysis.apply(variables, y, nodes, levels.level_map, shares)
+        given = y, seen.nodes, seen.level_map, seen.occupancy
+        out: Any = self.hyper_analysis.apply(variables, *given)
         return out
 
     def hyper_decode(
         self, params: Params, z: jax.Array, levels: LevelInputs
     ) -> tuple[jax.Array, jax.Array, dict[str, jax.Array]]:
         """Rounded z -> mean, log2 sigma [B, h, w, C] and the activations' ranges."""
-        nodes, shares = self._seen(levels)
+        seen = self._seen(levels)
         variables = {"params": params["hyper_synthesis"]}
         (mean, log2_sigma), sown = self.hyper_synthesis.apply(
-            variables, z, nodes, shares, mutable=["ranges"]
+            variables, z, seen.nodes, seen.occupancy, mutable=["ranges"]
         )
         return mean, log2_sigma, dict(sown["ranges"])
 
@@ -201,7 +199,7 @@ class Networks:
         self, params: Params, z: jax.Array, levels: LevelInputs, rounded: jax.Array
     ) -> jax.Array:
         """Bits of each element of z [B, h/4, w/4, Z], its neighbours known as `rounded`."""
-        node = levels.lowest_node(HYPER_STRIDE)
+        node = self._seen(levels).lowest_node(HYPER_STRIDE)
         out: Any = self.hyper_prior.apply({"params": params["hyper_prior"]}, z, node, rounded)
         return out
 
@@ -219,9 +217,10 @@ class Networks:
         Returns:
           Differences of mean and log2 sigma [B, h, w, C] and the activations' ranges.
         """
-        nodes, shares = self._seen(levels)
+        seen = self._seen(levels)
+        given = prior, value, seen.nodes, seen.occupancy[0]
         (mean, log2_sigma), sown = self.hyper_context.apply(
-            {"params": params["hyper_context"]}, prior, value, nodes, shares[0], mutable=["ranges"]
+            {"params": params["hyper_context"]}, *given, mutable=["ranges"]
         )
         return mean, log2_sigma, dict(sown["ranges"])
 
@@ -239,7 +238,7 @@ class Networks:
         out: Any = self.unet.apply(variables, x, levels_t, level_map, prior)
         return out
 
-    def _seen(self, levels: LevelInputs) -> tuple[jax.Array, list[jax.Array]]:
+    def _seen(self, levels: LevelInputs) -> LevelInputs:
         hyper = self.config.hyper
         return levels.ablated(see_node=hyper.see_node, see_map=hyper.see_map)
 

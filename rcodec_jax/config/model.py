@@ -107,8 +107,9 @@ class HyperConfig:
       synthesis: widths of the hyper-synthesis at strides 4, 2 and 1.
       classes: classes of nodes with static tables of their own for z; a divisor of the 1024 nodes,
         at most 256.
-      see_node: ablation; False hides the timestep from the entropy model's networks.
-      see_map: ablation; False hides all but the mean level.
+      see_node: ablation; False hides the picture's timestep from the entropy model (networks and
+        tables of z), but not how cells differ in theirs.
+      see_map: ablation; False hides how cells differ, but not the picture's timestep.
       neighbours: z is coded from coarse to fine, each element's table chosen by those around it.
       context: width of the network that sharpens the prior of half of the latent by the other
         half, which is coded first; 0 for none.

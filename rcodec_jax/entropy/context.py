@@ -72,6 +72,7 @@ class ContextModel:
         index: np.ndarray,
         first: np.ndarray,
         nodes: np.ndarray,
+        seen: np.ndarray,
         level_map: np.ndarray,
     ) -> tuple[np.ndarray, np.ndarray]:
         """What to add to the prior of the second half.
@@ -81,7 +82,7 @@ class ContextModel:
           j: int [h, w, C], |j| < 2^15, of which the first half counts.
           dither, index: uint8 [h, w, C], dither and sigma index of each value.
           first: bool [h, w, C], the first half.
-          nodes: int [L]; level_map: uint8 [h, w].
+          nodes: int [L]; seen: what the network sees of them; level_map: uint8 [h, w].
 
         Returns:
           Differences of mean and log2 sigma, int32 [h, w, C], of use at the second half alone.
@@ -93,6 +94,6 @@ class ContextModel:
         half = 1 << (_PRIOR_SHIFT - 1)
         inputs = [(mean + half) >> _PRIOR_SHIFT, (log2_sigma + half) >> _PRIOR_SHIFT, value]
         x = np.concatenate(inputs, axis=-1)
-        out = self.network.run(np.clip(x, ACTIVATION_MIN, ACTIVATION_MAX), nodes, level_map)
+        out = self.network.run(np.clip(x, ACTIVATION_MIN, ACTIVATION_MAX), seen, level_map)
         channels = self.latent_channels
         return out[..., :channels], out[..., channels:]

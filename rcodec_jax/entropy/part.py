@@ -17,7 +17,7 @@ from rcodec_jax.entropy.network import IntegerNetwork
 from rcodec_jax.entropy.static import StaticTables
 from rcodec_jax.entropy.tables import check_range
 from rcodec_jax.errors import BundleError, RcodecError
-from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT
+from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, seen_nodes
 from rcodec_jax.passes import CONTEXTS, first_half
 
 DIGEST_BYTES = 8
@@ -51,6 +51,7 @@ class IntegerPart:
       hyper_weight: int16 [Cz], what the mean of its neighbours counts for each channel of z, 8
         fraction bits; None where z is coded without them.
       context: the network that corrects the prior of the latent's second half, or None.
+      sees: which of `partfile.SIGHTS` networks and tables of z see of the levels, in that order.
 
     Raises:
       BundleError: the parts do not fit together.
@@ -66,6 +67,7 @@ class IntegerPart:
     network: IntegerNetwork
     hyper_weight: np.ndarray | None = None
     context: ContextModel | None = None
+    sees: tuple[str, ...] = partfile.SIGHTS
     _stored_digest: bytes | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -144,7 +146,7 @@ class IntegerPart:
         padded = self.padded_map(level_map)
         s = self.hyper_stride
         lowest = padded.reshape(padded.shape[0] // s, s, padded.shape[1] // s, s).min((1, 3))
-        return self.node_class[nodes[lowest]]
+        return self.node_class[self._seen(nodes)[lowest]]
 
     def hyper_symbols(
         self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
@@ -188,7 +190,8 @@ class IntegerPart:
         if z.shape != expected or z.dtype.kind not in "iu":
             raise RcodecError(f"z: expected integers {expected}, got {z.dtype} {z.shape}")
         check_range(z)  # the proof of exactness counts on it
-        out = self.network.run(z, nodes, self.padded_map(level_map))[:height, :width]
+        seen = self._seen(nodes)
+        out = self.network.run(z, seen, self.padded_map(level_map))[:height, :width]
         c = self.latent_channels
         return Prior(np.ascontiguousarray(out[..., :c]), np.ascontiguousarray(out[..., c:]))
 
@@ -220,11 +223,20 @@ class IntegerPart:
             self.sigma_index(prior, nodes, level_map),
             first,
             nodes,
+            self._seen(nodes),
             level_map,
         )
         mean[first] = 0
         log2_sigma[first] = 0
         return Prior(prior.mean + mean, prior.log2_sigma + log2_sigma)
+
+    def _seen(self, nodes: np.ndarray) -> np.ndarray:
+        """What networks and tables of z see of nodes int [L]."""
+        wide = np.asarray(nodes, np.int64)
+        seen: np.ndarray = seen_nodes(
+            wide, see_node="node" in self.sees, see_map="map" in self.sees
+        )
+        return seen
 
     def sigma_index(self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
         """Level of s sigma of each latent value: uint8 [h, w, C]."""

@@ -18,6 +18,9 @@ from rcodec_jax.errors import BundleError
 
 METADATA_KEY = "rcodec.integer_part"
 PART_VERSION = 0
+SIGHTS = ("node", "map")
+"""What networks and tables of z may see of the levels: the picture's timestep, and its map."""
+
 _NUMBERS = ("latent_channels", "hyper_channels", "hyper_stride")
 _NODE_TENSORS = ("node_log2_s", "node_class")
 _HYPER_WEIGHT = "hyper.weight"
@@ -48,6 +51,8 @@ def serialise(fields: Mapping[str, Any]) -> bytes:
         **{name: int(fields[name]) for name in _NUMBERS},
         "layers": _serialise_network(fields["network"], "", tensors),
     }
+    if fields["sees"] != SIGHTS:  # an ablation
+        description["sees"] = list(fields["sees"])
     if fields["hyper_weight"] is not None:
         tensors[_HYPER_WEIGHT] = fields["hyper_weight"]
     context: ContextModel | None = fields["context"]
@@ -91,7 +96,7 @@ def parse(blob: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"integer part: metadata {METADATA_KEY} is missing or bad") from error
     wanted = {"version", "layers", *_NUMBERS}
-    if not isinstance(description, dict) or set(description) - {"context"} != wanted:
+    if not isinstance(description, dict) or set(description) - {"context", "sees"} != wanted:
         raise BundleError("integer part: the description has missing or unknown fields")
     if description["version"] != PART_VERSION:
         raise BundleError(
@@ -100,6 +105,8 @@ def parse(blob: bytes) -> dict[str, Any]:
     numbers: dict[str, Any] = {name: description[name] for name in _NUMBERS}
     if not all(type(n) is int and 1 <= n <= 4096 for n in numbers.values()):
         raise BundleError(f"integer part: sizes must be 1..4096, got {numbers}")
+    if "sees" in description:
+        numbers["sees"] = _sights(description["sees"])
     numbers["network"] = _network(description["layers"], "", tensors)
     if "context" in description:
         network = _network(description["context"], _CONTEXT, tensors)
@@ -114,6 +121,14 @@ def parse(blob: bytes) -> dict[str, Any]:
     if tensors:
         raise BundleError(f"integer part: unknown tensors {sorted(tensors)[:4]}")
     return numbers
+
+
+def _sights(sees: object) -> tuple[str, ...]:
+    # Written one way only: in order, and not at all where all is seen.
+    for allowed in ((), *((one,) for one in SIGHTS)):
+        if sees == list(allowed):
+            return allowed
+    raise BundleError(f"integer part: sees must be [] or one of {SIGHTS}, got {str(sees)[:80]}")
 
 
 def _take(tensors: dict[str, np.ndarray], name: str) -> np.ndarray:

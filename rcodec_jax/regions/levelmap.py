@@ -12,6 +12,9 @@ import numpy as np
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS, NODE_COUNT, level_nodes
 
+ROUNDING = 1e-5
+"""How far importance may be beyond 0..1: what resampling a mask in float32 leaves behind."""
+
 
 @dataclass(frozen=True)
 class LevelMap:
@@ -38,6 +41,13 @@ class LevelMap:
     def node_map(self) -> np.ndarray:
         """Node of every cell, int32 [h, w]."""
         return self.nodes[self.level_map]
+
+    @property
+    def padded_nodes(self) -> np.ndarray:
+        """`nodes` as training batches have them, int32 [16]: unused entries repeat the last."""
+        nodes = np.full(MAX_LEVELS, self.n_hi, np.int32)
+        nodes[: self.level_count] = self.nodes
+        return nodes
 
 
 def cell_shape(height_px: int, width_px: int) -> tuple[int, int]:
@@ -66,6 +76,7 @@ def pool_importance(importance: np.ndarray, h: int, w: int) -> np.ndarray:
             f"got shape {list(importance.shape)}"
         )
     check_importance(importance)
+    importance = np.clip(importance, 0, 1)
     height, width = importance.shape
     # Repeating the edge adds no new values, so the maximum is over the covered part alone.
     padded = np.pad(importance, ((0, h * CELL_PX - height), (0, w * CELL_PX - width)), mode="edge")
@@ -73,10 +84,11 @@ def pool_importance(importance: np.ndarray, h: int, w: int) -> np.ndarray:
 
 
 def check_importance(importance: np.ndarray) -> None:
-    """Raises UsageError unless all values are in 0..1 (NaN is not)."""
+    """Raises UsageError unless all values are in 0..1 (NaN is not), but for rounding errors."""
     low, high = (float(importance.min()), float(importance.max())) if importance.size else (0, 0)
-    if not (low >= 0 and high <= 1):
-        raise UsageError(f"expected importance values in 0..1, got {low:g}..{high:g}")
+    if not (low >= -ROUNDING and high <= 1 + ROUNDING):
+        hint = " (divide a mask of 8 bits by 255)" if 1 < high <= 255 and high == int(high) else ""
+        raise UsageError(f"expected importance values in 0..1, got {low:.7g}..{high:.7g}{hint}")
 
 
 def build_level_map(
@@ -118,6 +130,7 @@ def build_level_map(
         return uniform_level_map(*shape, node=min(max(base, low), high))
     importance = np.asarray(cell_importance, np.float64)
     check_importance(importance)
+    importance = np.clip(importance, 0, 1)
     offset = np.floor(strength * span * (1.0 - importance) + 0.5)
     return quantise_nodes(np.clip(base + offset, low, high).astype(np.int32))
 

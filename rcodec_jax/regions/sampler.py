@@ -56,9 +56,7 @@ class MapSampler:
           level_map uint8 [h, w] and nodes int32 [16], ascending; unused entries repeat the last.
         """
         drawn = self.sample(rng, h, w)
-        nodes = np.full(MAX_LEVELS, drawn.n_hi, np.int32)
-        nodes[: drawn.level_count] = drawn.nodes
-        return drawn.level_map, nodes
+        return drawn.level_map, drawn.padded_nodes
 
     def sample(
         self, rng: np.random.Generator, h: int, w: int, *, kind: str | None = None
