@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import socket
+import threading
+import urllib.parse
+import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,9 @@ _WEIGHTS = re.compile(r"diffusion_pytorch_model(\.fp16)?\.safetensors(\.index(\.
 """Whole or in shards with an index, in full or half precision."""
 
 _MAX_JSON_BYTES = 2**24
+
+ANSWER_S = 4.0
+"""Seconds within which the hub has to answer."""
 
 
 class Repository:
@@ -149,10 +157,44 @@ def _listed(name: str) -> list[str]:
             f"{name}: expected a folder, as models of the hub need the package huggingface_hub "
             "(pip install 'rcodec-jax[hub]'), got neither"
         ) from error
+    check_reachable(name, huggingface_hub.constants.ENDPOINT)
     try:
         return list(huggingface_hub.list_repo_files(name))
     except Exception as error:  # of the hub, of the network
         raise _unreachable(name, error) from error
+
+
+def check_reachable(name: str, address: str) -> None:
+    """Whether a machine answers at all: the hub's own library tries again and again for minutes.
+
+    Behind a proxy, or told to stay offline (HF_HUB_OFFLINE), the library is left to find out.
+
+    Raises:
+      UsageError: nobody answers within `ANSWER_S`.
+    """
+    url = urllib.parse.urlsplit(address)
+    port = url.port or (80 if url.scheme == "http" else 443)
+    if urllib.request.getproxies() or os.environ.get("HF_HUB_OFFLINE") or not url.hostname:
+        return
+    found: list[OSError | None] = []
+
+    def connect() -> None:
+        try:
+            socket.create_connection((url.hostname, port), ANSWER_S).close()
+            found.append(None)
+        except OSError as error:
+            found.append(error)
+
+    # In a thread, as looking up a name has no bound of its own.
+    thread = threading.Thread(target=connect, daemon=True)
+    thread.start()
+    thread.join(ANSWER_S)
+    fault = found[0] if found else TimeoutError(f"no answer within {ANSWER_S:g} s")
+    if fault is not None:
+        raise UsageError(
+            f"{name}: expected a folder, or the hub within reach, got neither: "
+            f"{url.hostname}: {fault.strerror or fault}"
+        ) from fault
 
 
 def _unreachable(name: str, error: Exception) -> UsageError:
