@@ -72,7 +72,9 @@ class StageConfig:
       node_range: nodes that maps are drawn from, finest and coarsest; None for the model's whole
         range.
       learning_rate: peak.
-      final_learning_rate: at the end of the cosine.
+      final_learning_rate: at the end of the schedule.
+      schedule: of the learning rate after the warm-up: "cosine" or "linear" from peak to end;
+        "decay", the peak until the last fifth, then linear; "constant", the peak to the end.
       warmup: steps of linear warm-up.
       accumulate: micro-batches a step is divided into, evenly; the gradient is their mean.
       freeze: regular expressions of parameter paths, such as "^unet/down", that stay as they are,
@@ -89,6 +91,7 @@ class StageConfig:
     node_range: tuple[int, int] | None = None
     learning_rate: float = 1e-3
     final_learning_rate: float = 1e-5
+    schedule: Literal["cosine", "linear", "decay", "constant"] = "cosine"
     warmup: int = 200
     accumulate: int = 1
     freeze: tuple[str, ...] = ()
@@ -231,8 +234,10 @@ class TrainConfig:
       ema_decay: of the averaged parameters, 0..1, which are what gets frozen; None keeps no
         average.
       optimizer: "adam"; "muon", which makes the steps of convolutions orthogonal (Jordan et al.
-        2024) and costs some matrix products a step; or "adafactor", whose state is small.
-      b2: of Adam, 0..1.
+        2024) and costs some matrix products a step; "adafactor", whose state is small; or the name
+        of any other in `optax` or `optax.contrib`, such as "lion", as it is there.
+      optimizer_options: of such another one, as "name=number", such as "b1=0.95".
+      b2: of Adam and Muon, 0..1.
       weight_decay: decoupled, on kernels only.
       clip: bound on the gradient's norm, above 0.
       dtype: of the networks' computation; parameters, averages and moments stay float32.
@@ -255,7 +260,8 @@ class TrainConfig:
     max_minutes: float | None = None
     seed: int = 0
     ema_decay: float | None = 0.999
-    optimizer: Literal["adam", "muon", "adafactor"] = "adam"
+    optimizer: str = "adam"
+    optimizer_options: tuple[str, ...] = ()
     b2: float = 0.99
     weight_decay: float = 0.0
     clip: float = 1.0

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
+import inspect
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -11,14 +14,21 @@ import optax.contrib
 
 from rcodec_jax.codec.trees import Flat, flatten, unflatten
 from rcodec_jax.config.train import StageConfig, TrainConfig
+from rcodec_jax.errors import UsageError
 from rcodec_jax.train.moving import moves
+
+DECAY = 0.2
+"""Share of a stage at whose end the schedule "decay" comes down."""
+
+_OTHERS = {"lbfgs", "momo", "momo_adam", "sophia", "schedule_free_adamw", "schedule_free_sgd"}
+"""What needs more than gradients in a step, or trains other parameters than it evaluates."""
 
 _NEWTON_SCHULZ_STEPS = 4
 """Fewer than the usual five: on CPUs they cost more than the last one brings."""
 
 
 def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """Adam or Adafactor behind a bound on the gradient's norm; the step applies the learning rate.
+    """The optimiser behind a bound on the gradient's norm; the step applies the learning rate.
 
     Adafactor (Shazeer and Stern, ICML 2018) keeps sums over rows and columns instead of a second
     moment for each weight, and no first moment: next to nothing, where Adam keeps two more copies
@@ -27,17 +37,75 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
 
     Weight decay is decoupled (Loshchilov and Hutter, ICLR 2019) and spares biases, scales of
     normalisations and tables.
+
+    Raises:
+      UsageError: no optimiser of that name, or with such options.
     """
-    if config.optimizer == "adafactor":
-        rule = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
-    elif config.optimizer == "muon":
-        rule = _muon(config)
+    ours = {"adam": _adam, "muon": _muon, "adafactor": _adafactor}
+    if config.optimizer not in ours:
+        rule = _of_optax(config.optimizer, config.optimizer_options)
+    elif config.optimizer_options:
+        raise UsageError(
+            f"train.optimizer_options: expected none with {config.optimizer!r}, which is set by "
+            f"fields of its own, got {', '.join(config.optimizer_options)}"
+        )
     else:
-        rule = _adam(config)
+        rule = ours[config.optimizer](config)
     parts = [optax.clip_by_global_norm(config.clip), rule]
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=kernels))
     return optax.chain(*parts)
+
+
+def _of_optax(name: str, options: Iterable[str]) -> optax.GradientTransformation:
+    """An optimiser of optax at the learning rate 1, its updates to be subtracted."""
+    given: dict[str, float] = {}
+    for option in options:
+        key, _, value = option.partition("=")
+        try:
+            given[key.strip()] = float(value)
+        except ValueError:
+            raise UsageError(
+                f"train.optimizer_options: expected name=number such as b1=0.95, got {option!r}"
+            ) from None
+    known = optimizer_names()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"some are {', '.join(known[:8])}"
+        raise UsageError(f"train.optimizer: no optimiser {name!r} in optax; {hint}")
+    make = getattr(optax, name, None) or getattr(optax.contrib, name)
+    takes = inspect.signature(make).parameters
+    if unknown := [key for key in given if key not in takes]:
+        raise UsageError(
+            f"train.optimizer_options: expected some of {', '.join(takes)} for {name!r}, got "
+            f"{', '.join(unknown)}"
+        )
+    return optax.chain(make(**{"learning_rate": 1.0} | given), optax.scale(-1.0))
+
+
+def optimizer_names() -> list[str]:
+    """Names in optax of what makes an optimiser from a learning rate and numbers, in order."""
+    found = {}
+    for module in (optax.contrib, optax):
+        for name, make in vars(module).items():
+            if not name.startswith(("_", "scale_by_")) and inspect.isfunction(make):
+                found[name] = make
+    return sorted(n for n, make in found.items() if n not in _OTHERS and _is_optimizer(make))
+
+
+def _is_optimizer(make: Callable[..., Any]) -> bool:
+    takes = inspect.signature(make).parameters
+    needed = {
+        name
+        for name, one in takes.items()
+        if one.default is one.empty and one.kind not in (one.VAR_POSITIONAL, one.VAR_KEYWORD)
+    }
+    return "learning_rate" in takes and needed <= {"learning_rate"}
+
+
+def _adafactor(config: TrainConfig) -> optax.GradientTransformation:
+    del config
+    return optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
 
 
 def _adam(config: TrainConfig) -> optax.GradientTransformation:
@@ -117,12 +185,17 @@ def kernels(params: dict[str, Any]) -> dict[str, Any]:
 
 
 def learning_rate(stage: StageConfig, step_in_stage: jax.Array) -> jax.Array:
-    """Linear warm-up, then a cosine down to the stage's final rate; of whole steps or fractions."""
-    schedule = optax.warmup_cosine_decay_schedule(
-        init_value=0.0,
-        peak_value=stage.learning_rate,
-        warmup_steps=min(stage.warmup, max(stage.steps - 1, 1)),
-        decay_steps=max(stage.steps, 2),
-        end_value=stage.final_learning_rate,
-    )
-    return jnp.asarray(schedule(step_in_stage + 1))
+    """Linear warm-up, then the stage's schedule; of whole steps or fractions."""
+    warmup = min(stage.warmup, max(stage.steps - 1, 1))
+    peak, end, left = stage.learning_rate, stage.final_learning_rate, max(stage.steps, 2) - warmup
+    if stage.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, left, alpha=end / peak)
+    elif stage.schedule == "linear":
+        after = optax.linear_schedule(peak, end, left)
+    elif stage.schedule == "decay":
+        decay = max(1, round(DECAY * stage.steps))
+        after = optax.linear_schedule(peak, end, decay, transition_begin=max(0, left - decay))
+    else:
+        after = optax.constant_schedule(peak)
+    parts = [optax.linear_schedule(0.0, peak, warmup), after]
+    return jnp.asarray(optax.join_schedules(parts, [warmup])(step_in_stage + 1))
