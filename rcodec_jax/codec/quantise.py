@@ -10,7 +10,7 @@ from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
-from rcodec_jax.entropy.gaussian import GaussianTables
+from rcodec_jax.entropy.rdoq import trim
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.regions.levelmap import LevelMap
 
@@ -92,55 +92,3 @@ def quantise(
     bits_z = part.hyper_bits(z, levels.nodes, levels.level_map)
     level_bytes = encode_level_map(levels.level_map, levels.level_count)
     return Quantised(levels, z, j, prior, bits_z, bits_y, level_bytes)
-
-
-def trim(
-    j: np.ndarray,
-    v: np.ndarray,
-    sigma: np.ndarray,
-    bits: np.ndarray,
-    tables: GaussianTables,
-    sigma_index: np.ndarray,
-    dither_index: np.ndarray,
-    *,
-    trade: float,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Rate-distortion optimised quantisation: moves integers towards 0 where that pays.
-
-    Of j, one less and two less in magnitude, each position takes the one with the least
-    bits + trade * (estimate - v)^2, where the estimate is the best linear one from the dequantised
-    value. Files stay ordinary files; decoders know nothing of it.
-
-    Args:
-      j: integers of any shape, of the dithered quantiser.
-      v: scaled residual s (y - mu) [h, w, C], what j - g stands for.
-      sigma: its deviation s sigma as the tables have it.
-      bits: code lengths of j.
-      tables, sigma_index, dither_index: what codes them.
-      trade: bits per squared step.
-
-    Returns:
-      (j, bits) after trimming, [h, w, C].
-    """
-    at = np.flatnonzero(j)
-    first, v, dither, index = (a.reshape(-1)[at] for a in (j, v, dither_index, sigma_index))
-    variance = np.square(sigma.reshape(-1)[at])
-    gain, g = variance / (variance + 1 / 12), dither_values(dither)
-
-    def cost(integers: np.ndarray, length: np.ndarray) -> np.ndarray:
-        return length + trade * np.square(gain * (integers - g) - v)
-
-    best, length = first, bits.reshape(-1)[at]
-    least = cost(best, length)
-    for less in (1, 2):
-        other = first - np.sign(first) * np.minimum(less, np.abs(first))
-        other_length = tables.bits(index, dither, other)
-        other_cost = cost(other, other_length)
-        better = other_cost < least
-        best, length, least = (
-            np.where(better, new, old)
-            for new, old in ((other, best), (other_length, length), (other_cost, least))
-        )
-    j, bits = j.copy(), bits.copy()
-    j.reshape(-1)[at], bits.reshape(-1)[at] = best, length
-    return j, bits

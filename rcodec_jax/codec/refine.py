@@ -20,7 +20,7 @@ import numpy as np
 from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
-from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.codec.relaxed import Dithered, code_latent
 from rcodec_jax.codec.structure import structural_distance
 from rcodec_jax.codec.thawing import thaw
 from rcodec_jax.codec.tiling import extend, spans
@@ -329,8 +329,7 @@ class Refiner:
             y,
             z,
             levels,
-            error=lambda *_: error,
-            points=_POINTS,
+            quantiser=Dithered(error, _POINTS),
             z_noise=z_error,
         )
         shift, scale = (a.reshape(1, 1, 1, -1) for a in (self._bundle.shift, self._bundle.scale))

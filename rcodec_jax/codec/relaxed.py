@@ -1,15 +1,15 @@
 """A latent through the codec, differentiably: what training and the refinement at encoding share.
 
-Quantisation is an error added to the scaled residual, so both its kinds go the same way: uniform
+Quantisation is an error added to the scaled residual, so all its kinds go the same way: uniform
 noise, which dithered quantisation equals in distribution (arXiv 2604.01122; Relic et al., CVPR
-2025), or the very error that the file's dither will make.
+2025), or the error of the integers that an encoder writes in fact (`rounding`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,43 @@ from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
 from rcodec_jax.passes import first_half
 
-Error = Callable[[jax.Array, jax.Array], jax.Array]
-"""(v, sigma) -> e: what quantisation adds to v = s (y - mu), of deviation sigma, [B, h, w, C]."""
+
+class Quantiser(Protocol):
+    """What quantisation adds to v = s (y - mu) of deviation sigma, and what it costs; [B, h, w, C]
+    all."""
+
+    def error(self, v: jax.Array, sigma: jax.Array) -> jax.Array:
+        """e, v + e being what a file gives back."""
+        ...
+
+    def bits(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Code lengths of v + e."""
+        ...
+
+
+class Dithered(NamedTuple):
+    """A dithered quantiser in theory.
+
+    Attributes:
+      noise: e, uniform in [-1/2, 1/2] [B, h, w, C].
+      points: errors over which the rate is averaged; none: it is that at e.
+    """
+
+    noise: jax.Array
+    points: Sequence[float] = ()
+
+    def error(self, v: jax.Array, sigma: jax.Array) -> jax.Array:
+        """The noise, whatever is quantised."""
+        return self.noise
+
+    def bits(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Code lengths under a Gaussian."""
+        if not self.points:
+            return gaussian_bits(v + e, sigma)
+        total = jnp.zeros_like(v)
+        for u in self.points:
+            total += gaussian_bits(v + u, sigma) / len(self.points)
+        return total
 
 
 class Coded(NamedTuple):
@@ -51,9 +86,8 @@ def code_latent(
     z: jax.Array,
     levels: LevelInputs,
     *,
-    error: Error,
+    quantiser: Quantiser,
     z_noise: jax.Array | float = 0.0,
-    points: Sequence[float] = (),
 ) -> Coded:
     """Codes a scaled latent at the levels' timesteps and denoises it in one step.
 
@@ -62,10 +96,9 @@ def code_latent(
       y: latent [B, h, w, C].
       z: hyper-latent before rounding [B, h/4, w/4, Z]: rounded straight through for the synthesis.
       levels: the map.
-      error: of quantising y.
+      quantiser: of y.
       z_noise: what stands for rounding in the rate of z, which has no exact counterpart; 0 takes
         the rate of z itself.
-      points: errors over which the rate of y is averaged; none: it is that at `error`.
     """
     table = node_values()
     cells = {name: table[name][levels.node_map][..., None] for name in table}
@@ -81,7 +114,7 @@ def code_latent(
         return clip_straight_through(total, math.log2(SCALE_MIN), math.log2(SCALE_MAX))
 
     spread = within(log2_sigma)
-    e = error(scale * (y - mean), jnp.exp2(spread))
+    e = quantiser.error(scale * (y - mean), jnp.exp2(spread))
     if networks.config.hyper.context:
         first = jnp.asarray(first_half(*y.shape[1:]))[None]
         share = jnp.exp2(2.0 * spread)
@@ -91,15 +124,9 @@ def code_latent(
         )
         mean = jnp.where(first, mean, mean + change)
         spread = jnp.where(first, spread, within(log2_sigma + stretch))
-        e = jnp.where(first, e, error(scale * (y - mean), jnp.exp2(spread)))
+        e = jnp.where(first, e, quantiser.error(scale * (y - mean), jnp.exp2(spread)))
         ranges |= more
-    if points:
-        v, deviation = scale * (y - mean), jnp.exp2(spread)
-        bits_y = jnp.zeros_like(v)
-        for u in points:
-            bits_y += gaussian_bits(v + u, deviation) / len(points)
-    else:
-        bits_y = gaussian_bits(scale * (y - mean) + e, jnp.exp2(spread))
+    bits_y = quantiser.bits(scale * (y - mean), e, jnp.exp2(spread))
 
     noisy = diffuse(y, e, alpha_bar, delta)
     prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)

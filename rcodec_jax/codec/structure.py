@@ -1,4 +1,5 @@
-"""A distance of pictures by their local structure, for refinement: it needs no weights."""
+"""A distance of pictures by their local structure, for training and refinement: it needs no weights
+of its own."""
 
 from __future__ import annotations
 

@@ -19,6 +19,9 @@ CROP_PX = {"autoencoder": 8, "codec": 32, "joint": 32}
 """Crops are multiples of it: what the latent's networks reduce by, beyond the autoencoder's 8."""
 
 
+_POWERS = ("power", "balance", "lpips_power")
+
+
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
     """Weights of a stage's loss, at least 0, whose unit is bits per pixel.
@@ -35,12 +38,15 @@ class LossConfig:
       mse: of the squared error of pixels in -1..1.
       l1: of their absolute error.
       coarse: of the squared error of pixels averaged over blocks of 8x8 and of 16x16: tone.
+      structure: of the distance of local structure (`codec.structure`), averaged over pixels.
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
       power, balance: see above.
-      lpips_power: the power for LPIPS, whose worth falls more slowly.
+      lpips_power: the power for LPIPS and structure, whose worth falls more slowly.
       min_snr: gamma of min-SNR weighting of `latent` by cell (Hang et al., ICCV 2023); 0 for none.
+      trim: bits per squared quantiser step: integers worth less are left out, as encoders do, and
+        the rate is that of tables which expect it; 0: uniform noise and the rate of theory.
     """
 
     rate: float = 1.0
@@ -54,9 +60,12 @@ class LossConfig:
     lpips_power: float = 0.5
     balance: float = 0.4
     min_snr: float = 0.0
+    structure: float = 0.0
+    trim: float = 0.0
 
     def __post_init__(self) -> None:
-        refuse_below(self, 0, "rate", "mse", "l1", "coarse", "lpips", "latent", "kl", "min_snr")
+        for name in (f.name for f in dataclasses.fields(self) if f.name not in _POWERS):
+            refuse_below(self, 0, name)
 
 
 @dataclasses.dataclass(frozen=True)

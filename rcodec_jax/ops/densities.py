@@ -36,6 +36,14 @@ def gaussian_bits(v: jax.Array, scale: jax.Array) -> jax.Array:
     return _escape_bits(0.5 * (upper - lower), size)
 
 
+def laplace_bits(v: jax.Array, scale: jax.Array) -> jax.Array:
+    """`gaussian_bits` of a Laplacian of the same deviation, for |v| of at least 1/2."""
+    size = jnp.abs(v)
+    rate = math.sqrt(2.0) / scale
+    probability = 0.5 * jnp.exp((0.5 - size) * rate) * -jnp.expm1(-rate)
+    return _escape_bits(probability, size)
+
+
 def logistic_bits(v: jax.Array, scale: jax.Array) -> jax.Array:
     """Code length of a unit interval around v under a logistic density of mean 0.
 

@@ -1,7 +1,8 @@
 """A picture through the codec as training sees it: noise for quantisation, one step to decode.
 
 Uniform noise stands for dithered quantisation, which it equals in distribution (arXiv 2604.01122),
-so the rate of y needs no surrogate; that of z does.
+so the rate of y needs no surrogate; that of z does. Encoders leave out integers that are not worth
+their bits, and so may training: then noise is the dither.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ import jax
 
 from rcodec_jax.codec import relaxed
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
-from rcodec_jax.codec.relaxed import Coded
+from rcodec_jax.codec.relaxed import Coded, Dithered, Quantiser
+from rcodec_jax.codec.rounding import Trimmed, dither_of, expected
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 
@@ -42,10 +44,21 @@ class Noise(NamedTuple):
 
 
 def code_latent(
-    networks: Networks, params: Params, y: jax.Array, levels: LevelInputs, *, noise: Noise
+    networks: Networks,
+    params: Params,
+    y: jax.Array,
+    levels: LevelInputs,
+    *,
+    noise: Noise,
+    trim: float = 0.0,
 ) -> Coded:
-    """Codes a scaled latent y [B, h, w, C] at the levels' timesteps and denoises it in one step."""
+    """Codes a scaled latent y [B, h, w, C] at the levels' timesteps and denoises it in one step.
+
+    Args:
+      trim: bits per squared step if integers are trimmed as files have them; 0: they are not.
+    """
     z = networks.hyper_encode(params, y, levels)
-    return relaxed.code_latent(
-        networks, params, y, z, levels, error=lambda *_: noise.y, z_noise=noise.z
-    )
+    quantiser: Quantiser = Dithered(noise.y)
+    if trim:
+        quantiser = Trimmed(expected(trim), dither_of(noise.y), trim)
+    return relaxed.code_latent(networks, params, y, z, levels, quantiser=quantiser, z_noise=noise.z)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
+from rcodec_jax.codec.structure import structural_distance
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import LossConfig
 from rcodec_jax.levels import CELL_PX
@@ -50,7 +51,7 @@ def pixel_losses(
     """
     worth = upsample_nearest(weight, CELL_PX)
     error = decoded - original
-    mse = jnp.mean(jnp.square(error))
+    mse, pixels = jnp.mean(jnp.square(error)), worth.size
     total = loss.mse * jnp.mean(worth * jnp.square(error))
     if loss.l1:
         total = total + loss.l1 * jnp.mean(worth * jnp.abs(error))
@@ -60,12 +61,16 @@ def pixel_losses(
         coarse = jnp.mean(mean_pool(weight, 2) * jnp.square(mean_pool(blocks, 2)))
         total = total + loss.coarse * (fine + coarse)
     metrics = {"mse": mse, "psnr": -10.0 * jnp.log10(mse / 4.0)}
+    worth = weight if perceptual_weight is None else perceptual_weight
+    if loss.structure:
+        distance = structural_distance(original, decoded, upsample_nearest(worth, CELL_PX))
+        metrics["structure"] = distance / pixels
+        total = total + loss.structure * distance / pixels
     if loss.lpips:
         if perceptual is None:
             raise ValueError("a loss with lpips > 0 needs a perceptual distance")
         distance = perceptual(original, decoded)
         metrics["lpips"] = jnp.mean(distance)
-        worth = weight if perceptual_weight is None else perceptual_weight
         total = total + loss.lpips * jnp.mean(jnp.mean(worth, axis=(1, 2, 3)) * distance)
     return total, metrics
 
@@ -126,7 +131,9 @@ def codec_loss(
         raw = jax.lax.stop_gradient(raw)
     y = statistics.scale_in_training(raw, stats) if joint else statistics.scale(raw, stats)
     noise = Noise(batch["noise_y"], batch["noise_z"])
-    clean, bits_y, bits_z, alpha_bar, ranges = code_latent(networks, params, y, levels, noise=noise)
+    clean, bits_y, bits_z, alpha_bar, ranges = code_latent(
+        networks, params, y, levels, noise=noise, trim=loss.trim
+    )
 
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
     errors = jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar)

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params
-from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.codec.relaxed import Dithered, code_latent
 from rcodec_jax.data.transforms import random_crop
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.levels import CELL_PX
@@ -119,7 +119,7 @@ def collect(
         y = (networks.encode(params, to_signed(pixels))[0] - shift) * scale
         z = networks.hyper_encode(params, y, levels)
         noise = uniform_noise(key, y.shape)
-        coded = code_latent(networks, params, y, z, levels, error=lambda v, sigma: noise)
+        coded = code_latent(networks, params, y, z, levels, quantiser=Dithered(noise))
         raw = coded.clean / scale + shift
         return raw, to_bytes(networks.decode(params, raw))
 

@@ -7,10 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.quantise import trim
 from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.entropy.gaussian import GaussianTables, sigma_of_level
+from rcodec_jax.entropy.rdoq import trim
 
 SHAPE = (40, 50, 8)
 

@@ -17,7 +17,7 @@ from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
-from rcodec_jax.codec.relaxed import code_latent
+from rcodec_jax.codec.relaxed import Dithered, code_latent
 from rcodec_jax.codec.structure import structural_distance
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
@@ -91,7 +91,7 @@ def objective(refiner, image, y, z, levels, tune) -> float:
     @jax.jit
     def run(params, y, z):
         coded = code_latent(
-            networks, params, y, z, inputs, error=lambda *_: 0.0, points=points
+            networks, params, y, z, inputs, quantiser=Dithered(0.0, points)
         )  # fmt: skip
         shift, scale = (a.reshape(1, 1, 1, -1) for a in (bundle.shift, bundle.scale))
         return coded, networks.decode(params, coded.clean / scale + shift)
