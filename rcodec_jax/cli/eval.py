@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
+from rcodec_jax.evaluate.journal import GO_ON, ROI_ROWS, ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -71,7 +72,12 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_steps_options(parser)
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
-    arguments.add_force_option(parser)
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="begin again in a folder that holds something (default: go on with an evaluation that "
+        "was stopped, and refuse a folder that holds anything else)",
+    )
     arguments.add_run_options(parser)
     parser.set_defaults(run=run, uses_jax=True)
 
@@ -82,8 +88,8 @@ def _add_choice_options(parser: argparse.ArgumentParser) -> None:
         "--peers",
         default="jpeg,webp",
         metavar="NAME,...",
-        help="of jpeg, webp, avif and jxl, or none (default: %(default)s); AVIF needs Pillow 11.3, "
-        "JPEG XL 'rcodec-jax[peers]'",
+        help="of jpeg, webp, avif, jxl and jpeg2000, or none (default: %(default)s); AVIF needs "
+        "Pillow 11.3, JPEG XL 'rcodec-jax[peers]'; one that is missing is left out and said",
     )
     parser.add_argument(
         "--every", type=count, default=1, metavar="N", help="take every N-th picture only"
@@ -116,7 +122,9 @@ def _add_masks_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     _check(args)
-    files.check_folder(args.out, force=args.force)
+    goes_on = (Path(args.out) / (ROI_ROWS if args.masks else ROWS)).is_file()
+    if not goes_on:
+        files.check_folder(args.out, force=args.force)
 
     import rcodec_jax
     from rcodec_jax.evaluate import command
@@ -137,19 +145,23 @@ def run(args: argparse.Namespace) -> int:
     folders = (args.folder, args.out, settings)
     lines = [f"model: {model_words(codec.card)}"]
     lines += [] if args.lpips else ["LPIPS left out: no weights given (--lpips DIR)"]
-    with output.Progress("eval") as bar:
-        if args.masks:
-            regions = command.evaluate_roi(
-                codec, *folders, progress=bar.update, **_masks_options(args)
-            )
-            content = regions.content
-            lines += _roi_lines(regions)
-        else:
-            result = command.evaluate_folder(
-                codec, *folders, progress=bar.update, **_rates_options(args)
-            )
-            content = result.content
-            lines += _folder_lines(result)
+    try:
+        with output.Progress("eval") as bar:
+            if args.masks:
+                regions = command.evaluate_roi(
+                    codec, *folders, anew=args.force, progress=bar.update, **_masks_options(args)
+                )
+                content = regions.content
+                lines += _roi_lines(regions)
+            else:
+                result = command.evaluate_folder(
+                    codec, *folders, anew=args.force, progress=bar.update, **_rates_options(args)
+                )
+                content = result.content
+                lines += _folder_lines(result)
+    except KeyboardInterrupt:
+        output.message("note", f"{args.out}: {GO_ON}")
+        raise
     # The report is on standard output; beside JSON its words would only be in the way.
     print("\n".join(lines), file=sys.stderr if args.json else sys.stdout, flush=True)
     if args.json:
@@ -196,7 +208,8 @@ def _rates_options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _folder_lines(result: FolderResult) -> list[str]:
-    lines = [] if result.plotted else ["plots left out: matplotlib is not installed"]
+    lines = list(result.notes)
+    lines += [] if result.plotted else ["plots left out: matplotlib is not installed"]
     lines.append(_curve_table(result.curves))
     if result.bd_rates:
         title = "Rate difference at equal quality (negative: fewer bytes than the other codec)"

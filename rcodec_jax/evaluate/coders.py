@@ -10,6 +10,10 @@ import numpy as np
 from rcodec_jax.errors import UsageError
 
 
+class MissingPeerError(UsageError):
+    """A codec to compare with that is not installed here; the message says how to get it."""
+
+
 class Setting(NamedTuple):
     """One point of a rate-quality curve, asked of a coder."""
 
@@ -31,6 +35,11 @@ class Coder(Protocol):
     @property
     def model(self) -> str:
         """Which model it is, in words; empty for one that has none."""
+        ...
+
+    @property
+    def suffix(self) -> str:
+        """How its files end, with the dot."""
         ...
 
     @property
@@ -62,6 +71,7 @@ class RcodecCoder:
     """
 
     name = "rcodec"
+    suffix = ".rdc"
 
     def __init__(
         self,

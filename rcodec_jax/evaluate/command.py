@@ -10,18 +10,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import rcodec_jax
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate import peers, report, roi
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
+from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.origin import circumstances, model_words
-from rcodec_jax.evaluate.run import Skipped, list_pictures, run
+from rcodec_jax.evaluate.run import Run, Skipped, hidden_pictures, list_pictures, run
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.metrics.perceptual import Lpips
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
+FILES = "files"
+"""Where the coded files of a run are kept, in the folder that it writes."""
+
+_DIGESTS = ("integer_digest", "float_digest")
 DEFAULT_RATES_BPP = (0.08, 0.11, 0.15, 0.2, 0.25, 0.3, 0.35)
 
 
@@ -60,6 +66,21 @@ class Settings:
         lpips = None if self.lpips_dir is None else Lpips.load(self.lpips_dir, self.lpips_net)
         return Meter(lpips, ssimulacra2=self.ssimulacra2)
 
+    def circumstances(self, meter: Meter) -> dict[str, Any]:
+        """What a row depends on besides picture, codec and its setting, as JSON values."""
+        digests = {key: self.card[key] for key in _DIGESTS if key in self.card}
+        return {
+            "rcodec": rcodec_jax.__version__,
+            "model": model_words(self.card),
+            **digests,
+            "steps": self.steps,
+            "trajectory": self.trajectory,
+            "effort": self.effort,
+            "tune": self.tune,
+            "lpips": meter.lpips_net,
+            "ssimulacra2": self.ssimulacra2,
+        }
+
     def described(self, meter: Meter) -> dict[str, Any]:
         """What a report says of them."""
         return {
@@ -81,6 +102,7 @@ class FolderResult:
       curves: mean curve of each codec.
       bd_rates: rcodec against each peer.
       skipped: files that could not be made.
+      notes: lines on what was left out for want of a package.
       plotted: whether there are plots; not without matplotlib.
       content: that of report.json.
     """
@@ -88,6 +110,7 @@ class FolderResult:
     curves: dict[str, list[CurvePoint]]
     bd_rates: list[BdRate]
     skipped: list[Skipped]
+    notes: list[str]
     plotted: bool
     content: dict[str, Any]
 
@@ -117,16 +140,20 @@ def evaluate_folder(
     qualities: Sequence[float] = (),
     peer_names: Sequence[str] = ("jpeg", "webp"),
     every: int = 1,
+    anew: bool = False,
     progress: Progress = no_progress,
 ) -> FolderResult:
     """Rate, PSNR, MS-SSIM and LPIPS of rcodec and its peers on the same pictures.
 
-    Writes `rows.csv` (every file), `curves.csv`, `report.json` and `curves.png` into `out`.
+    Writes `rows.jsonl` (every row as it comes; the same evaluation goes on with them), the coded
+    files below `files/`, and at the end `rows.csv`, `curves.csv`, `report.json` and `curves.png`
+    into `out`. Stopped by Ctrl-C it leaves `rows.csv` with what was measured.
 
     Args:
       folder: pictures, searched recursively.
       rates_bpp: targets of rcodec, never exceeded; ignored where `qualities` is given.
       every: take each `every`-th picture.
+      anew: measure again what an earlier run left in `out`.
     """
     folder, out = Path(folder), Path(out)
     pictures = list_pictures(folder, every=every, limit=settings.limit)
@@ -140,9 +167,24 @@ def evaluate_folder(
         encoding=settings.encoding,
         model=model_words(settings.card),
     )
-    coders: list[Coder] = [own, *peers.make_peers(peer_names)]
+    others, notes = peers.make_peers(peer_names)
+    coders: list[Coder] = [own, *others]
     _make_folder(out)
-    measured = run(pictures, coders, meter, root=folder, progress=progress)
+    measured = Run(skipped=hidden_pictures(folder))
+    try:
+        run(
+            pictures,
+            coders,
+            meter,
+            root=folder,
+            journal=Journal(out / ROWS, settings.circumstances(meter), anew=anew),
+            kept=out / FILES,
+            into=measured,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        report.write_csv(out / "rows.csv", measured.rows)
+        raise
     means = mean_curves(measured.rows)
     differences = bd_rates(measured.rows, own.name)
     names = [path.relative_to(folder).as_posix() for path in pictures]
@@ -154,13 +196,14 @@ def evaluate_folder(
             "curves": means,
             "bd_rates": differences,
             "skipped": measured.skipped,
+            "notes": notes,
         }
     )
     report.write_csv(out / "rows.csv", measured.rows)
     report.write_csv(out / "curves.csv", [point for line in means.values() for point in line])
     report.write_json(out / "report.json", content)
     plotted = report.plot_curves(out / "curves.png", means, lpips_net=meter.lpips_net)
-    return FolderResult(means, differences, measured.skipped, plotted, content)
+    return FolderResult(means, differences, measured.skipped, notes, plotted, content)
 
 
 def evaluate_roi(
@@ -172,36 +215,52 @@ def evaluate_roi(
     target_bpp: float,
     roi_id: int = 1,
     roi_strength: float = DEFAULT_STRENGTH,
+    anew: bool = False,
     progress: Progress = no_progress,
 ) -> RoiResult:
     """Region files against uniform files of equal bytes (see `evaluate.roi`).
 
-    Writes `roi.csv`, `roi.json` and side-by-side pictures under `panels/` into `out`.
+    Writes `roi.jsonl` (the rows of each picture as they come; the same evaluation goes on with
+    them), side-by-side pictures under `panels/`, and at the end `roi.csv` and `roi.json` into
+    `out`. Stopped by Ctrl-C it leaves `roi.csv` with what was measured.
+
+    Args:
+      anew: measure again what an earlier run left in `out`.
     """
     out = Path(out)
     pictures = roi.find_masked(folder, limit=settings.limit)
     meter = settings.meter()
     _make_folder(out)
-    measured = roi.run_roi(
-        codec,
-        pictures,
-        meter,
-        target_bpp=target_bpp,
-        roi_id=roi_id,
-        roi_strength=roi_strength,
-        steps=settings.steps,
-        trajectory=settings.trajectory,
-        encoding=settings.encoding,
-        model=model_words(settings.card),
-        panels=out / "panels",
-        progress=progress,
-    )
+    measured = roi.RoiRun()
+    protocol: dict[str, Any] = {
+        "target_bpp": target_bpp,
+        "roi_id": roi_id,
+        "roi_strength": roi_strength,
+    }
+    circumstances = {**settings.circumstances(meter), **protocol}
+    try:
+        roi.run_roi(
+            codec,
+            pictures,
+            meter,
+            **protocol,
+            steps=settings.steps,
+            trajectory=settings.trajectory,
+            encoding=settings.encoding,
+            model=model_words(settings.card),
+            panels=out / "panels",
+            journal=Journal(out / ROI_ROWS, circumstances, anew=anew),
+            into=measured,
+            progress=progress,
+        )
+    except KeyboardInterrupt:
+        report.write_csv(out / "roi.csv", measured.rows)
+        raise
     summary = roi.summarise_roi(measured.rows)
     content = report.to_plain(
         {
-            "target_bpp": target_bpp,
+            **protocol,
             "coverage": OBJECT_COVERAGE,
-            "roi_strength": roi_strength,
             **settings.described(meter),
             "summary": summary,
             "rows": measured.rows,

@@ -19,10 +19,10 @@ import numpy as np
 from rcodec_jax.data import read_image, read_mask
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import CodecLike
+from rcodec_jax.evaluate.journal import Journal, digest, keep
 from rcodec_jax.evaluate.meter import Meter, RegionQuality
 from rcodec_jax.evaluate.panel import roi_panel
 from rcodec_jax.evaluate.run import MASK_ENDINGS, list_pictures
-from rcodec_jax.files import atomic_write
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
@@ -131,6 +131,8 @@ def run_roi(
     encoding: Mapping[str, Any] | None = None,
     model: str = "",
     panels: Path | None = None,
+    journal: Journal | None = None,
+    into: RoiRun | None = None,
     progress: Progress = no_progress,
 ) -> RoiRun:
     """Runs the protocol.
@@ -141,43 +143,48 @@ def run_roi(
       encoding: further options of `encode`, such as its effort.
       model: what the rows call the model.
       panels: folder for side-by-side pictures (original, mask, uniform, region), None for none.
+      journal: gets the rows of each picture; what it has already is not measured again.
+      into: filled as the run goes on, so that its rows are there if something stops it.
+
+    Raises:
+      StorageError: a row or a picture cannot be written.
     """
-    result = RoiRun()
+    result = RoiRun() if into is None else into
     pictures = list(pictures)
     for i, item in enumerate(pictures):
         progress(i, len(pictures), item.name)
+        keys = [
+            (item.name, "" if journal is None else digest(item.image, item.mask), kind)
+            for kind in ("uniform", "roi")
+        ]
+        if journal is not None and all(key in journal for key in keys):
+            result.rows += [journal.find(key, RoiRow) for key in keys]
+            continue
         try:
             original = read_image(item.image).pixels
             mask = read_mask(item.mask, original.shape[:2], roi_id if item.labels else None)
-        except UsageError as error:
-            result.skipped.append((item.name, str(error)))
-            continue
-        share = float(np.mean(mask))
-        if not OBJECT_COVERAGE[0] <= share <= OBJECT_COVERAGE[1]:
-            result.skipped.append((item.name, f"the object covers {100 * share:.1f} %"))
-            continue
-        try:
-            uniform, favoured = _encode_pair(
+            share = float(np.mean(mask))
+            if not OBJECT_COVERAGE[0] <= share <= OBJECT_COVERAGE[1]:
+                raise UsageError(f"the object covers {100 * share:.1f} %")
+            pair = _encode_pair(
                 codec, original, mask, target_bpp, roi_strength, dict(encoding or {})
             )
         except UsageError as error:
             result.skipped.append((item.name, str(error)))
             continue
-        decoded = [
-            codec.decode(data, steps=steps, trajectory=trajectory) for data in (uniform, favoured)
+        decoded = [codec.decode(data, steps=steps, trajectory=trajectory) for data in pair]
+        ratio = len(pair[1]) / len(pair[0])
+        rows = [
+            _row(item.name, kind, meter, original, picture, mask, len(data), share, ratio, model)
+            for kind, data, picture in zip(("uniform", "roi"), pair, decoded, strict=True)
         ]
-        ratio = len(favoured) / len(uniform)
-        for kind, data, picture in zip(
-            ("uniform", "roi"), (uniform, favoured), decoded, strict=True
-        ):
-            row = _row(
-                item.name, kind, meter, original, picture, mask, len(data), share, ratio, model
-            )
-            result.rows.append(row)
         if panels is not None:
-            panels.mkdir(parents=True, exist_ok=True)
             name = item.name.replace("/", "_").rsplit(".", 1)[0]
-            atomic_write(panels / f"{name}.png", roi_panel(original, mask, *decoded))
+            keep(panels / f"{name}.png", roi_panel(original, mask, *decoded))
+        if journal is not None:
+            for key, row in zip(keys, rows, strict=True):
+                journal.add(key, row)
+        result.rows += rows
     progress(len(pictures), len(pictures), "done")
     return result
 

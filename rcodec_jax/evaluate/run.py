@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+
 from rcodec_jax.data import read_image
 from rcodec_jax.data.images import FORMATS
-from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate.coders import Coder
+from rcodec_jax.errors import BitstreamError, UsageError
+from rcodec_jax.evaluate.coders import Coder, Setting
+from rcodec_jax.evaluate.journal import Journal, digest, keep
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.progress import Progress, no_progress
 
@@ -62,21 +65,43 @@ class Run:
 def list_pictures(folder: str | Path, *, every: int = 1, limit: int | None = None) -> list[Path]:
     """Pictures below `folder`, sorted; masks left out; each `every`-th, at most `limit`.
 
-    Raises UsageError if there is none.
+    Files whose names begin with a dot are no pictures (see `hidden_pictures`). Raises UsageError if
+    there is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"expected a folder of pictures, got {folder}")
     if every < 1 or (limit is not None and limit < 1):
         raise UsageError(f"every and limit are at least 1, got {every} and {limit}")
-    found = sorted(
+    found = [path for path in _files(folder) if not path.name.startswith(".")]
+    if not found:
+        raise UsageError(f"no pictures in {folder} (looked for {' '.join(FORMATS)})")
+    return found[::every][:limit]
+
+
+def hidden_pictures(folder: str | Path) -> list[Skipped]:
+    """Files that end like pictures but are hidden, as macOS leaves `._x.png` beside x.png."""
+    folder = Path(folder)
+    return [
+        Skipped(
+            path.relative_to(folder).as_posix(), "", "", "a hidden file: its name begins with ."
+        )
+        for path in _files(folder)
+        if path.name.startswith(".")
+    ]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in FORMATS and not path.stem.endswith(MASK_ENDINGS)
     )
-    if not found:
-        raise UsageError(f"no pictures in {folder} (looked for {' '.join(FORMATS)})")
-    return found[::every][:limit]
+
+
+def coded_path(folder: Path, picture: str, codec: str, setting: str, suffix: str) -> Path:
+    """Where a coded file of a run is kept below `folder`."""
+    return folder / picture / f"{codec}_{setting}{suffix}"
 
 
 def run(
@@ -85,68 +110,93 @@ def run(
     meter: Meter,
     *,
     root: Path,
+    journal: Journal | None = None,
+    kept: Path | None = None,
+    into: Run | None = None,
     progress: Progress = no_progress,
 ) -> Run:
     """Encodes, decodes and measures; one picture in memory at a time.
 
     A coder that raises UsageError for a setting (a rate out of reach) is noted as skipped there; so
-    is a picture that cannot be read.
+    is a file that its own decoder refuses, and a picture that cannot be read.
 
     Args:
       pictures: files to read.
       root: folder the names in the rows are relative to.
+      journal: gets each row as it comes; what it has already is not measured again.
+      kept: folder for the coded files, None to keep none.
+      into: filled as the run goes on, so that its rows are there if something stops it.
       progress: called before each file and once at the end.
 
     Raises:
       UsageError: none of the pictures can be read.
+      StorageError: a row or a file cannot be written.
     """
-    result = Run()
-    total = len(pictures) * sum(len(coder.settings) for coder in coders)
+    result = Run() if into is None else into
+    pairs = [(coder, setting) for coder in coders for setting in coder.settings]
+    total = len(pictures) * len(pairs)
     done = 0
-    unreadable: list[Skipped] = []
+    unreadable = 0
     for path in pictures:
         name = path.relative_to(root).as_posix()
-        try:
-            pixels = read_image(path).pixels
-        except UsageError as error:
-            if len(unreadable) + 1 == len(pictures):
-                raise
-            unreadable.append(Skipped(name, "", "", str(error)))
-            done += total // len(pictures)
-            continue
-        height_px, width_px = pixels.shape[:2]
-        for coder in coders:
-            for setting in coder.settings:
-                progress(done, total, f"{name} {coder.name} {setting.label}")
-                done += 1
-                start = time.perf_counter()
+        mark = "" if journal is None else digest(path)
+        pixels: np.ndarray | None = None
+        for coder, setting in pairs:
+            progress(done, total, f"{name} {coder.name} {setting.label}")
+            done += 1
+            key = (name, mark, coder.name, setting.label)
+            if journal is not None and key in journal:
+                result.rows.append(journal.find(key, Row))
+                continue
+            if pixels is None:
                 try:
-                    data = coder.encode(pixels, setting)
+                    pixels = read_image(path).pixels
                 except UsageError as error:
-                    result.skipped.append(Skipped(name, coder.name, setting.label, str(error)))
-                    continue
-                encoded = time.perf_counter()
-                decoded = coder.decode(data)
-                finished = time.perf_counter()
-                quality = meter.whole(pixels, decoded)
-                result.rows.append(
-                    Row(
-                        picture=name,
-                        codec=coder.name,
-                        setting=setting.label,
-                        width_px=width_px,
-                        height_px=height_px,
-                        size_bytes=len(data),
-                        bpp=8 * len(data) / (height_px * width_px),
-                        psnr_db=quality.psnr_db,
-                        ms_ssim=quality.ms_ssim,
-                        lpips=quality.lpips,
-                        ssimulacra2=quality.ssimulacra2,
-                        model=coder.model,
-                        encode_seconds=encoded - start,
-                        decode_seconds=finished - encoded,
-                    )
-                )
+                    unreadable += 1
+                    if unreadable == len(pictures):
+                        raise
+                    result.skipped.append(Skipped(name, "", "", str(error)))
+                    done += len(pairs) - 1
+                    break
+            try:
+                row, data = _measure(name, pixels, coder, setting, meter)
+            except (UsageError, BitstreamError) as error:
+                result.skipped.append(Skipped(name, coder.name, setting.label, str(error)))
+                continue
+            if kept is not None:
+                keep(coded_path(kept, name, coder.name, setting.label, coder.suffix), data)
+            if journal is not None:
+                journal.add(key, row)
+            result.rows.append(row)
     progress(total, total, "done")
-    result.skipped[:0] = unreadable
+    result.skipped.sort(key=lambda skipped: bool(skipped.codec))  # stable: pictures first
     return result
+
+
+def _measure(
+    name: str, pixels: np.ndarray, coder: Coder, setting: Setting, meter: Meter
+) -> tuple[Row, bytes]:
+    start = time.perf_counter()
+    data = coder.encode(pixels, setting)
+    encoded = time.perf_counter()
+    decoded = coder.decode(data)
+    finished = time.perf_counter()
+    quality = meter.whole(pixels, decoded)
+    height_px, width_px = pixels.shape[:2]
+    row = Row(
+        picture=name,
+        codec=coder.name,
+        setting=setting.label,
+        width_px=width_px,
+        height_px=height_px,
+        size_bytes=len(data),
+        bpp=8 * len(data) / (height_px * width_px),
+        psnr_db=quality.psnr_db,
+        ms_ssim=quality.ms_ssim,
+        lpips=quality.lpips,
+        ssimulacra2=quality.ssimulacra2,
+        model=coder.model,
+        encode_seconds=encoded - start,
+        decode_seconds=finished - encoded,
+    )
+    return row, data

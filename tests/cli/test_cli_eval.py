@@ -33,7 +33,10 @@ def calls(monkeypatch) -> dict[str, dict]:
         "rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, 25.0, None, None, 1.0, 2.0, model="m")]
     }
     skipped = [Skipped("c.png", "", "", "bad"), Skipped("a.png", "rcodec", "bpp=1", "too much")]
-    stand_in("evaluate_folder", FolderResult(curves, [], skipped, True, {"figure": 1}))
+    stand_in(
+        "evaluate_folder",
+        FolderResult(curves, [], skipped, ["peer x left out"], True, {"figure": 1}),
+    )
     summary = RoiSummary(1, 0.15, 0.97, False, 2.5, -1.0, None, None, 0, None, None, None, None)
     stand_in("evaluate_roi", RoiResult(summary, [("b.png", "small")], {"figure": 2}))
     return calls
@@ -96,4 +99,34 @@ def test_a_small_run_leaves_its_report(codec, tmp_path, capsys):
     assert {"rows.csv", "curves.csv", "report.json"} <= {path.name for path in out.iterdir()}
     assert "jpeg" in capsys.readouterr().out
     assert len((out / "rows.csv").read_text().splitlines()) > 2 * 2
-    assert main(["eval", str(folder), "--out", str(out)]) == 2
+
+
+def test_the_same_command_goes_on_and_another_is_refused(codec, tmp_path, capsys, monkeypatch):
+    folder, out = tmp_path / "pictures", tmp_path / "report"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.fromarray(np.full((24, 32, 3), 99, np.uint8)).save(folder / f"{name}.png")
+    words = ["eval", str(folder), "--out", str(out), "--rates", "1,2", "--peers", "none"]
+    encode = codec.encode
+
+    def stopped_at_the_third(*args, **options):
+        if len(codec.calls) >= 4:
+            raise KeyboardInterrupt
+        return encode(*args, **options)
+
+    monkeypatch.setattr(codec, "encode", stopped_at_the_third)
+    assert main(words) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert len((out / "rows.csv").read_text().splitlines()) == 1 + 2
+    monkeypatch.setattr(codec, "encode", encode)
+    codec.calls.clear()
+    assert main(words) == 0
+    assert len(codec.calls) == 4  # the second picture's two files, made and read
+    codec.calls.clear()
+    assert main(words) == 0 and not codec.calls
+    assert main([*words, "--steps", "3"]) == 2
+    assert "got steps None there and 3 now" in capsys.readouterr().err
+    assert main([*words, "--steps", "3", "--force"]) == 0 and len(codec.calls) == 8
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "letter.txt").touch()
+    assert main(["eval", str(folder), "--out", str(tmp_path / "other")]) == 2

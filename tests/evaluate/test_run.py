@@ -22,6 +22,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.evaluate import coders, command, curves, origin, peers, report
 from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.evaluate.peers import pillow
 from rcodec_jax.evaluate.run import Row, list_pictures, run
 from rcodec_jax.metrics import perceptual
 from rcodec_jax.metrics.bdrate import bd_rate
@@ -63,7 +64,7 @@ def test_every_byte_of_every_file_counts(picture_folder: Path, fake_codec: Any) 
     """Sizes, bpp and PSNR of the rows equal what is got by hand with Pillow and scikit-image."""
     paths = list_pictures(picture_folder, limit=1)
     own = coders.RcodecCoder(fake_codec, rates_bpp=RATES, steps=3)
-    everyone = [own, peers.jpeg((20, 60)), peers.webp((20,))]
+    everyone = [own, pillow.jpeg((20, 60)), pillow.webp((20,))]
     result = run(paths, everyone, Meter(), root=picture_folder)
     assert len(result.rows) == 6 and not result.skipped
     with Image.open(paths[0]) as image:
@@ -125,7 +126,7 @@ def test_a_damaged_picture_is_left_out_with_the_reason(
 
 
 def test_a_decoder_that_returns_another_size_is_an_error(picture_folder: Path) -> None:
-    jpeg = peers.jpeg((50,))
+    jpeg = pillow.jpeg((50,))
     jpeg.decode = lambda data: np.zeros((5, 5, 3), np.uint8)  # type: ignore[method-assign]
     with pytest.raises(RcodecError, match=r"expected a decoded picture uint8 \[170, 186, 3\]"):
         run(list_pictures(picture_folder, limit=1), [jpeg], Meter(), root=picture_folder)
@@ -137,10 +138,10 @@ def test_bad_coders_are_named(fake_codec: Any) -> None:
             coders.RcodecCoder(fake_codec, **options)
     with pytest.raises(UsageError, match="positive"):
         coders.RcodecCoder(fake_codec, rates_bpp=(0.1, -0.2))
-    with pytest.raises(UsageError, match="peers are jpeg, webp, avif, jxl, got gif"):
+    with pytest.raises(UsageError, match="peers are jpeg, .*jpeg2000, got gif"):
         peers.make_peers(["jpeg", "gif"])
     with pytest.raises(UsageError, match="0 to 100"):
-        peers.jpeg((50, 101))
+        pillow.jpeg((50, 101))
 
 
 def test_small_pictures_leave_out_what_is_undefined_there() -> None:
@@ -215,7 +216,7 @@ def test_the_whole_command_writes_what_it_measured(
     assert content["bd_rates"][0]["of_means_percent"] == pytest.approx(expected)
     with (out / "rows.csv").open() as stream:
         table = list(csv.DictReader(stream))
-    assert len(table) == 2 * (len(RATES) + len(peers.JPEG_QUALITIES))
+    assert len(table) == 2 * (len(RATES) + len(pillow.JPEG_QUALITIES))
     assert {"picture", "codec", "size_bytes", "bpp", "lpips"} <= set(table[0])
     models = {(row["codec"], row["model"]) for row in table}
     assert models == {("rcodec", "fake, 7 steps, 01234567"), ("jpeg", "")}

@@ -1,0 +1,141 @@
+"""Rows are there as soon as they are measured, and an evaluation goes on with them."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rcodec_jax.errors import StorageError, UsageError
+from rcodec_jax.evaluate import coders, command, roi
+from rcodec_jax.evaluate.journal import Journal, keep
+from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.evaluate.run import Row, list_pictures, run
+
+ROW = Row("a.png", "x", "bpp=1", 8, 8, 8, 1.0, float("inf"), None, 0.25, 0.1, 0.2, model="m")
+KEY = ("a.png", "0123", "x", "bpp=1")
+
+
+@pytest.fixture
+def small_folder(tmp_path: Path) -> Path:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(2):
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 32, 3), np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    return folder
+
+
+def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    journal = Journal(path, {"model": "m", "steps": None})
+    journal.add(KEY, ROW)
+    with path.open("a") as stream:
+        stream.write('{"key": ["b.png", "0123"')  # a line that a crash cut off
+    again = Journal(path, {"model": "m", "steps": None})
+    assert len(again) == 1 and again.find(KEY, Row) == ROW
+    again.add(("b.png",), ROW)
+    assert len(Journal(path, {"model": "m", "steps": None})) == 2
+    assert len(Journal(path, {"model": "other", "steps": 1}, anew=True)) == 0
+
+
+def test_rows_of_other_circumstances_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    Journal(path, {"model": "a", "steps": 1})
+    with pytest.raises(UsageError, match="got model 'a' there and 'b' now .*--force"):
+        Journal(path, {"model": "b", "steps": 1})
+    path.write_text('{"key": ["x"]}\n')
+    with pytest.raises(UsageError, match="expected the rows of an evaluation"):
+        Journal(path, {"model": "a"})
+
+
+def test_a_full_disk_is_named_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path / "rows.jsonl", {})
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StorageError, match="No space left.*the same command goes on"):
+        journal.add(KEY, ROW)
+    assert len(journal) == 0
+    monkeypatch.setattr(os, "open", full)
+    with pytest.raises(StorageError, match="No space left.*the same command goes on"):
+        keep(tmp_path / "files" / "a.jpg", b"data")
+
+
+def test_a_run_goes_on_and_a_changed_picture_is_measured_again(
+    small_folder: Path, fake_codec: Any, tmp_path: Path
+) -> None:
+    def go() -> tuple[int, list[Row]]:
+        before = len(fake_codec.decode_options)
+        result = run(
+            list_pictures(small_folder),
+            [coders.RcodecCoder(fake_codec, qualities=(20, 50))],
+            Meter(),
+            root=small_folder,
+            journal=Journal(tmp_path / "rows.jsonl", {}),
+            kept=tmp_path / "files",
+        )
+        return len(fake_codec.decode_options) - before, result.rows
+
+    decoded, rows = go()
+    assert decoded == 4
+    file = tmp_path / "files" / "0.png" / "rcodec_quality=20.rdc"
+    assert file.stat().st_size == rows[0].size_bytes
+    assert go() == (0, rows)
+    Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(small_folder / "1.png")
+    decoded, others = go()
+    assert decoded == 2 and others[:2] == rows[:2] and others[2:] != rows[2:]
+
+
+def test_regions_go_on_too(picture_folder: Path, fake_codec: Any, tmp_path: Path) -> None:
+    arguments = (fake_codec, picture_folder, tmp_path, command.Settings())
+    first = command.evaluate_roi(*arguments, target_bpp=0.8)
+    fake_codec.decode_options.clear()
+    again = command.evaluate_roi(*arguments, target_bpp=0.8)
+    assert not fake_codec.decode_options and again.summary == first.summary
+    assert [row["kind"] for row in again.content["rows"]] == ["uniform", "roi"]
+    with pytest.raises(UsageError, match="target_bpp 0.8 there and 0.5 now"):
+        command.evaluate_roi(*arguments, target_bpp=0.5)
+
+
+def test_hidden_and_broken_files_are_listed_and_the_rest_reported(
+    small_folder: Path, fake_codec: Any, tmp_path: Path
+) -> None:
+    (small_folder / "._0.png").write_bytes(b"Mac OS X")
+    (small_folder / "9.png").write_bytes(b"no picture")
+    settings = command.Settings(limit=3)
+    result = command.evaluate_folder(
+        fake_codec, small_folder, tmp_path / "out", settings, qualities=(50,), peer_names=()
+    )
+    assert [(s.picture, s.codec) for s in result.skipped] == [("._0.png", ""), ("9.png", "")]
+    assert "hidden" in result.skipped[0].reason
+    assert [point.pictures for point in result.curves["rcodec"]] == [2]
+    shutil.copy(small_folder / "._0.png", small_folder / "._0_mask.png")
+    assert [s.name for s in _masked(small_folder)] == ["0.png"]
+
+
+def _masked(folder: Path) -> list[roi.MaskedPicture]:
+    Image.fromarray(np.full((24, 32), 255, np.uint8)).save(folder / "0_mask.png")
+    return roi.find_masked(folder)
+
+
+def test_a_file_that_its_decoder_refuses_ends_no_run(small_folder: Path, fake_codec: Any) -> None:
+    from rcodec_jax.errors import CorruptPayloadError
+
+    def refuse(data: bytes, **options: Any) -> np.ndarray:
+        raise CorruptPayloadError("bad symbols")
+
+    fake_codec.decode = refuse
+    own = coders.RcodecCoder(fake_codec, qualities=(50,))
+    result = run(list_pictures(small_folder), [own], Meter(), root=small_folder)
+    assert [s.reason for s in result.skipped] == ["bad symbols"] * 2
