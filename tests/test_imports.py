@@ -88,10 +88,11 @@ ONLY_IN = {
     "array_record": {"data"},
     "huggingface_hub": {"export"},  # models by their id
     "transformers": {"export"},  # the text encoder, once, for the empty prompt
-    "pillow_jxl": {"evaluate"},  # JPEG XL as a peer
+    "pillow_jxl": {"evaluate", "data"},  # JPEG XL as a peer, and read where it is installed
+    "pillow_heif": {"data"},
     "ssimulacra2": {"evaluate"},
 }
-OPTIONAL = {"huggingface_hub", "transformers", "pillow_jxl", "ssimulacra2"}
+OPTIONAL = {"huggingface_hub", "transformers", "pillow_heif", "pillow_jxl", "ssimulacra2"}
 """Packages of extras, imported by the function that needs them."""
 
 NOWHERE = {"torch", "tensorflow", "torchvision", "diffusers"}

@@ -117,7 +117,7 @@ def _decode(
     )
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
-    write_image(buffer, pixels, format=picture_format)
+    write_image(buffer, pixels, format=picture_format, marked=True)
     files.write_output(args.output, buffer.getvalue())
     height, width = pixels.shape[:2]
     return {

@@ -6,8 +6,10 @@ import re
 
 from PIL import Image
 
+from rcodec_jax.data import plugins
+
 READ = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", "QOI")
-"""What Pillow is asked to try. None of these starts another program, as EPS would."""
+"""What Pillow is asked to try besides `plugins`. None starts another program, as EPS would."""
 
 HEAD_BYTES = 1024
 """How much of a file tells its kind."""
@@ -70,13 +72,12 @@ def refused(head: bytes) -> str | None:
     """
     for start, name, remedy in _STARTS:
         if head.startswith(start):
-            return f"{name} is not read; {remedy}"
+            return _unless_installed(name, remedy)
     if head[4:8] == b"ftyp":
         size = min(int.from_bytes(head[:4], "big"), len(head))
         brands = [head[8:12], *(head[at : at + 4] for at in range(16, size, 4))]
         if not {b"avif", b"avis"} & set(brands) and brands[0] in _BRANDS:
-            name, remedy = _BRANDS[brands[0]]
-            return f"{name} is not read; {remedy}"
+            return _unless_installed(*_BRANDS[brands[0]])
     if head[:4] in (b"II*\0", b"MM\0*") and head[8:10] == b"CR":
         return f"{_RAW[0]} is not read; {_RAW[1]}"
     if head[128:132] == b"DICM":
@@ -84,6 +85,13 @@ def refused(head: bytes) -> str | None:
     if re.search(rb"^\s*(<\?xml|<!--|<!DOCTYPE svg|<svg)", head) and b"<svg" in head:
         return f"SVG is not read; {_PRINT[0]}: rsvg-convert -o picture.png FILE"
     return None
+
+
+def _unless_installed(name: str, remedy: str) -> str | None:
+    if plugins.is_read(name):
+        return None
+    package = plugins.package(name)
+    return f"{name} is not read; " + (f"install {package}, or " if package else "") + remedy
 
 
 def known(head: bytes) -> str | None:

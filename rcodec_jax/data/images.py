@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
-from rcodec_jax.data import formats, png, repair
+from rcodec_jax.data import formats, plugins, png, provenance, repair
 from rcodec_jax.data.colour import DECODER_ERRORS, WHITE, Colour, to_srgb
 from rcodec_jax.data.declared import declared
 from rcodec_jax.data.samples import read_samples
@@ -34,6 +34,7 @@ FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
     ".webp": "WEBP",
+    ".avif": "AVIF",
     ".bmp": "BMP",
     ".ppm": "PPM",
     ".tif": "TIFF",
@@ -44,6 +45,7 @@ FORMATS = {
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 95, "subsampling": 0, "optimize": True},
     "WEBP": {"lossless": True},
+    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
 }
 # Pillow's own limit is a module global; it is lifted under this lock while a header is read, since
 # the limits of this module are checked right after and before any pixel is decoded.
@@ -128,17 +130,24 @@ def decode_image(data: bytes) -> Decoded:
 
 
 def write_image(
-    target: str | os.PathLike[str] | BinaryIO, pixels: np.ndarray, format: str | None = None
+    target: str | os.PathLike[str] | BinaryIO,
+    pixels: np.ndarray,
+    format: str | None = None,
+    *,
+    marked: bool = False,
 ) -> None:
     """Writes a picture; a path is replaced atomically.
 
-    PNG, BMP, PPM, TIFF and WebP are written without loss, JPEG at quality 95 with full chroma.
+    PNG, BMP, PPM, TIFF and WebP are written without loss, JPEG at quality 95 and AVIF at quality 90
+    with full chroma.
 
     Args:
       target: path or open binary file.
       pixels: uint8 [H, W, 3] or [H, W].
-      format: "PNG", "JPEG", "WEBP", "BMP", "PPM" or "TIFF"; by default from the suffix of the
-        path, PNG for a file without a name.
+      format: "PNG", "JPEG", "WEBP", "AVIF", "BMP", "PPM" or "TIFF"; by default from the suffix of
+        the path, PNG for a file without a name.
+      marked: whether its metadata say that it is partly generated, see `provenance`; BMP and PPM
+        have none.
 
     Raises:
       UsageError: unknown format, wrong array, or the path cannot be written.
@@ -153,11 +162,10 @@ def write_image(
         raise UsageError(f"expected at least one pixel, got shape {list(pixels.shape)}")
     path = Path(target) if isinstance(target, str | os.PathLike) else None
     chosen = image_format(path, format)
+    options = _SAVE_OPTIONS.get(chosen, {}) | (provenance.save_options(chosen) if marked else {})
     buffer = io.BytesIO()
     try:
-        Image.fromarray(np.ascontiguousarray(pixels)).save(
-            buffer, chosen, **_SAVE_OPTIONS.get(chosen, {})
-        )
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, chosen, **options)
     except (OSError, ValueError) as error:
         height, width = pixels.shape[:2]
         raise UsageError(f"{chosen} cannot hold {width}x{height} pixels: {error}") from error
@@ -178,13 +186,16 @@ def image_format(path: Path | None, format: str | None = None) -> str:
         if name not in FORMATS.values():
             known = ", ".join(sorted(set(FORMATS.values())))
             raise UsageError(f"expected an image format out of {known}, got {format!r}")
-        return name
-    if path is None or not path.suffix:
-        return "PNG"
-    if path.suffix.lower() not in FORMATS:
+    elif path is None or not path.suffix:
+        name = "PNG"
+    elif path.suffix.lower() not in FORMATS:
         known = " ".join(sorted(FORMATS))
         raise UsageError(f"{path}: expected a file name ending in {known}, got {path.suffix!r}")
-    return FORMATS[path.suffix.lower()]
+    else:
+        name = FORMATS[path.suffix.lower()]
+    if name == "AVIF" and not features.check("avif"):
+        raise UsageError("AVIF: expected a Pillow of 11.3 or later that has it, got one without")
+    return name
 
 
 def open_image(
@@ -311,6 +322,8 @@ def _examined(file: _File, *, header_only: bool = False) -> tuple[_File, png.Png
                 chunks = png.walk(stream, header_only=header_only)
         except OSError as error:
             raise UsageError(f"{file.name}: cannot be read: {error}") from error
+    if not head:
+        raise UsageError(f"{file.name}: expected a picture, got an empty file")
     refused = formats.refused(head)
     if refused is not None:
         raise UsageError(f"{file.name}: {refused}")
@@ -327,7 +340,7 @@ def _open(file: _File, max_pixels: int, max_side: int) -> Image.Image:
         with _OPEN_LOCK:
             limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
             try:
-                image = Image.open(stream, formats=formats.READ)
+                image = Image.open(stream, formats=(*formats.READ, *plugins.registered()))
             finally:
                 Image.MAX_IMAGE_PIXELS = limit
     except DECODER_ERRORS as error:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcodec_jax.data import read_image, read_mask
+from rcodec_jax.data import formats, plugins, read_image, read_mask
 from rcodec_jax.data.plain import plain_picture
 from rcodec_jax.data.sources import ImageFolder
 from rcodec_jax.errors import UsageError
@@ -49,11 +49,46 @@ NOT_READ = {
 @pytest.mark.parametrize(
     "name, data", [(name, data) for name in NOT_READ for data in NOT_READ[name]]
 )
-def test_what_is_not_read_is_named(name, data, tmp_path):
+def test_what_is_not_read_is_named(name, data, tmp_path, monkeypatch):
+    monkeypatch.setattr(plugins, "is_read", lambda kind: False)
     path = tmp_path / "photo.png"
     path.write_bytes(data)
     with pytest.raises(UsageError, match=rf"photo\.png: .*{name}.* is not read; \w+"):
         read_image(path)
+
+
+@pytest.mark.parametrize(
+    "kind, package", [("HEIC", "pillow-heif"), ("JPEG XL", "pillow-jxl-plugin")]
+)
+def test_the_package_that_reads_it_is_named(kind, package, monkeypatch):
+    monkeypatch.setattr(plugins, "is_read", lambda kind: False)
+    with pytest.raises(UsageError, match=f"{kind} is not read; install {package}, or convert it"):
+        read_image(NOT_READ[kind][0])
+
+
+def test_a_plugin_that_is_there_is_used(monkeypatch):
+    asked = []
+
+    def is_read(kind):
+        asked.append(kind)
+        return True
+
+    monkeypatch.setattr(plugins, "is_read", is_read)
+    monkeypatch.setattr(plugins, "registered", lambda: ("HEIF",))
+    assert formats.refused(NOT_READ["HEIC"][0]) is None and asked == ["HEIC"]
+    with pytest.raises(UsageError, match="not an image"):  # it is asked, and there is none in it
+        read_image(NOT_READ["HEIC"][0])
+
+
+@pytest.mark.parametrize("module, format", [("pillow_jxl", "JXL"), ("pillow_heif", "HEIF")])
+def test_pictures_of_plugins_are_read(module, format):
+    pytest.importorskip(module)
+    assert plugins.is_read({"JXL": "JPEG XL", "HEIF": "HEIC"}[format])
+    pixels = np.full((16, 24, 3), (200, 100, 50), np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format, quality=95)
+    back = read_image(buffer.getvalue()).pixels
+    assert back.shape == pixels.shape and np.abs(back.astype(int) - pixels).max() <= 4
 
 
 def test_raw_files_that_are_tiff_by_form_are_no_preview():

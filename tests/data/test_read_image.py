@@ -311,7 +311,7 @@ def test_not_an_image(tmp_path):
         (text, "not an image"),
         (tmp_path, "got a folder"),
         (tmp_path / "absent.png", "no such file"),
-        (b"", "not an image"),
+        (b"", "image: expected a picture, got an empty file"),
     ]:
         with pytest.raises(UsageError, match=words):
             read_image(source)

@@ -1,10 +1,13 @@
 """Written pictures come back; bad targets leave nothing behind."""
 
 import io
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from rcodec_jax.data import provenance
 from rcodec_jax.data.images import read_image, write_image
 from rcodec_jax.errors import UsageError
 
@@ -24,6 +27,49 @@ def test_jpeg_by_suffix(tmp_path):
     write_image(tmp_path / "picture.jpg", flat)
     assert (tmp_path / "picture.jpg").read_bytes()[:2] == b"\xff\xd8"
     assert np.abs(read_image(tmp_path / "picture.jpg").pixels.astype(int) - flat).max() <= 3
+
+
+def test_avif_by_suffix(tmp_path):
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    write_image(tmp_path / "picture.avif", flat)
+    assert (tmp_path / "picture.avif").read_bytes()[4:12] == b"ftypavif"
+    assert np.abs(read_image(tmp_path / "picture.avif").pixels.astype(int) - flat).max() <= 3
+
+
+def test_avif_needs_a_pillow_that_has_it(monkeypatch):
+    monkeypatch.setattr("PIL.features.check", lambda name: False)
+    with pytest.raises(UsageError, match=r"Pillow of 11\.3"):
+        write_image(io.BytesIO(), PIXELS, "avif")
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF"])
+def test_the_mark_is_found_by_other_programs(format):
+    plain, marked = io.BytesIO(), io.BytesIO()
+    write_image(plain, PIXELS, format)
+    write_image(marked, PIXELS, format, marked=True)
+    assert provenance.SOURCE_TYPE.encode() in marked.getvalue()
+    assert provenance.SOURCE_TYPE.encode() not in plain.getvalue()
+    assert len(marked.getvalue()) - len(plain.getvalue()) < 650
+    with Image.open(marked) as image:
+        image.load()
+        packet = image.info.get("xmp") or image.tag_v2[700]
+        (description,) = ElementTree.fromstring(packet)[0]
+        said = description.attrib["{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}DigitalSourceType"]
+        assert said.endswith("/compositeWithTrainedAlgorithmicMedia")
+        if format in ("PNG", "JPEG"):
+            comment = image.info["Comment" if format == "PNG" else "comment"]
+            assert comment in (provenance.COMMENT, provenance.COMMENT.encode())
+    np.testing.assert_array_equal(
+        read_image(marked.getvalue()).pixels, read_image(plain.getvalue()).pixels
+    )
+
+
+@pytest.mark.parametrize("format", ["BMP", "PPM"])
+def test_formats_without_metadata_have_no_mark(format):
+    plain, marked = io.BytesIO(), io.BytesIO()
+    write_image(plain, PIXELS, format)
+    write_image(marked, PIXELS, format, marked=True)
+    assert marked.getvalue() == plain.getvalue()
 
 
 def test_to_a_file_and_grey():
