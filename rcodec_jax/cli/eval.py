@@ -252,14 +252,25 @@ def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
 
 
 def _bd_table(results: Sequence[BdRate]) -> str:
-    header = ("codec", "against", "at equal", "of means %", "mean of pictures %", "pictures")
+    header = (
+        "codec",
+        "against",
+        "at equal",
+        "of means %",
+        "95 %",
+        "mean of pictures %",
+        "95 %",
+        "pictures",
+    )
     rows = [
         (
             result.test,
             result.anchor,
             _METRICS[result.metric],
             _number(result.of_means_percent, "+.1f"),
+            _interval(result.of_means_interval),
             _number(result.mean_of_pictures_percent, "+.1f"),
+            _interval(result.mean_of_pictures_interval),
             str(result.pictures),
         )
         for result in results
@@ -288,6 +299,10 @@ def _roi_lines(result: RoiResult) -> list[str]:
             f"{len(result.skipped)} pictures left out (object too small or large, or no file)"
         )
     return lines
+
+
+def _interval(value: tuple[float, float] | None) -> str:
+    return "-" if value is None else f"{value[0]:+.1f} to {value[1]:+.1f}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -7,8 +7,11 @@ import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from rcodec_jax.evaluate.run import Row
 from rcodec_jax.metrics.bdrate import bd_rate, common_range
+from rcodec_jax.metrics.intervals import Interval, bootstrap_interval, bootstrap_mean
 
 HIGHER_IS_BETTER = {"psnr_db": True, "ms_ssim": True, "lpips": False, "ssimulacra2": True}
 """The measured figures and their direction."""
@@ -49,8 +52,11 @@ class BdRate:
     mean_of_pictures_percent: float | None
     """Mean of each picture's own BD-rate, over the pictures where it is defined."""
     pictures: int
-    quality_range: tuple[float, float] | None
+    quality_range: Interval | None
     """Range of quality the figure of the mean curves is averaged over."""
+    of_means_interval: Interval | None = None
+    """95 % of the figure over bootstrap samples of the pictures, as is the next one."""
+    mean_of_pictures_interval: Interval | None = None
 
 
 def codecs_of(rows: Iterable[Row]) -> list[str]:
@@ -112,7 +118,45 @@ def _bd_rate(
         mean_of_pictures_percent=statistics.fmean(by_picture) if by_picture else None,
         pictures=len(by_picture),
         quality_range=common_range(*qualities) if all(qualities) else None,
+        of_means_interval=_interval_of_means(rows, test, anchor, metric),
+        mean_of_pictures_interval=bootstrap_mean(by_picture),
     )
+
+
+def _interval_of_means(rows: Sequence[Row], test: str, anchor: str, metric: str) -> Interval | None:
+    """Bootstrap interval of the BD-rate of mean curves: means over the pictures of each sample."""
+    pictures = list(dict.fromkeys(row.picture for row in rows))
+    tables = [_table(rows, codec, metric, pictures) for codec in (anchor, test)]
+    if any(len(table) < 2 for table in tables):
+        return None
+
+    def figure(draw: np.ndarray) -> float:
+        (anchor_rate, anchor_quality), (test_rate, test_quality) = (
+            table[:, :, draw].mean(axis=-1).T for table in tables
+        )
+        return bd_rate(
+            anchor_rate,
+            anchor_quality,
+            test_rate,
+            test_quality,
+            higher_is_better=HIGHER_IS_BETTER[metric],
+        )
+
+    return bootstrap_interval(figure, len(pictures))
+
+
+def _table(rows: Sequence[Row], codec: str, metric: str, pictures: Sequence[str]) -> np.ndarray:
+    """Rate and quality [settings, 2, pictures] of the settings that a mean curve has."""
+    by_setting: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        if row.codec == codec and _usable(row, metric):
+            by_setting.setdefault(row.setting, {})[row.picture] = row
+    table = [
+        [[group[p].bpp for p in pictures], [getattr(group[p], metric) for p in pictures]]
+        for group in by_setting.values()
+        if len(group) == len(pictures)
+    ]
+    return np.array(table, np.float64).reshape(len(table), 2, len(pictures))
 
 
 def _between(

@@ -177,6 +177,9 @@ def test_bd_rates_of_means_and_mean_of_pictures() -> None:
     assert result.mean_of_pictures_percent == pytest.approx(-30, abs=1e-6)
     assert result.of_means_percent == pytest.approx(-30, abs=1e-6)
     assert result.quality_range == (20.0, 29.0)
+    # Of two pictures a sample has both, twice the first, or twice the second.
+    for interval in (result.of_means_interval, result.mean_of_pictures_interval):
+        assert interval == pytest.approx((-50, -10), abs=1e-6)
     (other,) = curves.bd_rates(rows, "anchor")
     assert (other.test, other.anchor) == ("anchor", "test")
     lossless = [
@@ -186,6 +189,7 @@ def test_bd_rates_of_means_and_mean_of_pictures() -> None:
     assert result.quality_range == (20.0, 27.0)
     (result,) = curves.bd_rates(rows[:2], "test")
     assert result.of_means_percent is None and result.pictures == 0
+    assert result.of_means_interval is None and result.mean_of_pictures_interval is None
 
 
 def test_the_whole_command_writes_what_it_measured(
