@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import platform
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,8 +55,8 @@ def describe_start(
       changes: what differs from the configuration of the start before.
 
     Returns:
-      JSON values: time and command, versions, digest of the code, devices, seeds, data, and the
-      whole configuration.
+      JSON values: time and command, versions, digest of the code and its commit, devices, seeds,
+      data, and the whole configuration.
     """
     devices = mesh.devices.flat
     return {
@@ -66,6 +67,7 @@ def describe_start(
         "platform": platform.platform(),
         "packages": installed_versions(_PACKAGES),
         "code": code_digest(),
+        "commit": git_commit(),
         "devices": {
             "kind": devices[0].device_kind,
             "platform": devices[0].platform,
@@ -79,6 +81,30 @@ def describe_start(
         "changes": [str(change) for change in changes],
         "config": to_dict(config),
     }
+
+
+def git_commit(root: Path | None = None) -> str | None:
+    """The commit that the package's checkout is at, "+" after it where the code was edited since.
+
+    None for an installed package, or without git.
+
+    Args:
+      root: of the package.
+    """
+    root = Path(rcodec_jax.__file__).parent if root is None else root
+    if not (root.parent / ".git").exists():
+        return None
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        return done.stdout
+
+    try:
+        edited = git("status", "--porcelain", "--", ".").strip()
+        return git("rev-parse", "HEAD").strip() + "+" * bool(edited)
+    except (OSError, subprocess.SubprocessError):
+        return None
 
 
 def append_start(workdir: Path, entry: dict[str, Any]) -> None:

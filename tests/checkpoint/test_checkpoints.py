@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -239,6 +240,30 @@ def test_the_first_signal_asks_and_the_second_acts(number: signal.Signals) -> No
         assert acted == [number] * 2
     finally:
         signal.signal(number, before)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_a_signal_is_said_while_something_cannot_be_interrupted() -> None:
+    """By a thread: while a program is compiled the main one hears of nothing."""
+    said, heard = [], threading.Event()
+
+    def say(line: str) -> None:
+        said.append((line, threading.current_thread() is threading.main_thread()))
+        heard.set()
+
+    before = signal.getsignal(signal.SIGTERM)
+    with SignalGuard(say) as guard:
+        with guard.during("compiling"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            assert heard.wait(5)
+        assert guard.should_stop()
+    assert said == [("SIGTERM: the run stops when it is done with compiling", False)]
+    with SignalGuard(say) as guard:  # at any other time the loop says it
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert guard.should_stop()
+    assert len(said) == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert signal.set_wakeup_fd(-1) == -1
 
 
 def test_a_guard_outside_the_main_thread_only_answers() -> None:
