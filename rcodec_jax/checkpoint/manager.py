@@ -36,8 +36,8 @@ class Checkpoints:
       directory: made if it is missing.
       keep_latest: how many of the newest steps to keep, at least 1.
       keep_best: how many of the best steps to keep besides: of those with the highest "stage"
-        among their metrics (0 where there is none), the ones with the least "loss". Losses of
-        different stages are not alike.
+        among their metrics (0 where there is none), the ones with the least "validation", or
+        without any the least "loss". Losses of different stages are not alike.
       read_only: refuse to save or to delete anything; the directory must exist.
 
     Raises:
@@ -106,7 +106,8 @@ class Checkpoints:
           step: number of finished training steps.
           state: any pytree of arrays.
           data_state: JSON values that the data iterator needs to go on.
-          metrics: figures of this step; "loss" among them makes it a candidate for best.
+          metrics: figures of this step; "validation" or "loss" among them makes it a candidate for
+            best.
           about: JSON values that say where the step comes from, kept with it for readers.
           wait: return only when the step is on disk.
 
@@ -269,8 +270,11 @@ class Checkpoints:
 
 def _merit(metrics: Mapping[str, float]) -> Any:
     """What the best steps have most of; orbax only sorts by it."""
-    loss = float(metrics.get("loss", math.nan))
-    return (-math.inf, -math.inf) if math.isnan(loss) else (metrics.get("stage", 0.0), -loss)
+    stage = metrics.get("stage", 0.0)
+    for rank, name in ((1, "validation"), (0, "loss")):
+        if not math.isnan(loss := float(metrics.get(name, math.nan))):
+            return stage, rank, -loss
+    return -math.inf, -math.inf, -math.inf
 
 
 def _abstract_leaf(leaf: Any) -> jax.ShapeDtypeStruct:

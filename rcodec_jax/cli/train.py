@@ -44,6 +44,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "rows are then drawn by weight, as in --data A:3 --data B:1",
     )
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--validation",
+        metavar="SOURCE_OR_SHARE",
+        help="measure the run on pictures that it is not trained on: others, as in --data, or a "
+        "share of the run's own, such as .02 (rate, PSNR, LPIPS and a sheet of pictures every "
+        "train.validation.every steps; the best checkpoint is kept by it)",
+    )
     arguments.add_set_option(parser, what="a value of the recipe", example="train.steps=200")
     parser.add_argument(
         "--init-from",
@@ -81,8 +88,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--mesh",
         type=arguments.mesh,
         metavar="AXIS=SIZE,...",
-        help="with --describe: a mesh of any size, such as data=8,fsdp=32 (default: the recipe's, "
-        "an axis of -1 counting as 1)",
+        help="devices along each axis, such as data=8,fsdp=32 or with slices=N (default: the "
+        "recipe's); with --describe of any size, an axis of -1 counting as 1",
     )
     parser.add_argument(
         "--json",
@@ -102,13 +109,15 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     from rcodec_jax.config import apply_overrides, load_config
-    from rcodec_jax.config.train import Config
+    from rcodec_jax.config.train import Config, MeshConfig
 
     given = [*args.overrides]
     if args.init_from is not None:
         given.append(f"train.init_from={args.init_from}")
     if args.resident:
         given.append("train.data.resident=true")
+    if args.validation is not None:
+        given.append(f"train.validation.{_validation(args.validation)}")
     if args.minutes is not None:
         given.append(f"train.max_minutes={args.minutes}")
     config = apply_overrides(load_config(args.config, Config), given)
@@ -116,9 +125,11 @@ def run(args: argparse.Namespace) -> int:
     if args.describe:
         _describe(config, args.mesh, as_json=args.json)
         return 0
-    for option in ("mesh", "json"):
-        if getattr(args, option):
-            raise UsageError(f"--{option}: expected only with --describe")
+    if args.json:
+        raise UsageError("--json: expected only with --describe")
+    if args.mesh is not None:
+        train_config = dataclasses.replace(config.train, mesh=MeshConfig(**args.mesh))
+        config = dataclasses.replace(config, train=train_config)
     if not args.workdir:
         raise UsageError("--workdir: expected a folder, got none (see 'rcodec train --help')")
     if data is None and not config.train.data.sources:
@@ -130,6 +141,17 @@ def run(args: argparse.Namespace) -> int:
 
     done = train(config, data=data, workdir=args.workdir, allow_changes=args.allowed_changes)
     return 0 if done.finished else SAVED
+
+
+def _validation(text: str) -> str:
+    """The override that --validation stands for."""
+    try:
+        share = float(text)
+    except ValueError:
+        return f"data={text}"
+    if not 0 < share < 1:
+        raise UsageError(f"--validation: expected a share above 0 and below 1, got {text!r}")
+    return f"share={share}"
 
 
 def _sources(given: list[str], config: Config) -> tuple[str | None, Config]:

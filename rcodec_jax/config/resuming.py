@@ -30,10 +30,11 @@ HARMLESS = (
 )
 """Fields, or groups of them, that a run may go on with after a change, without being told.
 
-They do not steer what is computed: how often something is told or kept, how many pictures may be
-damaged, where the run pauses (`train.steps`; the schedules follow the stages), where files lie (the
-data are compared by what they list, without the pictures held out), and the mesh, since a checkpoint goes onto any. A change of
-mesh moves results by rounding, as a change of hardware does; the run's manifest records it.
+They do not steer what is computed: how often something is told, kept or measured, how many pictures
+may be damaged, where the run pauses (`train.steps`; the schedules follow the stages), where files
+lie (the data are compared by what they list, without pictures that are held out), and the mesh,
+since a checkpoint goes onto any. A change of mesh moves results by rounding, as a change of
+hardware does; the run's manifest records it.
 """
 
 _MISSING = object()

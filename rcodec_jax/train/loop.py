@@ -21,6 +21,7 @@ from rcodec_jax.config import to_json
 from rcodec_jax.config.train import Config
 from rcodec_jax.data import Source, listing_digest, select
 from rcodec_jax.errors import RcodecError, StorageError, UsageError
+from rcodec_jax.train import heldout
 from rcodec_jax.train.batches import HostBatches, open_sources, position, stage_mixture
 from rcodec_jax.train.checks import check_cached_latents, check_stages
 from rcodec_jax.train.clock import RunClock
@@ -29,6 +30,7 @@ from rcodec_jax.train.guard import FiniteGuard
 from rcodec_jax.train.leftout import tell_damaged, tell_skipped
 from rcodec_jax.train.losses import Batch, Perceptual
 from rcodec_jax.train.manifest import append_start, code_digest, describe_start
+from rcodec_jax.train.measured import write_measured
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.profiling import ProfileWindow
 from rcodec_jax.train.reporting import Reporter
@@ -37,6 +39,7 @@ from rcodec_jax.train.samples import write_samples
 from rcodec_jax.train.setup import Setup
 from rcodec_jax.train.start import starting_state
 from rcodec_jax.train.state import TrainState
+from rcodec_jax.train.validation import Validation
 from rcodec_jax.train.workdir import find_changes, find_data_change, open_workdir, write_config
 
 
@@ -92,9 +95,21 @@ def train(
         if jax.process_count() > 1:  # their clocks would not stop them at the same step
             raise UsageError("train.max_minutes: expected one process, got several")
         clock = RunClock(config.train)
-    workdir = open_workdir(workdir)
+    with open_workdir(workdir) as folder:
+        return _train(config, data, folder, allow_changes, clock)
+
+
+def _train(
+    config: Config,
+    data: str | os.PathLike[str] | None,
+    workdir: Path,
+    allow_changes: Sequence[str],
+    clock: RunClock | None,
+) -> Outcome:
+    """`train` in the folder of the run."""
     changes = find_changes(config, workdir, allow_changes)
-    sources = open_sources(config, data)
+    opened = open_sources(config, data)
+    sources, held_out = heldout.held_out(config, opened)
     listing = listing_digest(source for source, _ in sources)
     changes += find_data_change(listing, workdir, allow_changes)
     wait_for_all("agreement")
@@ -109,7 +124,7 @@ def train(
         Reporter(
             workdir, last_step, events=train.tensorboard, peak_flops=setup.peak_flops
         ) as report,
-        SignalGuard() as guard,
+        SignalGuard(report.say) as guard,
     ):
         done = checkpoints.latest_step() or 0
         wait_for_all("opened")
@@ -119,15 +134,24 @@ def train(
         if clock and data_state:
             clock.go_on(data_state["clock"])
         check_cached_latents(setup, sources, state, step)
-        pictures = sum(source.picture_count for source, _ in sources)
-        listed = {"digest": listing, "pictures": pictures}
+        counts = dict.fromkeys(("images", "latents"), 0)
+        for source, _ in sources:
+            counts[source.kind] += source.picture_count
+        listed = {"digest": listing, "pictures": counts["images"], "latents": counts["latents"]}
+        validation = None
+        if held_out:
+            shown = heldout.crops(held_out, train.validation)
+            validation = Validation(setup, shown)
+            listed["validation"] = {"digest": listing_digest(held_out), "pictures": len(shown)}
         start = describe_start(config, setup.mesh, listed, step, changes)
         write_config(config, workdir)
         append_start(workdir, start)
         parameters = count_parameters(setup.shapes.params)
-        report.start(step, parameters, pictures, setup.mesh.devices.size)
-        opened = [source for source, _ in sources]
-        tell_skipped(opened, workdir, report.say)
+        report.start(step, parameters, counts, setup.mesh.devices.size)
+        read = [*(source for source, _ in opened), *held_out]
+        tell_skipped(read, workdir, report.say)
+        if validation is not None:
+            report.say(f"measured on {len(shown)} pictures that are held out")
         if step == 0 and train.stages[0].kind == "codec" and train.init_from is None:
             report.say(
                 "warning: the first stage trains the codec on a random autoencoder's latents"
@@ -136,15 +160,18 @@ def train(
         if train.data.resident:
             held = hold_pictures(select(sources, "images"), config, setup.mesh)
             report.say(f"{held['pixels'].nbytes / 1e6:.0f} MB of pixels on every device")
-        this = _Run(setup, sources, held, checkpoints, report, guard, start, clock)
+        this = _Run(setup, sources, held, validation, checkpoints, report, guard, start, clock)
         for index in range(len(train.stages)):
+            if guard.received is not None:  # nothing new is compiled
+                report.say(f"stopped by {guard.received} at step {step}; run again to go on")
+                break
             if not this.over(index, step):
                 state, step = this.train_stage(index, state, step, data_state)
                 data_state = None
             if guard.stopping or not this.over(index, step):
                 break
         finished = this.over(len(train.stages) - 1, step)
-        tell_damaged(opened, workdir, report.say)
+        tell_damaged(read, workdir, report.say)
         if finished:
             report.say(
                 f"finished after {step} steps; next: rcodec freeze {workdir} --out BUNDLE, then "
@@ -163,6 +190,7 @@ class _Run:
     setup: Setup
     sources: list[tuple[Source, float]]
     held: Held | None
+    validation: Validation | None
     checkpoints: Checkpoints
     report: Reporter
     guard: SignalGuard
@@ -231,9 +259,13 @@ class _Run:
                 over = self.over(index, step)
                 save = step % train.save_every == 0 or over or stop
                 log = step % every == 0 or over or stop
-                finite.check(state, behind=0 if log else 1)
+                measure = self.validation is not None and (
+                    step % train.validation.every == 0 or over
+                )
+                finite.check(state, behind=0 if log or measure else 1)
                 if log:
                     report.log(step, None if clock is None else clock.left_s)
+                loss = self._measure(index, step, state) if measure else None
                 if save:
                     saved = {
                         "stage": index,
@@ -242,8 +274,12 @@ class _Run:
                     }
                     if clock is not None:
                         saved["clock"] = clock.state
-                    # The mean of a few lucky steps would pass for the best.
-                    figures = report.latest | {"stage": index} if report.window == every else {}
+                    figures = {}
+                    if self.validation is None and report.window == every:
+                        # The mean of a few lucky steps would pass for the best.
+                        figures = report.latest | {"stage": index}
+                    elif loss is not None:
+                        figures = {"validation": loss, "stage": index}
                     self.checkpoints.save(step, state, saved, figures, about=self.start, wait=stop)
                 if train.sample_every and step % train.sample_every == 0 and not stage.latents:
                     image = (batch if count == 1 else batch_of(step))["image"]
@@ -255,6 +291,14 @@ class _Run:
                 if stop:
                     break
         return state, step
+
+    def _measure(self, index: int, step: int, state: TrainState) -> float:
+        """The loss on what is held out, told and written down."""
+        assert self.validation is not None
+        measured, sheet = self.validation.measure(state)
+        self.report.measured(step, measured)
+        write_measured(self.report.workdir, step, index, measured, sheet)
+        return measured.loss
 
     def _batches(self, index: int) -> HostBatches | ResidentBatches:
         config, mesh = self.setup.config, self.setup.mesh
@@ -282,7 +326,10 @@ class _Run:
         else:
             program = self.setup.step(stage, first, perceptual, timed=clock is not None)
         when = () if clock is None else (np.float32(0),)
-        advance, seconds = self.setup.compiled(program, batch, *when)
+        with self.guard.during("compiling"):
+            advance, seconds = self.setup.compiled(program, batch, *when)
+            if self.validation is not None:
+                seconds += self.validation.prepare(stage)
         flops = None
         if config.train.peak_flops is not None:
             flops = self.setup.step_flops(stage, stage_batch(config, stage), perceptual).total

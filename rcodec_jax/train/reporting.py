@@ -18,8 +18,9 @@ from rcodec_jax.codec.trained import RUN_METRICS
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.files import atomic_write, read_json_lines
 from rcodec_jax.train.events import EventFile
+from rcodec_jax.train.measured import Measured, in_words
 
-_WEIGHTS = ("rate", "mse", "l1", "coarse", "lpips", "latent", "kl")
+_WEIGHTS = ("rate", "mse", "l1", "coarse", "structure", "lpips", "latent", "kl")
 """Of a stage's loss, as its line tells them."""
 
 
@@ -78,8 +79,17 @@ class Reporter:
         if self._events:
             self._events.close()
 
-    def start(self, step: int, parameters: dict[str, int], pictures: int, devices: int) -> None:
-        """Opens the log at a step; lines past it belong to work that was lost and are dropped."""
+    def start(
+        self, step: int, parameters: dict[str, int], data: dict[str, int], devices: int
+    ) -> None:
+        """Opens the log at a step; lines past it belong to work that was lost and are dropped.
+
+        Args:
+          step: finished steps.
+          parameters: of each part of the model.
+          data: number of "images" and of "latents" that are read.
+          devices: of the mesh.
+        """
         if not self._lead:
             return
         path = self.workdir / RUN_METRICS
@@ -89,10 +99,12 @@ class Reporter:
         if self._wants_events:
             self._events = EventFile(self.workdir, step)
         count = sum(parameters.values())
+        names = {"images": "pictures", "latents": "cached latents"}
+        read = [f"{data[kind]} {name}" for kind, name in names.items() if data[kind]]
         of = "" if self._last_step is None else f" of {self._last_step}"
         self.say(
             f"step {step}{of}: {count / 1e6:.2f} M parameters, "
-            f"{pictures} pictures, {devices} device(s)"
+            f"{', '.join(read) or 'no data'}, {devices} device(s)"
         )
         self._since = time.perf_counter()
 
@@ -181,6 +193,16 @@ class Reporter:
             left_s = (self._last_step - step) * means["step_seconds"]
         left = "" if left_s is None else f"  {in_hours(left_s)} left"
         self.say(f"step {step}{of}  {figures}  {means['step_seconds']:.3f} s/step{left}")
+
+    def measured(self, step: int, measured: Measured) -> None:
+        """Tells of a measurement on what is held out; its time is none of the steps'."""
+        if self._events:
+            figures = {"validation/loss": measured.loss}
+            for name, found in measured.by_map.items():
+                figures |= {f"validation/{name}/{key}": value for key, value in found.items()}
+            self._events.add(step, figures)
+        self.say(in_words(step, measured))
+        self._since += measured.seconds
 
     def say(self, line: str) -> None:
         """Prints a line on standard error, from the first process only."""

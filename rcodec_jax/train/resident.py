@@ -208,4 +208,6 @@ def steps_per_call(train: TrainConfig, done: int, end: int | None, mesh: Mesh) -
     if mesh.devices.flat[0].platform == "cpu" or train.profile is not None:
         return 1
     intervals = [train.log_every, train.save_every, train.sample_every, done]
+    if train.validation.wanted:
+        intervals.append(train.validation.every)
     return math.gcd(STEPS_PER_CALL, *intervals, 0 if end is None else end - done)

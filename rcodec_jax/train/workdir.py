@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -33,8 +34,11 @@ MAX_NAMED = 8
 _URL = re.compile(r"\w+://")
 
 
-def open_workdir(path: str | os.PathLike[str]) -> Path:
-    """Makes the folder of a run, if it is missing.
+@contextlib.contextmanager
+def open_workdir(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Makes the folder of a run, if it is missing; takes it away again if nothing came of it.
+
+    What is refused leaves no empty folder, which would look like a run.
 
     Raises:
       UsageError: a URL, which would become a folder of that name on each host.
@@ -42,8 +46,15 @@ def open_workdir(path: str | os.PathLike[str]) -> Path:
     if _URL.match(os.fspath(path)):
         raise UsageError(f"{path}: expected a folder, got a URL (mount it, and give the path)")
     folder = Path(path)
+    missing = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    try:
+        yield folder
+    except BaseException:
+        for one in (folder / RUN_CHECKPOINTS, *missing) if missing else ():
+            with contextlib.suppress(OSError):  # it holds something, or is not there
+                one.rmdir()
+        raise
 
 
 def find_changes(config: Config, workdir: Path, allowed: Sequence[str] = ()) -> list[Change]:

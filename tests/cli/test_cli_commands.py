@@ -14,6 +14,7 @@ from rcodec_jax.bench import codec as bench
 from rcodec_jax.bench import pictures
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.rateloss import RateLoss
+from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import RcodecError, StorageError
 
 MIXED = """
@@ -139,6 +140,19 @@ def test_train_needs_its_folders(trainer, recipe, words, capsys):
     assert main(["train", recipe, *words]) == 2
     assert trainer.calls == []
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_meshes_and_validation_are_options(trainer, recipe, tmp_path, capsys):
+    words = ["train", recipe, "--data", str(tmp_path), "--workdir", str(tmp_path / "run")]
+    assert main([*words, "--mesh", "data=2,fsdp=4", "--validation", "folder/of/others"]) == 0
+    assert main([*words, "--mesh", "slices=2,data=8", "--validation", ".02"]) == 0
+    (first, *_), (second, *_) = trainer.calls
+    assert first.train.mesh == MeshConfig(data=2, fsdp=4)
+    assert second.train.mesh == MeshConfig(data=8, slices=2)
+    found = [(c.train.validation.data, c.train.validation.share) for c in (first, second)]
+    assert found == [("folder/of/others", 0.0), (None, 0.02)]
+    assert main([*words, "--validation", "2"]) == 2
+    assert "--validation: expected a share above 0 and below 1" in capsys.readouterr().err
 
 
 def test_describe_trains_nothing(trainer, recipe, capsys):

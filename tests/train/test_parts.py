@@ -20,6 +20,8 @@ from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.reporting import Reporter
 from rcodec_jax.train.statistics import Stats
 
+DATA = {"images": 3, "latents": 0}
+
 
 def make_stats(channels: int = 3) -> Stats:
     ranges = {"conv_0_out": jnp.asarray(2.0), "film_0_out": jnp.asarray(0.5)}
@@ -111,7 +113,7 @@ def test_lpips_without_weights_says_what_is_missing() -> None:
 def test_reporter_writes_means(tmp_path) -> None:
     stage = StageConfig(batch_size=2, crop_px=64)
     with Reporter(tmp_path, 10, peak_flops=1e6) as report:
-        report.start(0, {"unet": 10}, 3, 1)
+        report.start(0, {"unet": 10}, DATA, 1)
         report.compiled(0, 1.5, 2000)
         report.add({"loss": jnp.asarray(1.0)}, stage)
         report.add({"loss": jnp.asarray(2.0)}, stage, waited_s=1e-9)
@@ -129,11 +131,12 @@ def test_the_console_tells_stages_and_the_time_that_is_left(tmp_path, capsys, mo
         StageConfig(kind="autoencoder", loss=LossConfig(kl=0.5, latent=0)),
         StageConfig(kind="joint", steps=7_200, loss=LossConfig(mse=4, lpips=0.8)),
     )
-    clock = iter([0.0, 0.0, 0.0, 1.0, 5.0])  # made, started, compiled; logged once
+    clock = iter([0.0, 0.0, 0.0, 0.0, 1.0, 5.0])  # made, started twice, compiled; logged once
     ticks = types.SimpleNamespace(perf_counter=lambda: next(clock, 9.0), time=lambda: 7.0)
     monkeypatch.setattr(reporting, "time", ticks)
     with Reporter(tmp_path, 7_203) as report:
-        report.start(0, {"unet": 10}, 3, 1)
+        report.start(0, {"unet": 10}, DATA, 1)
+        report.start(0, {"unet": 10}, {"images": 3, "latents": 1554}, 1)
         report.stage(0, stages, 0, 1)
         report.compiled(0, 1.5, None)
         report.add({"loss": jnp.asarray(1.0)}, stages[0])
@@ -142,6 +145,8 @@ def test_the_console_tells_stages_and_the_time_that_is_left(tmp_path, capsys, mo
         report.add({"loss": jnp.asarray(2.0)}, stages[1], steps=2)  # sums
         report.log(3, left_s=-1)
     lines = capsys.readouterr().err.splitlines()
+    counts = [line.split("parameters, ")[1] for line in lines[:2]]
+    assert counts == ["3 pictures, 1 device(s)", "3 pictures, 1554 cached latents, 1 device(s)"]
     assert "stage 1 of 2, autoencoder: loss rate 1, mse 5, kl 0.5, steps 1 to 1" in lines
     expected = "stage 2 of 2, joint: loss rate 1, mse 4, lpips 0.8, latent 0.02, steps 2 to 7201"
     assert expected in lines
@@ -156,7 +161,7 @@ def test_events_hold_the_same_figures(tmp_path) -> None:
 
     stage = StageConfig(batch_size=2, crop_px=64)
     with Reporter(tmp_path, 10, events=True) as report:
-        report.start(4, {"unet": 10}, 3, 1)
+        report.start(4, {"unet": 10}, DATA, 1)
         report.compiled(4, 1.5, None)
         report.add({"loss": jnp.asarray(3.0)}, stage)
         report.log(5)
