@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
         "train": "checkpoint codec config data diffusion metrics nn ops regions scale",
         "evaluate": "data metrics regions",  # it is handed a codec
         "export": "codec config diffusion metrics nn ops",
+        "pillow": "bitstream codec",  # a plug-in of Pillow, which users import
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics nn regions scale train",
         "assets": "",

@@ -2,6 +2,8 @@
 
 from rcodec_jax.bitstream.container import (
     FORMAT_VERSION,
+    MAGIC,
+    MEDIA_TYPE,
     Container,
     Header,
     read_container,
@@ -11,6 +13,8 @@ from rcodec_jax.bitstream.crc import crc32c
 
 __all__ = [
     "FORMAT_VERSION",
+    "MAGIC",
+    "MEDIA_TYPE",
     "Container",
     "Header",
     "crc32c",

@@ -20,6 +20,7 @@ from rcodec_jax.errors import (
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS, NODE_COUNT, level_nodes
 
 MAGIC = b"rdc"
+MEDIA_TYPE = "image/x-rcodec"
 FORMAT_VERSION = 0
 INTEGER_DIGEST_BYTES = 8
 FLOAT_DIGEST_BYTES = 4
@@ -103,7 +104,8 @@ class Header:
         if self.integer_digest != integer_digest:
             raise DigestError(
                 f"the file needs the model {self.integer_digest.hex()}, but the one loaded is "
-                f"{integer_digest.hex()}",
+                f"{integer_digest.hex()}; name the bundle that it was made with (--model, or "
+                "load(FOLDER) in Python)",
                 offset=self.digest_offset,
             )
 
