@@ -15,9 +15,14 @@ first, in that order.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import hashlib
+import importlib
 import json
+import struct
 import sys
+import types
 from pathlib import Path
 
 import jax
@@ -103,7 +108,7 @@ class Programs:
             data = (self.folder / entry["file"]).read_bytes()
             if hashlib.sha256(data).hexdigest() != entry["sha256"]:
                 raise ValueError(f"{entry['file']} is not the one that the manifest describes")
-            exported = jax.export.deserialize(bytearray(data))
+            exported = _deserialized(data)
             with safe_open(self._checked_weights(), "np") as file:
                 weights = {
                     key: jnp.asarray(file.get_tensor(key), dtype)
@@ -123,6 +128,104 @@ class Programs:
                 raise ValueError(f"{entry['file']} is not the one that the manifest describes")
             self._weights = path
         return self._weights
+
+
+def _deserialized(data: bytes) -> jax.export.Exported:
+    """A program as `jax.export` serialises it.
+
+    JAX reads it with the package flatbuffers, which it does not bring along; where that is missing,
+    `_Table` and what is around it here take its place.
+    """
+    try:
+        importlib.import_module("flatbuffers")
+    except ImportError:
+        sys.modules |= {module.__name__: module for module in _flatbuffers()}
+    try:
+        return jax.export.deserialize(bytearray(data))
+    finally:
+        for module in _flatbuffers():  # others look there to find out whether it is installed
+            if sys.modules.get(module.__name__) is module:
+                del sys.modules[module.__name__]
+
+
+@functools.cache
+def _flatbuffers() -> tuple[types.ModuleType, ...]:
+    """Modules with what code that the compiler of FlatBuffers generated needs for reading."""
+
+    def module(name: str, **members: object) -> types.ModuleType:
+        made = types.ModuleType(name)
+        vars(made).update(members)
+        return made
+
+    sizes = {1: ("b", "B"), 2: ("h", "H"), 4: ("i", "I"), 8: ("q", "Q")}
+    numbers = {"Bool": _Number("?", bool), "UOffsetT": _Number("<I", int)}
+    for size, (signed, unsigned) in sizes.items():
+        numbers[f"Int{8 * size}"] = _Number(f"<{signed}", int)
+        numbers[f"Uint{8 * size}"] = _Number(f"<{unsigned}", int)
+    flags = {f"{name}Flags": number for name, number in numbers.items()}
+    parts = {
+        "compat": module("flatbuffers.compat", import_numpy=lambda: np),
+        "encode": module("flatbuffers.encode", Get=lambda fmt, data, at: fmt.read(data, at)),
+        "number_types": module("flatbuffers.number_types", **flags),
+        "packer": module("flatbuffers.packer", uoffset=numbers["UOffsetT"]),
+        "table": module("flatbuffers.table", Table=_Table),
+    }
+    return module("flatbuffers", Builder=object, __path__=[], **parts), *parts.values()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Number:
+    """A kind of number: its format in bytes, and what Python makes of it."""
+
+    fmt: str
+    py_type: type
+
+    def read(self, data: bytearray, at: int) -> int:
+        return self.py_type(struct.unpack_from(self.fmt, data, at)[0])
+
+
+class _Table:
+    """A table of FlatBuffers: fields by their place in its vtable, offsets from where they stand.
+
+    The names are those that generated code calls.
+    """
+
+    def __init__(self, data: bytearray, at: int) -> None:
+        self.Bytes, self.Pos = data, at
+
+    def Offset(self, field: int) -> int:  # noqa: N802
+        """Where a field is, from the table's start; 0 for one that is not there."""
+        vtable = self.Pos - _Number("<i", int).read(self.Bytes, self.Pos)
+        short = _Number("<H", int)
+        there = field < short.read(self.Bytes, vtable)
+        return short.read(self.Bytes, vtable + field) if there else 0
+
+    def Indirect(self, at: int) -> int:  # noqa: N802
+        """Where an offset leads to."""
+        return at + _Number("<I", int).read(self.Bytes, at)
+
+    def String(self, at: int) -> bytes:  # noqa: N802
+        """A string that an offset leads to."""
+        at = self.Indirect(at)
+        length = _Number("<I", int).read(self.Bytes, at)
+        return bytes(self.Bytes[at + 4 : at + 4 + length])
+
+    def VectorLen(self, field: int) -> int:  # noqa: N802
+        """Number of elements."""
+        return _Number("<I", int).read(self.Bytes, self.Indirect(self.Pos + field))
+
+    def Vector(self, field: int) -> int:  # noqa: N802
+        """Where the first element is."""
+        return self.Indirect(self.Pos + field) + 4
+
+    def Get(self, number: _Number, at: int) -> int:  # noqa: N802
+        """A number."""
+        return number.read(self.Bytes, at)
+
+    def GetVectorAsNumpy(self, number: _Number, field: int) -> np.ndarray:  # noqa: N802
+        """The elements as an array."""
+        where = self.VectorLen(field), self.Vector(field)
+        return np.frombuffer(self.Bytes, np.dtype(number.fmt), *where)
 
 
 def main(folder: Path) -> None:

@@ -40,6 +40,34 @@ SIZES = ((3, 3, 1), (1, 2, 3))
 QUICK = {"XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true"}
 """Most of the time here is compiling."""
 
+ALONE = """
+import importlib.metadata, re, sys
+named = set()
+def take(name):
+    key = re.sub("[-_.]+", "-", name).lower()
+    if key not in named:
+        named.add(key)
+        for line in importlib.metadata.requires(name) or ():
+            if "extra ==" not in line:
+                take(re.match(r"[\\w.-]+", line)[0])
+for name in ("jax", "numpy", "safetensors"):
+    take(name)
+known = importlib.metadata.packages_distributions()
+others = {
+    root
+    for root, owners in known.items()
+    if not named & {re.sub("[-_.]+", "-", owner).lower() for owner in owners}
+}
+others.add("rcodec_jax")  # of a checkout
+class Refuse:
+    def find_spec(self, name, *_):
+        if name.partition(".")[0] in others:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Refuse())
+assert {"flatbuffers", "flax"} <= others, sorted(others)
+"""
+"""An environment with the packages that the loader names, and what these need, and no others."""
+
 RUNNER = """
 import sys
 import numpy as np
@@ -147,7 +175,7 @@ def expected_of(model: Trained, sizes: tuple) -> tuple[dict, dict]:
 def run_alone(folder: Path, work: Path, given: dict) -> dict:
     """Calls the programs in a process that has the folder's loader and the libraries, no more."""
     np.savez(work / "given.npz", **given)
-    (work / "run.py").write_text(RUNNER)
+    (work / "run.py").write_text(ALONE + RUNNER)
     (work / "rcodec_programs.py").write_bytes((folder / "rcodec_programs.py").read_bytes())
     words = [sys.executable, "run.py", str(folder), "given.npz", "found.npz"]
     done = subprocess.run(words, cwd=work, capture_output=True, text=True, env=os.environ | QUICK)
