@@ -16,8 +16,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "import",
         help="take over the weights of Stable Diffusion or of LPIPS",
         description="Makes a folder of weights of a model in diffusers' layout: its autoencoder "
-        "and UNet as they are, an entropy model from the seed. Train on from it with "
-        "'rcodec train configs/paper.py --init-from FOLDER'. With --kind lpips it makes "
+        "and UNet as they are, an entropy model from the seed; and FOLDER/recipe.py, that of "
+        "configs/paper.py for this very model, which starts from it: 'rcodec train "
+        "FOLDER/recipe.py'. With --kind lpips it makes "
         "lpips_alex.npz or the like, for 'rcodec eval --lpips FOLDER' and train.lpips_dir, from "
         "the files of torchvision's network and of its heads in the package lpips "
         "(lpips/weights/v0.1/alex.pth).",
@@ -82,13 +83,15 @@ def run(args: argparse.Namespace) -> int:
         "parameters": {**done.parameters, "all": sum(done.parameters.values())},
         "prediction": unet.prediction,
         "context": done.context,
+        "recipe": str(done.recipe),
         "seconds": time.perf_counter() - start,
     }
     rows = [(part, f"{count / 1e6:.2f} M") for part, count in figures["parameters"].items()]
     text = (
         f"{output.table(('part', 'parameters'), rows)}\n"
         f"{args.out}: predicts {unet.prediction}, context {done.context}, "
-        f"{figures['seconds']:.1f} s"
+        f"{figures['seconds']:.1f} s. To train on: 'rcodec train {done.recipe} --data PICTURES "
+        "--workdir DIR'"
     )
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
     return 0

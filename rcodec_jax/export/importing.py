@@ -12,6 +12,7 @@ import numpy as np
 from rcodec_jax.codec.networks import Networks, model_parts
 from rcodec_jax.codec.trees import flatten
 from rcodec_jax.codec.weights_writer import WeightsWriter
+from rcodec_jax.config import to_json
 from rcodec_jax.config.model import HyperConfig, ModelConfig
 from rcodec_jax.config.presets import DECODE_STEPS, PAPER_HYPER
 from rcodec_jax.errors import UsageError
@@ -19,7 +20,11 @@ from rcodec_jax.export import architecture
 from rcodec_jax.export.context import find_context
 from rcodec_jax.export.naming import CONTEXT, Entry, table
 from rcodec_jax.export.repository import Repository, Tensors
+from rcodec_jax.files import atomic_write
 from rcodec_jax.progress import Progress, no_progress
+
+RECIPE = "recipe.py"
+"""In the folder of the weights: what trains them on."""
 
 MAX_NAMED = 8
 """Tensors that an error names before it only counts."""
@@ -33,11 +38,13 @@ class Imported:
       config: the model's shape.
       parameters: number of each part's parameters.
       context: where the constant context comes from, in words.
+      recipe: the file that trains it on.
     """
 
     config: ModelConfig
     parameters: dict[str, int]
     context: str
+    recipe: Path
 
 
 def import_diffusers(
@@ -49,7 +56,7 @@ def import_diffusers(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Imported:
-    """Writes a folder of weights from a model in diffusers' layout.
+    """Writes a folder of weights from a model in diffusers' layout, and a recipe that fits them.
 
     Autoencoder and UNet are taken over bit by bit; the entropy model starts from the seed.
 
@@ -111,7 +118,35 @@ def import_diffusers(
         add(CONTEXT, array)
         for name, value in entropy_model(config, seed).items():
             add(name, value)
-    return Imported(config, counts, origin)
+    recipe = Path(out) / RECIPE
+    atomic_write(recipe, recipe_for(name, config).encode())
+    return Imported(config, counts, origin, recipe)
+
+
+def recipe_for(name: str, config: ModelConfig) -> str:
+    """A recipe in Python that trains imported weights on, as `configs/paper.py` trains its own."""
+    return f'''"""A recipe for these weights, by 'rcodec import': that of 'paper' for this model.
+
+    rcodec train {RECIPE} --data DATA --workdir runs/mine --set train.lpips_dir=LPIPS_FOLDER
+"""
+
+import dataclasses
+from pathlib import Path
+
+from rcodec_jax.config import from_json, load_config
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.config.train import Config
+
+MODEL = r\'\'\'
+{to_json(config)}\'\'\'
+
+
+def config() -> Config:
+    """The recipe."""
+    paper = load_config("paper", Config)
+    train = dataclasses.replace(paper.train, init_from=str(Path(__file__).parent))
+    return Config(name={name!r}, model=from_json(ModelConfig, MODEL), train=train)
+'''
 
 
 def entropy_model(config: ModelConfig, seed: int) -> dict[str, np.ndarray]:

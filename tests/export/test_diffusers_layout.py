@@ -18,6 +18,8 @@ from rcodec_jax.cli.main import main
 from rcodec_jax.codec.networks import parameter_shapes
 from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.codec.weights import open_weights
+from rcodec_jax.config import load_config
+from rcodec_jax.config.train import Config
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import importing
 from rcodec_jax.export.exporting import export_diffusers, export_weights
@@ -238,7 +240,9 @@ def test_a_model_of_the_hub(exported, tmp_path, monkeypatch) -> None:
         return str(theirs / file)
 
     listed = [path.relative_to(theirs).as_posix() for path in theirs.rglob("*.*")]
+    monkeypatch.setattr("rcodec_jax.export.repository.check_reachable", lambda *_: None)
     hub = types.SimpleNamespace(
+        constants=types.SimpleNamespace(ENDPOINT="https://hub.invalid"),
         list_repo_files=lambda name: [*listed, "unet/diffusion_pytorch_model.bin", "v1.ckpt"],
         hf_hub_download=fetch,
     )
@@ -247,6 +251,9 @@ def test_a_model_of_the_hub(exported, tmp_path, monkeypatch) -> None:
     take("someone/something", tmp_path / "again")
     assert same_floats(ours, tmp_path / "again")
     assert set(fetched) == set(listed)
+    recipe = load_config(tmp_path / "again" / "recipe.py", Config)
+    assert recipe.model == open_weights(tmp_path / "again").config
+    assert recipe.train.init_from == str(tmp_path / "again")
 
     def unreachable(name):
         raise OSError("no route to host\nand more")
