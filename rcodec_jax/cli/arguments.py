@@ -252,7 +252,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_region_options(parser: argparse.ArgumentParser) -> None:
-    """Where the bits should go: --roi, --roi-id, --box, --gaze, --saliency, --roi-strength."""
+    """Where the bits should go: --roi, --roi-id, --box, --gaze, --saliency and others."""
     group = parser.add_argument_group("region of interest (several are joined by their maximum)")
     group.add_argument("--roi", metavar="MASK", help="mask picture: bright is important")
     group.add_argument(
@@ -273,6 +273,14 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--gaze", type=point, metavar="X,Y", help="point looked at, in pixels")
     group.add_argument(
         "--saliency", action="store_true", help="guess what stands out in the picture"
+    )
+    group.add_argument(
+        "--importance",
+        action="append",
+        default=[],
+        metavar="NAME[:ARGUMENT]",
+        help="any source by its name, such as centre or gaze:120,80 (repeatable; those of "
+        "rcodec_jax/regions/sources)",
     )
     group.add_argument(
         "--roi-strength",

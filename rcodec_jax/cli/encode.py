@@ -174,6 +174,7 @@ def importance_of(
         return None
     from rcodec_jax.data.masks import read_mask
     from rcodec_jax.regions import importance
+    from rcodec_jax.regions.sources import importance_by_name
 
     height, width = pixels.shape[:2]
     sources = []
@@ -186,11 +187,13 @@ def importance_of(
         sources.append(importance.from_gaze(x, y, height, width))
     if args.saliency:
         sources.append(importance.saliency(pixels))
+    if args.importance:
+        sources.append(importance_by_name(args.importance, pixels))
     return importance.combine(*sources)
 
 
 def _has_region(args: argparse.Namespace) -> bool:
-    return bool(args.roi or args.boxes or args.gaze or args.saliency)
+    return bool(args.roi or args.boxes or args.gaze or args.saliency or args.importance)
 
 
 def _check_region_options(args: argparse.Namespace) -> None:
@@ -198,8 +201,8 @@ def _check_region_options(args: argparse.Namespace) -> None:
         raise UsageError("--roi-id: expected --roi MASK with it, got no mask")
     if args.roi_strength is not None and not _has_region(args):
         raise UsageError(
-            "--roi-strength: expected a region with it (--roi, --box, --gaze or --saliency), "
-            "got none"
+            "--roi-strength: expected a region with it (--roi, --box, --gaze, --saliency or "
+            "--importance), got none"
         )
     if args.roi == files.PIPE:
         raise UsageError(

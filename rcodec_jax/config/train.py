@@ -153,6 +153,9 @@ class DataConfig:
       made: share of the rows that are made pictures (as the source "made"), beside those of the
         other sources of pictures or of what stands for them on the command line; below 1.
       grey: share of the crops of pictures that lose their colours, 0..1.
+      importance: named sources (`regions.sources`), such as "saliency", that make level maps of the
+        pictures themselves; not with `resident`.
+      importance_share: of the maps that are made so, 0..1, in place of random ones.
       max_damaged: share of the pictures of a folder that may turn out to be damaged, 0..1: others
         stand in for them. One may be in any case, unless this is 0.
       cache_mb: decoded pictures kept in memory, in MB.
@@ -165,13 +168,17 @@ class DataConfig:
     exclude: tuple[str, ...] = ()
     made: float = 0.0
     grey: float = 0.0
+    importance: tuple[str, ...] = ()
+    importance_share: float = 0.2
     max_damaged: float = 0.01
     cache_mb: int = 0
     workers: int = 0
     resident: bool = False
 
     def __post_init__(self) -> None:
-        refuse_outside_0_1(self, "made", "grey", "max_damaged")
+        refuse_outside_0_1(self, "made", "grey", "importance_share", "max_damaged")
+        if self.importance and self.resident:
+            raise ValueError("importance: expected none with resident, whose maps are drawn first")
         if self.made == 1:
             raise ValueError('made: expected a share below 1 (or the source "made"), got 1')
 

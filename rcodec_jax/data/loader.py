@@ -24,6 +24,9 @@ from rcodec_jax.levels import CELL_PX
 SampleMaps = Callable[[np.random.Generator, int, int], tuple[np.ndarray, np.ndarray]]
 """(rng, height_cells, width_cells) -> (level_map uint8 [h, w], nodes int32 [16])."""
 
+RedrawMaps = Callable[[np.random.Generator, np.ndarray], tuple[np.ndarray, np.ndarray] | None]
+"""(rng, picture uint8 [H, W, 3]) -> the same, or None where the drawn map stays."""
+
 
 _ENDLESS = 2**52
 _PREFETCH_BATCHES = 4
@@ -47,6 +50,7 @@ def make_dataset(
     seed: int,
     sample_maps: SampleMaps | None = None,
     grey: float = 0.0,
+    redraw_maps: RedrawMaps | None = None,
     rows: Sequence[int] | None = None,
     worker_count: int = 0,
     thread_count: int | None = None,
@@ -61,6 +65,7 @@ def make_dataset(
       seed: decides order, crops, flips and maps; 0..2^32 - 1.
       sample_maps: draws the level map of each row; None leaves maps out.
       grey: share of the crops that lose their colours, 0..1; latents keep theirs.
+      redraw_maps: may put a map made of the picture in place of the drawn one.
       rows: the rows of the global batch to give, ascending: those of this process's devices
         (`scale.local_rows`). None for all.
       worker_count: worker processes; 0 reads with threads of this process, which is right for
@@ -100,7 +105,7 @@ def make_dataset(
     if mixture and len(sources) > 1:
         dataset = grain.MapDataset.mix(shuffled, weights=mixture.weights).seed(seed)
     # The random map comes before the rows are dealt out: its randomness follows the global index.
-    dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps, grey))
+    dataset = dataset.random_map(_CropAndMap(crop_px, sample_maps, grey, redraw_maps))
     local = _only_rows(dataset, batch_size, rows)
     if thread_count is None:
         thread_count = 2 if worker_count else max(2, min(_MAX_THREADS, os.cpu_count() or 1))
@@ -182,6 +187,7 @@ class _CropAndMap:
     crop_px: int
     sample_maps: SampleMaps | None
     grey: float
+    redraw_maps: RedrawMaps | None
 
     def __call__(self, entry: np.ndarray, rng: np.random.Generator) -> dict[str, np.ndarray]:
         cells = self.crop_px // CELL_PX
@@ -194,6 +200,10 @@ class _CropAndMap:
         # Drawn last, and only if asked for: all else is the same with grey crops and without.
         if self.grey and "image" in row and rng.random() < self.grey:
             row["image"] = to_grey(row["image"])
+        if self.redraw_maps is not None and "image" in row:
+            redrawn = self.redraw_maps(rng, row["image"])
+            if redrawn is not None:
+                row["level_map"], row["nodes"] = redrawn
         return row
 
 

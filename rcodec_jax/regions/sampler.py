@@ -119,6 +119,10 @@ class MapSampler:
             else:
                 shape = vertical**2 + horizontal**2 <= 1
             importance = np.maximum(importance, shape.astype(np.float32))
+        return self.favouring(rng, importance)
+
+    def favouring(self, rng: np.random.Generator, importance: np.ndarray) -> LevelMap:
+        """What the encoder makes of importance [h, w] of cells, in 0..1, at a random quality."""
         low, high = self.node_range
         base = self._node(rng)
         if rng.random() < 0.5:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from rcodec_jax import scale
@@ -13,7 +15,8 @@ from rcodec_jax.data import Mixture, Source, make_dataset, select
 from rcodec_jax.data import open_source as open_path
 from rcodec_jax.data.made import MadePictures
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions import MapSampler
+from rcodec_jax.regions import MapSampler, cell_shape, pool_importance
+from rcodec_jax.regions.sources import check_named, importance_by_name
 from rcodec_jax.train.losses import Batch
 
 MIN_SIDE_PX = 16
@@ -36,6 +39,8 @@ def open_sources(
     sources = settings.sources if data is None else (SourceConfig(os.fspath(data)),)
     if not sources:
         raise UsageError("expected --data or train.data.sources, got neither")
+    for spec in settings.importance:
+        check_named(spec)
     opened = [
         (
             open_path(
@@ -67,17 +72,47 @@ def stage_mixture(sources: list[tuple[Source, float]], stage: StageConfig) -> Mi
 
 def stage_batches(config: Config, index: int, mixture: Mixture, mesh: Mesh) -> Any:
     """This process's batches of a stage, an endless iterator with `get_state` and `set_state`."""
-    stage = config.train.stages[index]
+    stage, data = config.train.stages[index], config.train.data
+    maps = MapSampler(stage.node_range or config.model.node_range)
     return make_dataset(
         mixture,
         crop_px=stage.crop_px,
         batch_size=stage.batch_size,
         seed=(config.train.seed + 1000 * index) % 2**32,
-        sample_maps=MapSampler(stage.node_range or config.model.node_range),
-        grey=config.train.data.grey,
+        sample_maps=maps,
+        grey=data.grey,
+        redraw_maps=NamedMaps(maps, data.importance, data.importance_share)
+        if data.importance
+        else None,
         rows=scale.local_rows(stage.batch_size, mesh),
-        worker_count=config.train.data.workers,
+        worker_count=data.workers,
     )
+
+
+@dataclasses.dataclass(frozen=True)
+class NamedMaps:
+    """Level maps of what named sources find in the pictures themselves, for a share of them.
+
+    Attributes:
+      maps: of the stage.
+      names: of sources, see `regions.sources`; one of them at a time.
+      share: of the pictures, 0..1.
+    """
+
+    maps: MapSampler
+    names: tuple[str, ...]
+    share: float
+
+    def __call__(
+        self, rng: np.random.Generator, pixels: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if rng.random() >= self.share:
+            return None
+        name = self.names[int(rng.integers(len(self.names)))]
+        cells = cell_shape(*pixels.shape[:2])
+        importance = pool_importance(importance_by_name([name], pixels), *cells)
+        drawn = self.maps.favouring(rng, importance)
+        return drawn.level_map, drawn.padded_nodes
 
 
 class HostBatches:

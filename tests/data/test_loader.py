@@ -9,8 +9,10 @@ from pathlib import Path
 import grain  # noqa: F401  (the tests' guard against unseeded randomness minds its first import)
 import numpy as np
 import pytest
+from PIL import Image
 
 import rcodec_jax
+from rcodec_jax.data import ImageFolder
 from rcodec_jax.data.loader import make_dataset
 from rcodec_jax.errors import UsageError
 
@@ -213,3 +215,27 @@ def test_worker_processes_give_the_same_batches_and_a_quiet_resume(tmp_path):
     )
     assert result.returncode == 0, result.stderr
     assert result.stdout == "same\n"
+
+
+def test_maps_may_be_made_of_the_pictures(tmp_path) -> None:
+    """For some rows; all else stays as it is."""
+
+    def sample(rng, height, width):
+        return np.zeros((height, width), np.uint8), rng.integers(0, 9, 16).astype(np.int32)
+
+    def redraw(rng, pixels):
+        made = np.full((4, 4), pixels[0, 0, 0] % 16, np.uint8), np.arange(16, dtype=np.int32)
+        return made if rng.random() < 0.5 else None
+
+    for value in range(4):
+        pixels = np.full((48, 48, 3), 40 + value, np.uint8)
+        Image.fromarray(pixels).save(tmp_path / f"{value}.png")
+    settings = {"crop_px": 32, "batch_size": 16, "seed": 1, "sample_maps": sample}
+    plain = next(make_dataset(ImageFolder(tmp_path), **settings))
+    made = next(make_dataset(ImageFolder(tmp_path), **settings, redraw_maps=redraw))
+    np.testing.assert_array_equal(plain["image"], made["image"])
+    redrawn = (made["nodes"] == np.arange(16)).all(axis=1)
+    assert 2 < redrawn.sum() < 14
+    np.testing.assert_array_equal(made["nodes"][~redrawn], plain["nodes"][~redrawn])
+    for row in np.flatnonzero(redrawn):
+        assert (made["level_map"][row] == made["image"][row, 0, 0, 0] % 16).all()

@@ -1,0 +1,85 @@
+"""Importance sources by name: a file and a line each, wherever importance is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rcodec_jax.errors import UsageError
+from rcodec_jax.regions import MapSampler, from_boxes, from_gaze, saliency, sources
+from rcodec_jax.regions.sources import SOURCES, importance_by_name
+
+PICTURE = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)
+
+
+def test_sources_by_name_are_those_of_the_functions() -> None:
+    for spec, expected in (
+        ("box:3,4,30,20", from_boxes([(3, 4, 30, 20)], 40, 64)),
+        ("gaze:10,20", from_gaze(10, 20, 40, 64)),
+        ("saliency", saliency(PICTURE)),
+    ):
+        np.testing.assert_array_equal(importance_by_name([spec], PICTURE), expected)
+    both = importance_by_name(["box:3,4,30,20", "gaze:10,20"], PICTURE)
+    np.testing.assert_array_equal(
+        both, np.maximum(from_boxes([(3, 4, 30, 20)], 40, 64), from_gaze(10, 20, 40, 64))
+    )
+    centre = importance_by_name(["centre"], PICTURE)
+    assert centre.dtype == np.float32 and centre[20, 32] > 0.99 > centre[0, 32] > centre[0, 0]
+    np.testing.assert_allclose(centre, centre[::-1, ::-1], rtol=1e-6)
+
+
+def test_each_source_is_one_file_and_one_line() -> None:
+    folder = Path(sources.__file__).parent
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "arguments"}
+    assert {source.__module__.rpartition(".")[2] for source in SOURCES.values()} == files
+
+
+@pytest.mark.parametrize(
+    ("spec", "text"),
+    [
+        ("face", "expected a source out of box, centre, gaze, saliency, got 'face'"),
+        ("gaze:1", "gaze: expected gaze:x,y in pixels, got '1'"),
+        ("box:a,b,c,d", "box: expected box:x0,y0,x1,y1 in pixels, got 'a,b,c,d'"),
+        ("centre:3", "centre: expected nothing behind the name, got '3'"),
+    ],
+)
+def test_names_and_arguments_that_do_not_exist(spec, text) -> None:
+    with pytest.raises(UsageError, match=text):
+        importance_by_name([spec], PICTURE)
+
+
+def test_what_is_added_is_found_everywhere(monkeypatch, tmp_path, capsys) -> None:
+    """A source of one's own: encoding has it, and a wrong one is named."""
+    from rcodec_jax.cli.encode import importance_of
+    from rcodec_jax.cli.main import build_parser
+
+    monkeypatch.setitem(SOURCES, "left", lambda pixels, _: np.eye(*pixels.shape[:2]))
+    words = ["encode", "a.png", "b.rdc", "--importance", "left", "--importance", "gaze:1,2"]
+    found = importance_of(build_parser().parse_args(words), PICTURE, [])
+    np.testing.assert_array_equal(found, np.maximum(np.eye(40, 64), from_gaze(1, 2, 40, 64)))
+    monkeypatch.setitem(SOURCES, "wide", lambda pixels, _: np.full(pixels.shape[:2], 2.0))
+    with pytest.raises(UsageError, match=r"source 'wide': expected values in 0\.\.1 .*got 2\.\.2"):
+        importance_by_name(["wide"], PICTURE)
+
+
+def test_maps_of_training_favour_what_a_source_finds() -> None:
+    from rcodec_jax.train.batches import NamedMaps
+
+    sampler, rng = MapSampler((100, 900)), np.random.default_rng(1)
+    maps = NamedMaps(sampler, ("box:0,0,32,40",), 1.0)
+    spans = []
+    for _ in range(20):
+        drawn = maps(rng, PICTURE)
+        assert drawn is not None
+        level_map, nodes = drawn
+        node_map = nodes[level_map]
+        assert level_map.shape == (5, 8) and nodes.shape == (16,)
+        assert len({*node_map[:, :4].ravel()}) == len({*node_map[:, 4:].ravel()}) == 1
+        spans.append(int(node_map[0, 7] - node_map[0, 0]))
+    assert min(spans) >= 0 and max(spans) > 50
+    half = dataclasses.replace(maps, share=0.5)
+    kept = sum(half(rng, PICTURE) is None for _ in range(200))
+    assert 70 < kept < 130
