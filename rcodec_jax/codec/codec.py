@@ -13,6 +13,7 @@ import numpy as np
 from rcodec_jax.codec import decode as decoding
 from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.bundle import Bundle, load_bundle
+from rcodec_jax.codec.checks import check_process
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.inputs import (
@@ -222,8 +223,17 @@ class Codec:
 
         yield from in_order(work, files, workers=workers)
 
-    @functools.cached_property
+    def __getstate__(self) -> dict[str, Any]:
+        """What another process needs: it compiles its own programs."""
+        return {"bundle": self.bundle, "dtype": self.dtype}
+
+    @property
     def _programs(self) -> Programs:
+        check_process()
+        return self._compiled
+
+    @functools.cached_property
+    def _compiled(self) -> Programs:
         return Programs(self.bundle, dtype=self.dtype)
 
     @functools.cached_property
@@ -255,4 +265,6 @@ def load(model: str | os.PathLike[str] | None = None, *, dtype: Dtype = "float32
       BundleError: no bundle there, or a damaged one.
       UsageError: another dtype.
     """
+    if not isinstance(model, str | os.PathLike | None):
+        raise UsageError(f"expected the folder of a bundle or None, got {type(model).__name__}")
     return Codec(load_bundle(model), dtype=dtype)

@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 
 from rcodec_jax.codec.bundle import REALISM, Bundle
+from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
@@ -36,12 +37,12 @@ def decode(
 ) -> np.ndarray:
     """Decodes a file; see `Codec.decode`."""
     steps = bundle.config.steps if steps is None else steps
-    if not 1 <= steps <= MAX_STEPS:
-        raise UsageError(f"expected 1..{MAX_STEPS} steps, got {steps}")
+    check_whole(steps, f"1..{MAX_STEPS} steps", 1, MAX_STEPS)
     if trajectory not in ("proportional", "synchronous"):
         raise UsageError(f"expected trajectory proportional or synchronous, got {trajectory!r}")
-    if not 0 <= realism <= 1:
-        raise UsageError(f"expected a realism in 0..1, got {realism}")
+    check_number(realism, "a realism in 0..1", 0, 1)
+    if not isinstance(limits, Limits | None):
+        raise UsageError(f"expected limits as Limits or None, got {type(limits).__name__}")
     if realism and REALISM not in bundle.params:
         raise UsageError("this model has no realism end: its decoder has been trained for fidelity")
     container, levels, symbols = read_symbols(data, bundle.integers, limits=limits)

@@ -11,11 +11,13 @@ import numpy as np
 from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.bundle import Bundle
+from rcodec_jax.codec.checks import check_number
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
 from rcodec_jax.codec.refine import (
     DEFAULT_EFFORT,
     DEFAULT_TUNE,
+    SHORT,
     STEPS,
     Refiner,
     check_effort,
@@ -36,6 +38,9 @@ from rcodec_jax.regions.levelmap import (
 DEFAULT_QUALITY = 50.0
 TOLERANCE = 0.004
 """A file this much below its budget is close enough to stop searching."""
+
+NEAR = 0.06
+"""The same for where latents are refined, which need not be the very base of the file."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,8 +92,7 @@ def encode(
     """
     check_image(image)
     check_effort(effort, tune)
-    if not 0 <= roi_strength <= 1:
-        raise UsageError(f"expected a strength in 0..1, got {roi_strength}")
+    check_number(roi_strength, "a strength in 0..1", 0, 1)
     height, width = image.shape[:2]
     target = _target_bytes(quality, bpp, size_bytes, height * width)
     base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
@@ -122,15 +126,23 @@ def encode(
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
             low -= math.ceil(SPAN * roi_strength)
-        base, data, more = _fit(latents.size_of, latents.finish, target, (low, high))
+        plain, start = latents, None
         if steps:
-            plain, latents = latents, refined(latents, base, -(-steps // 2))
-            # Refined files are smaller, so that a finer base is within reach than the first.
-            latents = refined(latents, _near(latents.size_of, target, (low, high)), steps)
-            try:
-                base, data, more = _fit(latents.size_of, latents.finish, target, (low, high))
-            except UsageError:  # the smallest file is not among those that became smaller
-                latents = plain
+            start = _near(latents.size_of, target, (low, high))
+            if steps > SHORT:
+                # Refined files are smaller, so that a finer base is within reach than the first.
+                latents = refined(latents, start, steps // 2)
+                start = _near(latents.size_of, target, (low, high), start)
+            latents = refined(latents, start, steps)
+        try:
+            found = _fit(latents.size_of, latents.finish, target, (low, high), start)
+        except UsageError:
+            if latents is plain:
+                raise
+            # The smallest file is not always among those that become smaller.
+            latents = plain
+            found = _fit(latents.size_of, latents.finish, target, (low, high), start)
+        base, data, more = found
         notes += more
     symbols = latents.at(base)
     return Encoded(
@@ -212,8 +224,7 @@ def base_of_quality(quality: float, bundle: Bundle) -> int:
     Raises:
       UsageError: outside 0..100.
     """
-    if not 0 <= quality <= 100:
-        raise UsageError(f"expected a quality in 0..100, got {quality}")
+    check_number(quality, "a quality in 0..100", 0, 100)
     low, high = bundle.config.node_range
     return round(high - (high - low) * quality / 100)
 
@@ -230,6 +241,8 @@ def check_image(image: np.ndarray) -> None:
 def check_shape(importance: np.ndarray, image: np.ndarray) -> np.ndarray:
     """The importance map as an array; UsageError unless it has the picture's size."""
     importance = np.asarray(importance)
+    if importance.dtype.kind not in "biuf":
+        raise UsageError(f"expected importance as numbers in 0..1, got {importance.dtype}")
     if importance.shape != image.shape[:2]:
         raise UsageError(
             f"expected importance of the picture's size {image.shape[:2]}, got {importance.shape}"
@@ -247,16 +260,24 @@ def _target_bytes(
     ]
     if len(given) > 1:
         raise UsageError(f"expected one of quality, bpp and size_bytes, got {', '.join(given)}")
+    for name, value in (("bpp", bpp), ("size_bytes", size_bytes)):
+        if value is not None:
+            check_number(value, f"a budget above 0 as {name}", -math.inf, math.inf)
     target = size_bytes if bpp is None else bpp * pixels / 8
     if target is not None and not 0 < target < float("inf"):
         raise UsageError(f"expected a budget above 0, got {given[0]}")
     return target
 
 
-def _near(size_of: Callable[[int], float], target: float, base_range: tuple[int, int]) -> int:
-    """The base whose file is about as large as a budget; the smallest file's if none is."""
+def _near(
+    size_of: Callable[[int], float],
+    target: float,
+    base_range: tuple[int, int],
+    start: int | None = None,
+) -> int:
+    """A base whose file is about as large as a budget; the smallest file's if none is."""
     try:
-        return fit_base(size_of, target, base_range, tolerance=TOLERANCE).base
+        return fit_base(size_of, target, base_range, tolerance=NEAR, start=start).base
     except UsageError:
         return base_range[1]
 
@@ -266,11 +287,12 @@ def _fit(
     finish: Callable[[int], bytes],
     target: float,
     base_range: tuple[int, int],
+    start: int | None,
 ) -> tuple[int, bytes, tuple[str, ...]]:
     """Base node, file and notes for a budget in bytes; the file is never above it."""
     high = base_range[1]
     try:
-        fit = fit_base(size_of, target, base_range, tolerance=TOLERANCE)
+        fit = fit_base(size_of, target, base_range, tolerance=TOLERANCE, start=start)
     except UsageError:
         # Sizes are estimates to a byte or two: the smallest file itself has the last word.
         data = finish(high)
