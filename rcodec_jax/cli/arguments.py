@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable
-from typing import NoReturn
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
 
 from rcodec_jax.cli import environment
 from rcodec_jax.errors import UsageError
@@ -17,10 +19,41 @@ DTYPES = ("float32", "bfloat16")
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UsageErrors, so that they too take one line."""
+    """An argument parser whose errors are UsageErrors, so that they too take one line.
+
+    Options may stand anywhere among paths, and coordinates may begin with a minus.
+    """
+
+    _is_within = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: Any = None
+    ) -> tuple[Any, list[str]]:
+        words = _with_values(sys.argv[1:] if args is None else list(args))
+        takes_many = any(not a.option_strings and a.nargs in ("*", "+") for a in self._actions)
+        if self._is_within or not takes_many:
+            return super().parse_known_args(words, namespace)
+        # argparse gives the first run of paths to all positional arguments at once; this way it
+        # takes the options first. It comes back here for either step.
+        self._is_within = True
+        try:
+            return self.parse_known_intermixed_args(words, namespace)
+        finally:
+            self._is_within = False
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see '{self.prog} --help')")
+
+
+def _with_values(words: list[str]) -> list[str]:
+    """Joins an option and coordinates that begin with a minus, which look like an option."""
+    out: list[str] = []
+    for word in words:
+        if re.fullmatch(r"-[\d.][^,]*,.*", word) and out and re.fullmatch("--[a-z-]+", out[-1]):
+            out[-1] += f"={word}"
+        else:
+            out.append(word)
+    return out
 
 
 def number(low: float, high: float, meaning: str) -> Callable[[str], float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -113,8 +114,12 @@ def _read(args: argparse.Namespace) -> Picture:
     from rcodec_jax.data.colour import colour_of
     from rcodec_jax.data.images import read_image
 
+    source: Any = args.input
+    if source == files.PIPE:
+        source = io.BytesIO(files.read_input(files.PIPE, expected="a picture"))
+        source.name = "standard input"
     return read_image(
-        sys.stdin.buffer if args.input == files.PIPE else args.input,
+        source,
         background=colour_of(args.background),
         allow_truncated=args.allow_truncated,
     )

@@ -123,6 +123,51 @@ def test_a_cut_picture_needs_a_word(codec, photo, tmp_path, capsys):
     assert codec.calls[0]["image"].shape == (37, 50, 3)
 
 
+@pytest.mark.parametrize(
+    "command, expected", [("encode", "a picture"), ("decode", "an rcodec file")]
+)
+def test_nothing_on_standard_input(codec, tmp_path, monkeypatch, capsys, command, expected):
+    monkeypatch.setattr(sys, "stdin", Pipe())
+    assert main([command, "-", str(tmp_path / "out.png")]) == 2
+    said = f"rcodec: error: standard input: expected {expected}, got nothing\n"
+    assert capsys.readouterr().err == said
+
+
+def test_what_comes_through_a_pipe_is_called_so(codec, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", Pipe(b"no picture"))
+    assert main(["encode", "-", str(tmp_path / "out.rdc")]) == 2
+    assert "standard input: not an image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--box", "-5,-5,10,10"], ["--box=-5,-5,10,10"]])
+def test_a_box_may_begin_outside(codec, photo, tmp_path, words):
+    for order in (
+        [photo, str(tmp_path / "p.rdc"), *words],
+        [*words, photo, str(tmp_path / "q.rdc")],
+    ):
+        assert main(["encode", *order]) == 0
+        expected = np.zeros((37, 50), np.float32)
+        expected[:10, :10] = 1
+        np.testing.assert_array_equal(codec.calls[-1]["importance"], expected)
+
+
+def test_a_gaze_outside_is_named(codec, photo, tmp_path, capsys):
+    assert main(["encode", photo, str(tmp_path / "p.rdc"), "--gaze", "-3,4"]) == 2
+    assert "expected a gaze point x,y inside the 50x37 image, got -3,4" in capsys.readouterr().err
+
+
+def test_options_may_stand_among_paths(codec, photo, tmp_path):
+    target = str(tmp_path / "p.rdc")
+    for words in (
+        ["encode", photo, "--bpp", "0.2", target],
+        ["encode", "--bpp", "0.2", photo, target],
+        ["decode", target, "--steps", "3", str(tmp_path / "a.png")],
+        ["decode", "--steps", "3", target, "--json", str(tmp_path / "b.png")],
+    ):
+        assert main([*words, "--force"]) == 0
+    assert [call.get("bpp", call.get("steps")) for call in codec.calls] == [0.2, 0.2, 3, 3]
+
+
 def test_json_figures(codec, photo, tmp_path, capsys):
     target = tmp_path / "p.rdc"
     assert main(["encode", photo, str(target), "--json"]) == 0

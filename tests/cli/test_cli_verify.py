@@ -65,6 +65,25 @@ def test_golden_files_verify_without_jax() -> None:
     assert figures["checked_with"]["format_version"] == 0
 
 
+@pytest.mark.parametrize(
+    "order", ["F w P m", "w F m P", "w F P m", "m w F P", "F P w m", "m F w P"]
+)
+def test_options_and_paths_in_any_order(nano, photo, tmp_path, capsys, order) -> None:
+    folder = tmp_path / "set"
+    words = {"F": [str(folder)], "P": [photo], "w": ["--write"], "m": ["--model", NANO]}
+    given = [word for letter in order.split() for word in words[letter]]
+    assert main(["verify", *given, "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert set(files) == {f"photo-{kind}.rdc" for kind in ("coarse", "box", "slope")}
+
+
+def test_unknown_options_stay_errors(capsys) -> None:
+    assert main(["verify", "set", "--wrote", "photo.png"]) == 2
+    assert "unrecognized arguments: --wrote" in capsys.readouterr().err
+    assert main(["verify", "--write"]) == 2
+    assert "FOLDER" in capsys.readouterr().err
+
+
 def test_write_then_check(nano, photo, tmp_path, capsys) -> None:
     folder = tmp_path / "set"
     assert main(["verify", "--write", str(folder), photo, "--json"]) == 0
