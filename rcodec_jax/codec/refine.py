@@ -42,6 +42,9 @@ DEFAULT_EFFORT = 3
 STEPS = (0, 2, 4, 8, 16, 30, 60, 100, 200)
 """Steps of gradient descent at efforts 1..9."""
 
+SHORT = 8
+"""Descents of so many steps or fewer leave hyper-latents alone."""
+
 MSE_WEIGHT = 5.0
 """Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
 same as in training, so that quality means the same."""
@@ -92,7 +95,7 @@ class Schedule(NamedTuple):
 
 def schedule(steps: int) -> Schedule:
     """The schedule of so many steps."""
-    if steps <= 8:  # too few for hyper-latents to move by a whole
+    if steps <= SHORT:  # too few for hyper-latents to move by a whole
         return Schedule(steps, 0.05, 0.015, noise=0.0, hyper=0.0)
     return Schedule(steps, 0.03, 0.003, noise=1.0, hyper=1.0)
 

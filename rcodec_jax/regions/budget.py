@@ -36,6 +36,7 @@ def fit_base(
     node_range: tuple[int, int],
     *,
     tolerance: float = 0.0,
+    start: int | None = None,
 ) -> Fit:
     """The node with the largest size not above the target.
 
@@ -48,6 +49,7 @@ def fit_base(
       target_bytes: the most that the size may be.
       node_range: lowest and highest node allowed.
       tolerance: a size of at least (1 - tolerance) * target is good enough to stop at.
+      start: where to look first; None: half way.
 
     Returns:
       The fit; `size_of` was called for its base.
@@ -61,7 +63,7 @@ def fit_base(
     if not (target_bytes > 0 and math.isfinite(target_bytes)):
         raise UsageError(f"expected a target of more than 0 bytes, got {target_bytes:g}")
     search = _Search(size_of, float(target_bytes), low, high)
-    node = (low + high) // 2
+    node = (low + high) // 2 if start is None else min(max(start, low), high)
     while True:
         size = search.probe(node)
         good_enough = (1 - tolerance) * target_bytes <= size <= target_bytes
