@@ -33,11 +33,14 @@ def figures(described: Description) -> dict[str, Any]:
         "parts": [dataclasses.asdict(part) for part in described.parts],
         "tensors": [dataclasses.asdict(tensor) for tensor in described.tensors],
         "stages": [dataclasses.asdict(stage) for stage in described.stages],
+        "total_flops": described.total_flops,
     }
 
 
-def in_words(described: Description, name: str, steps: int) -> str:
-    """The description as tables."""
+def in_words(
+    described: Description, name: str, steps: int, timing: tuple[str, float, float] | None = None
+) -> str:
+    """The description as tables; `timing` is a chip's name, its peak in FLOP/s, and a share."""
     devices = math.prod(described.mesh.values())
     axes = ", ".join(f"{axis} {size}" for axis, size in described.mesh.items())
     parts = output.table(
@@ -68,10 +71,11 @@ def in_words(described: Description, name: str, steps: int) -> str:
         ],
     )
     stages = output.table(
-        ("stage", "batch", "crop", "input", "TFLOP a step", "GFLOP a picture"),
+        ("stage", "steps", "batch", "crop", "input", "TFLOP a step", "GFLOP a picture"),
         [
             (
                 stage.kind,
+                f"{stage.steps:,}",
                 str(stage.batch_size),
                 f"{stage.crop_px} px",
                 stage.input,
@@ -82,6 +86,14 @@ def in_words(described: Description, name: str, steps: int) -> str:
         ],
     )
     lines = [f"{name}: {steps:,} steps; mesh {axes}: {devices} device(s)", parts, tensors, stages]
+    total = f"{described.total_flops:.3g} FLOP in all"
+    if timing is not None:
+        chip, peak, share = timing
+        total += (
+            f": {described.hours(peak, share):,.1f} hours at {share:.0%} of the peak of {devices} "
+            f"x {chip} ({peak / 1e12:,.0f} TFLOP/s each)"
+        )
+    lines.append(total)
     left_out = sorted({term for stage in described.stages for term in stage.without})
     if left_out:
         lines.append(f"Not counted: {', '.join(left_out)}.")

@@ -92,6 +92,19 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "recipe's); with --describe of any size, an axis of -1 counting as 1",
     )
     parser.add_argument(
+        "--chip",
+        choices=("v5e", "v5p", "v6e", "h100"),
+        help="with --describe: say how many hours the run takes on a mesh of these (default: on "
+        "devices of train.peak_flops, if the recipe has it)",
+    )
+    parser.add_argument(
+        "--utilisation",
+        type=arguments.number(0.001, 1, "a share in .001..1"),
+        default=0.4,
+        metavar="SHARE",
+        help="with --describe: share of the peak that the hours are for (default: %(default)s)",
+    )
+    parser.add_argument(
         "--json",
         action="store_true",
         help="with --describe: report the figures as JSON, with the recipe and its changes",
@@ -123,10 +136,11 @@ def run(args: argparse.Namespace) -> int:
     config = apply_overrides(load_config(args.config, Config), given)
     data, config = _sources(args.data, config)
     if args.describe:
-        _describe(config, args.mesh, as_json=args.json)
+        _describe(config, args)
         return 0
-    if args.json:
-        raise UsageError("--json: expected only with --describe")
+    for option in ("chip", "json"):
+        if getattr(args, option):
+            raise UsageError(f"--{option}: expected only with --describe")
     if args.mesh is not None:
         train_config = dataclasses.replace(config.train, mesh=MeshConfig(**args.mesh))
         config = dataclasses.replace(config, train=train_config)
@@ -184,7 +198,7 @@ def _weighted(text: str) -> tuple[str, float]:
     return path, float(weight)
 
 
-def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> None:
+def _describe(config: Config, args: argparse.Namespace) -> None:
     """Prints the run on a mesh: as a table, or as JSON with the recipe and its changes."""
     environment.set_device("cpu")  # an accelerator that is in use must not be waited for
     from rcodec_jax.cli import description
@@ -192,8 +206,17 @@ def _describe(config: Config, mesh: dict[str, int] | None, *, as_json: bool) -> 
     from rcodec_jax.config.train import MeshConfig
     from rcodec_jax.train.describe import describe
 
-    described = describe(config, None if mesh is None else MeshConfig(**mesh))
-    steps = config.train.total_steps
+    described = describe(config, None if args.mesh is None else MeshConfig(**args.mesh))
+    steps, timing = config.train.total_steps, None
     figures = {"config": to_dict(config), "steps": steps, **description.figures(described)}
-    text = description.in_words(described, config.name, steps)
-    output.report(figures, text, as_json=as_json, stream=sys.stdout)
+    if args.chip is not None:
+        from rcodec_jax.scale.chips import CHIPS
+
+        chip = CHIPS[args.chip]
+        timing = chip.name, chip.peak_flops, args.utilisation
+    elif config.train.peak_flops is not None:
+        timing = "device", config.train.peak_flops, args.utilisation
+    if timing is not None:
+        figures |= {"utilisation": args.utilisation, "hours": described.hours(*timing[1:])}
+    text = description.in_words(described, config.name, steps, timing)
+    output.report(figures, text, as_json=args.json, stream=sys.stdout)

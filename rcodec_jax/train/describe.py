@@ -58,6 +58,7 @@ class StageWork:
       input: "pixels" or "latents".
       flops: of a step on all devices, without what is computed twice to save memory.
       without: parts of the loss that are not counted, as their weights are not in the recipe.
+      steps: that the run takes in the stage.
     """
 
     kind: str
@@ -66,6 +67,7 @@ class StageWork:
     input: str
     flops: int
     without: tuple[str, ...] = ()
+    steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +92,21 @@ class Description:
     def parameters(self) -> int:
         """Number of parameters in all."""
         return sum(part.parameters for part in self.parts)
+
+    @property
+    def total_flops(self) -> int:
+        """FLOPs of the whole run on all devices; 0 where they were not counted."""
+        return sum(stage.steps * stage.flops for stage in self.stages)
+
+    def hours(self, peak_flops: float, share: float) -> float:
+        """How long the run's FLOPs take.
+
+        Args:
+          peak_flops: of one device, in FLOP/s.
+          share: of the peak that is reached, above 0 and at most 1.
+        """
+        devices = math.prod(self.mesh.values())
+        return self.total_flops / (devices * peak_flops * share) / 3600
 
     @property
     def state_bytes(self) -> int:
@@ -117,8 +134,14 @@ def describe(config: Config, mesh: MeshConfig | None = None, *, flops: bool = Tr
     with traced_for("any"):  # or attention would ask which device is here
         # Nothing is placed, so that a mesh without devices serves.
         setup = Setup.of(config, cast(Mesh, scale.abstract_mesh(**sizes)))
-        stages = config.train.stages if flops else ()
-        work = tuple(stage_work(setup, stage) for stage in stages)
+        train = config.train
+        work = tuple(
+            dataclasses.replace(
+                stage_work(setup, stage), steps=max(0, min(stage.steps, train.total_steps - first))
+            )
+            for stage, first in zip(train.stages, train.first_steps, strict=True)
+            if flops
+        )
     parts, other = state_parts(setup)
     return Description(sizes, parts, _tensors(setup), other, work)
 

@@ -161,6 +161,15 @@ def test_describe_trains_nothing(trainer, recipe, capsys):
     assert figures["config"]["train"]["steps"] == figures["steps"] == 20
     parts = figures["parameters"]
     assert parts["all"] == sum(count for part, count in parts.items() if part != "all")
+    (stage,) = figures["stages"]
+    assert stage["steps"] == 20 and figures["total_flops"] == 20 * stage["flops"] > 0
+    assert "hours" not in figures
+    words = ["--mesh", "data=2,fsdp=4", "--chip", "v5e", "--utilisation", ".25"]
+    assert main(["train", recipe, "--set", "train.steps=20", "--describe", "--json", *words]) == 0
+    hours = json.loads(capsys.readouterr().out)["hours"]
+    assert hours == pytest.approx(figures["total_flops"] / (8 * 197e12 * 0.25 * 3600))
+    assert main(["train", recipe, "--chip", "v5e", "--data", "x", "--workdir", "y"]) == 2
+    assert "--chip: expected only with --describe" in capsys.readouterr().err
     assert trainer.calls == []
 
 
