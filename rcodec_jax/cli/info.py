@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import io
 import os
 import sys
@@ -151,23 +152,41 @@ def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
     """What the file says before its payload, as plain data."""
     import numpy as np
 
-    from rcodec_jax.bitstream import FORMAT_VERSION
+    from rcodec_jax.bitstream import FORMAT_VERSION, MEDIA_TYPE
     from rcodec_jax.codec.symbols import read_levels
+    from rcodec_jax.levels import CELL_PX
 
     header = container.header
     level_map = read_levels(container).level_map
+    pixels = header.width_px * header.height_px
     return {
+        "media_type": MEDIA_TYPE,
         "format_version": FORMAT_VERSION,
         "bytes": size_bytes,
-        "bpp": size_bytes * 8 / (header.width_px * header.height_px),
+        "bpp": size_bytes * 8 / pixels,
         "width_px": header.width_px,
         "height_px": header.height_px,
+        "pixels": pixels,
+        "ratio": 3 * pixels / size_bytes,
+        "cell_px": CELL_PX,
+        "cell_rows": level_map.shape[0],
+        "cell_columns": level_map.shape[1],
+        "levels": header.level_count,
         "nodes": header.nodes.tolist(),
         "cells": np.bincount(level_map.ravel(), minlength=header.level_count).tolist(),
         "integer_digest": header.integer_digest.hex(),
         "float_digest": header.float_digest.hex(),
+        "model_ships": _ships(header.integer_digest),
         "sections": dict(container.sections),
     }
+
+
+@functools.cache
+def _ships(digest: bytes) -> bool:
+    """Whether the symbols of files of a model can be read with what ships."""
+    from rcodec_jax.codec.bundle import find_stored_integers
+
+    return find_stored_integers(digest) is not None
 
 
 def _in_words(figures: dict[str, Any]) -> str:

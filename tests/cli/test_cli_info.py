@@ -55,6 +55,21 @@ def test_figures(file, levels, capsys):
     assert len(figures["nodes"]) == len(figures["cells"]) == levels
     assert sum(figures["cells"]) == 35 and figures["cells"][0] == (35 if levels == 1 else 14)
     assert figures["integer_digest"] == "01" * 8
+    assert figures["levels"] == levels and figures["media_type"] == "image/x-rcodec"
+    assert (figures["cell_rows"], figures["cell_columns"], figures["cell_px"]) == (5, 7, 8)
+    assert figures["ratio"] == pytest.approx(3 * 50 * 37 / figures["bytes"])
+    assert figures["model_ships"] is False
+
+
+def test_several_files_take_a_line_each(file, tmp_path, capsys):
+    (tmp_path / "broken.rdc").write_bytes(b"rdc")
+    assert main(["info", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["file", file, "1"]
+    assert "broken.rdc: " in err
+    assert main(["info", file, file, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert len(told["files"]) == 2 and told["pixels"] == 2 * 50 * 37
 
 
 def test_words(file, capsys):
