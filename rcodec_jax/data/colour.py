@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import struct
 
 import numpy as np
-from PIL import ExifTags, Image, ImageCms, ImageColor
+from PIL import ExifTags, Image, ImageColor
 
+from rcodec_jax.data.icc import by_profile
 from rcodec_jax.data.samples import Samples, reduced
 from rcodec_jax.errors import UsageError
 
@@ -116,44 +116,4 @@ def _apply_profile(
         return colour
     size = colour.shape[1], colour.shape[0]
     image = Image.frombytes(mode, size, np.ascontiguousarray(colour).tobytes())
-    return np.asarray(_converted(image, profile, notes))
-
-
-def _converted(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:
-    """Converts to sRGB by the embedded profile, or plainly where there is none."""
-    if image.mode == "LAB":
-        lab = ImageCms.createProfile("LAB")
-        return _cms(image, ImageCms.ImageCmsProfile(lab)) or image.convert("RGB")
-    if profile:
-        try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            description = ImageCms.getProfileDescription(source).strip()
-            if image.mode == "L" and source.profile.xcolor_space.strip() == "RGB":
-                image = image.convert("RGB")
-            if image.mode == "RGB" and description.startswith("sRGB"):
-                return image
-            converted = _cms(image, source)
-        except (ImageCms.PyCMSError, *DECODER_ERRORS):
-            converted = None
-        if converted is not None:
-            notes.append(f"converted to sRGB from the profile {description or 'without a name'!r}")
-            return converted
-        notes.append("the embedded colour profile is unusable and was ignored")
-    if image.mode == "CMYK":
-        notes.append("CMYK was converted without a colour profile: colours are approximate")
-    return image if image.mode == "RGB" else image.convert("RGB")
-
-
-def _cms(image: Image.Image, source: ImageCms.ImageCmsProfile) -> Image.Image | None:
-    target = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
-    try:
-        return ImageCms.profileToProfile(
-            image,
-            source,
-            target,
-            renderingIntent=ImageCms.Intent.RELATIVE_COLORIMETRIC,
-            outputMode="RGB",
-            flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
-        )
-    except (ImageCms.PyCMSError, *DECODER_ERRORS):
-        return None
+    return np.asarray(by_profile(image, profile, notes))

@@ -40,9 +40,9 @@ def png_by_hand(width, height, depth, colour_type, rows, *more):
     )
 
 
-def icc_profile(space, tags):
-    """A minimal version 2 ICC profile; the description is "test"."""
-    text = b"test\0"
+def icc_profile(space, tags, name=b"test"):
+    """A minimal version 2 ICC profile."""
+    text = name + b"\0"
     description = b"desc" + bytes(4) + struct.pack(">I", len(text)) + text + bytes(79)
     tags = {b"desc": description, b"wtpt": xyz(0.9642, 1.0, 0.8249), **tags}
     table, body = struct.pack(">I", len(tags)), b""
@@ -68,11 +68,18 @@ def gamma(value):
 RED, GREEN, BLUE = (0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141)
 
 
-def rgb_profile(red, green, blue):
-    curves = {tag: gamma(2.2) for tag in (b"rTRC", b"gTRC", b"bTRC")}
-    return icc_profile(
-        b"RGB ", {b"rXYZ": xyz(*red), b"gXYZ": xyz(*green), b"bXYZ": xyz(*blue), **curves}
-    )
+def rgb_profile(red, green, blue, power=2.2, name=b"test", curve=None):
+    curves = {tag: curve or gamma(power) for tag in (b"rTRC", b"gTRC", b"bTRC")}
+    colorants = {b"rXYZ": xyz(*red), b"gXYZ": xyz(*green), b"bXYZ": xyz(*blue)}
+    return icc_profile(b"RGB ", colorants | curves, name)
+
+
+def srgb_curve():
+    """The curve of sRGB (IEC 61966-2-1) as a table."""
+    v = np.arange(1024) / 1023
+    light = np.where(v <= 0.04045, v / 12.92, ((v + 0.055) / 1.055) ** 2.4)
+    table = np.rint(light * 65535).astype(">u2").tobytes()
+    return b"curv" + bytes(4) + struct.pack(">I", 1024) + table
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "PPM", "TIFF"])
@@ -246,6 +253,30 @@ def test_srgb_profile_leaves_pixels_alone():
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     picture = read_image(encoded(Image.fromarray(smooth()), icc_profile=profile))
     np.testing.assert_array_equal(picture.pixels, smooth())
+    assert picture.notes == ()
+
+
+@pytest.mark.parametrize("name", [b"sRGB", b"sRGB-linear (made by hand)", b"sRGB IEC61966-2.1"])
+def test_a_profile_is_what_it_does_and_not_what_it_is_called(name):
+    # 55 / 255 of linear light is 127.7 in sRGB.
+    linear = rgb_profile(RED, GREEN, BLUE, power=1.0, name=name)
+    picture = read_image(encoded(Image.new("RGB", (8, 8), (55, 55, 55)), icc_profile=linear))
+    assert np.abs(picture.pixels.astype(int) - 128).max() <= 1
+    assert picture.notes == (f"converted to sRGB from the profile {name.decode()!r}",)
+    # Of other primaries only, and of another power only.
+    for other in (rgb_profile(BLUE, GREEN, RED, curve=srgb_curve(), name=name),
+                  rgb_profile(RED, GREEN, BLUE, power=1.8, name=name)):  # fmt: skip
+        picture = read_image(encoded(Image.fromarray(smooth()), icc_profile=other))
+        assert len(picture.notes) == 1 and (picture.pixels != smooth()).any()
+
+
+@pytest.mark.parametrize("name", [b"test", b"Camera RGB Profile", b"Linear"])
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_what_acts_as_srgb_leaves_pixels_alone_under_any_name(name, mode):
+    image = Image.fromarray(smooth()).convert(mode)
+    same = rgb_profile(RED, GREEN, BLUE, curve=srgb_curve(), name=name)
+    picture = read_image(encoded(image, icc_profile=same))
+    np.testing.assert_array_equal(picture.pixels, np.asarray(image.convert("RGB")))
     assert picture.notes == ()
 
 
