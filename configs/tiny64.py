@@ -7,7 +7,8 @@
 Twice the channels are for fine detail at high rates; hyper-latents from coarse to fine and the
 context network save rate at all of them. The parameters are those of the shipped model where it has
 them, and elsewhere such that nothing changes at first (see `train.growing`). First for squared
-error and tone, then with LPIPS beside them. A tenth of the crops are of made pictures, one in
+error and tone, then with LPIPS and local structure beside them; integers that are not worth their
+bits are left out in training as in encoding. A tenth of the crops are of made pictures, one in
 twenty is grey.
 
 Hardware and time: 2 shared CPU cores, some hours (`--minutes N` gives the run N minutes, the
@@ -29,14 +30,14 @@ def config() -> Config:
         learning_rate=8e-4,
         final_learning_rate=1e-4,
         warmup=400,
-        loss=LossConfig(mse=5.0, coarse=2.0),
+        loss=LossConfig(mse=5.0, coarse=2.0, trim=16.0),
     )
     perceptual = dataclasses.replace(
         pixels,
         learning_rate=4e-4,
         final_learning_rate=1e-5,
         warmup=200,
-        loss=LossConfig(mse=5.0, coarse=2.0, lpips=0.4),
+        loss=LossConfig(mse=5.0, coarse=2.0, lpips=0.4, structure=0.1, trim=16.0),
     )
     return Config(
         name="tiny64",

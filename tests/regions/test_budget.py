@@ -111,3 +111,18 @@ def test_bad_arguments():
             fit_base(lambda node: 1, target, (0, 9))
     with pytest.raises(UsageError, match="9..0"):
         fit_base(lambda node: 1, 5, (9, 0))
+
+
+def test_a_start_that_is_close_enough_is_the_only_probe():
+    probes = []
+
+    def size_of(node):
+        probes.append(node)
+        return 1e6 * 0.99**node
+
+    best = fit_base(size_of, 5e4, (0, 1023)).base
+    probes.clear()
+    assert fit_base(size_of, 5e4, (0, 1023), tolerance=0.02, start=best + 1).base == best + 1
+    assert probes == [best + 1]
+    for start in (0, best - 40, best + 3, 5000):  # beyond the range: from its end
+        assert fit_base(size_of, 5e4, (0, 1023), start=start).base == best

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from rcodec_jax.config.train import LossConfig, StageConfig, TrainConfig
+from rcodec_jax.data import read_image
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import reporting, statistics
 from rcodec_jax.train.losses import pixel_losses
+from rcodec_jax.train.measured import Measured
 from rcodec_jax.train.optimizer import learning_rate
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.reporting import Reporter
@@ -94,6 +96,19 @@ def test_pixels_weigh_what_their_cell_is_worth() -> None:
     assert float(total) == pytest.approx(2 * 0.25 * 1.0)  # mean weight 1
 
 
+def test_structure_is_a_term_by_pixel_that_is_nothing_for_equal_pictures() -> None:
+    rng = np.random.default_rng(1)
+    a, b = (jnp.asarray(rng.uniform(-1, 1, (2, 16, 16, 3)), jnp.float32) for _ in range(2))
+    weight, loss = jnp.ones((2, 2, 2, 1)), LossConfig(mse=0.0, structure=0.5)
+    assert float(pixel_losses(a, a, weight, loss, None)[0]) == 0.0
+    total, metrics = pixel_losses(a, b, weight, loss, None)
+    # Pictures that have nothing in common are about 2 apart in lightness, and less in colours.
+    assert 1.0 < float(metrics["structure"]) < 4.0
+    assert float(total) == pytest.approx(0.5 * float(metrics["structure"]), rel=1e-5)
+    half = jnp.asarray([[[[2.0], [2.0]], [[0.0], [0.0]]]] * 2)
+    assert float(pixel_losses(a, b, half, loss, None)[0]) == pytest.approx(float(total), rel=0.2)
+
+
 def test_learning_rate_warms_up_and_comes_down() -> None:
     stage = StageConfig(steps=100, learning_rate=1e-2, final_learning_rate=1e-4, warmup=10)
     rates = [float(learning_rate(stage, jnp.asarray(step))) for step in range(100)]
@@ -131,11 +146,10 @@ def test_the_console_tells_stages_and_the_time_that_is_left(tmp_path, capsys, mo
         StageConfig(kind="autoencoder", loss=LossConfig(kl=0.5, latent=0)),
         StageConfig(kind="joint", steps=7_200, loss=LossConfig(mse=4, lpips=0.8)),
     )
-    clock = iter([0.0, 0.0, 0.0, 0.0, 1.0, 5.0])  # made, started twice, compiled; logged once
+    clock = iter([0.0, 0.0, 0.0, 1.0, 5.0])  # made, started, compiled; logged once
     ticks = types.SimpleNamespace(perf_counter=lambda: next(clock, 9.0), time=lambda: 7.0)
     monkeypatch.setattr(reporting, "time", ticks)
     with Reporter(tmp_path, 7_203) as report:
-        report.start(0, {"unet": 10}, DATA, 1)
         report.start(0, {"unet": 10}, {"images": 3, "latents": 1554}, 1)
         report.stage(0, stages, 0, 1)
         report.compiled(0, 1.5, None)
@@ -145,8 +159,7 @@ def test_the_console_tells_stages_and_the_time_that_is_left(tmp_path, capsys, mo
         report.add({"loss": jnp.asarray(2.0)}, stages[1], steps=2)  # sums
         report.log(3, left_s=-1)
     lines = capsys.readouterr().err.splitlines()
-    counts = [line.split("parameters, ")[1] for line in lines[:2]]
-    assert counts == ["3 pictures, 1 device(s)", "3 pictures, 1554 cached latents, 1 device(s)"]
+    assert lines[0].endswith("parameters, 3 pictures, 1554 cached latents, 1 device(s)")
     assert "stage 1 of 2, autoencoder: loss rate 1, mse 5, kl 0.5, steps 1 to 1" in lines
     expected = "stage 2 of 2, joint: loss rate 1, mse 4, lpips 0.8, latent 0.02, steps 2 to 7201"
     assert expected in lines
@@ -165,6 +178,10 @@ def test_events_hold_the_same_figures(tmp_path) -> None:
         report.compiled(4, 1.5, None)
         report.add({"loss": jnp.asarray(3.0)}, stage)
         report.log(5)
+        report.describe(4, '{"a": 1}')
+        measured = Measured(0.5, {"region": {"loss": 0.25, "psnr_inside": 30.0}}, 0.0)
+        sheet = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)
+        report.measured(5, measured, sheet)
     (path,) = tmp_path.glob("events.out.tfevents.*")
     data, events = path.read_bytes(), []
     while data:
@@ -173,6 +190,14 @@ def test_events_hold_the_same_figures(tmp_path) -> None:
         data = data[16 + size :]
     # Whatever an earlier file says of step 5 and later belongs to lost work.
     assert events[1].session_log.status == SessionLog.START and events[1].step == 5
-    written = {(e.step, v.tag): v.simple_value for e in events for v in e.summary.value}
+    values = {(e.step, v.tag): v for e in events for v in e.summary.value}
+    text = values.pop((4, "configuration"))
+    assert text.metadata.plugin_data.plugin_name == "text"
+    assert text.tensor.string_val[0] == b'    {"a": 1}\n'
+    picture = values.pop((5, "validation")).image
+    np.testing.assert_array_equal(read_image(picture.encoded_image_string).pixels, sheet)
+    written = {key: value.simple_value for key, value in values.items()}
+    assert written[5, "validation/loss"] == 0.5
+    assert written[5, "validation/region/psnr_inside"] == 30.0
     assert written[4, "compile_seconds"] == 1.5 and written[5, "loss"] == 3.0
     assert written[5, "step_seconds"] == pytest.approx(report.latest["step_seconds"])
