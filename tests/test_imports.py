@@ -92,8 +92,9 @@ ONLY_IN = {
     "pillow_jxl": {"evaluate", "data"},  # JPEG XL as a peer, and read where it is installed
     "pillow_heif": {"data"},
     "ssimulacra2": {"evaluate"},
+    "jinja2": {"evaluate"},  # pages
 }
-OPTIONAL = {"huggingface_hub", "transformers", "pillow_heif", "pillow_jxl", "ssimulacra2"}
+OPTIONAL = {"jinja2", "huggingface_hub", "transformers", "pillow_heif", "pillow_jxl", "ssimulacra2"}
 """Packages of extras, imported by the function that needs them."""
 
 NOWHERE = {"torch", "tensorflow", "torchvision", "diffusers"}

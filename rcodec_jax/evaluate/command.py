@@ -12,7 +12,7 @@ from typing import Any
 
 import rcodec_jax
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate import peers, report, roi
+from rcodec_jax.evaluate import folderpage, page, peers, report, roi
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
@@ -27,6 +27,7 @@ from rcodec_jax.regions.importance import OBJECT_COVERAGE
 FILES = "files"
 """Where the coded files of a run are kept, in the folder that it writes."""
 
+PAGE = "report.html"
 _DIGESTS = ("integer_digest", "float_digest")
 DEFAULT_RATES_BPP = (0.08, 0.11, 0.15, 0.2, 0.25, 0.3, 0.35)
 
@@ -146,8 +147,9 @@ def evaluate_folder(
     """Rate, PSNR, MS-SSIM and LPIPS of rcodec and its peers on the same pictures.
 
     Writes `rows.jsonl` (every row as it comes; the same evaluation goes on with them), the coded
-    files below `files/`, and at the end `rows.csv`, `curves.csv`, `report.json` and `curves.png`
-    into `out`. Stopped by Ctrl-C it leaves `rows.csv` with what was measured.
+    files below `files/`, and at the end `rows.csv`, `curves.csv`, `report.json`, `curves.png` and
+    the page `report.html` into `out`. Stopped by Ctrl-C it leaves `rows.csv` with what was
+    measured.
 
     Args:
       folder: pictures, searched recursively.
@@ -203,6 +205,11 @@ def evaluate_folder(
     report.write_csv(out / "curves.csv", [point for line in means.values() for point in line])
     report.write_json(out / "report.json", content)
     plotted = report.plot_curves(out / "curves.png", means, lpips_net=meter.lpips_net)
+    shown = folderpage.folder_page(
+        content, measured, means, differences, coders, root=folder, kept=out / FILES
+    )
+    if not page.write_page(out / PAGE, shown):
+        notes.append(page.MISSING)
     return FolderResult(means, differences, measured.skipped, notes, plotted, content)
 
 

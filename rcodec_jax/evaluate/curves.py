@@ -96,16 +96,11 @@ def bd_rates(rows: Sequence[Row], test: str) -> list[BdRate]:
 def _bd_rate(
     rows: Sequence[Row], curves: dict[str, list[CurvePoint]], test: str, anchor: str, metric: str
 ) -> BdRate:
-    by_picture = []
-    for picture in dict.fromkeys(row.picture for row in rows):
-        own = [row for row in rows if row.picture == picture]
-        value = _between(
-            [row for row in own if row.codec == anchor],
-            [row for row in own if row.codec == test],
-            metric,
-        )
-        if value is not None:
-            by_picture.append(value)
+    by_picture = [
+        value
+        for picture in _by_picture(rows).values()
+        if (value := _of_picture(picture, test, anchor, metric)) is not None
+    ]
     qualities = [
         [getattr(point, metric) for point in curves[codec] if _usable(point, metric)]
         for codec in (anchor, test)
@@ -120,6 +115,31 @@ def _bd_rate(
         quality_range=common_range(*qualities) if all(qualities) else None,
         of_means_interval=_interval_of_means(rows, test, anchor, metric),
         mean_of_pictures_interval=bootstrap_mean(by_picture),
+    )
+
+
+def picture_bd_rates(
+    rows: Sequence[Row], test: str, anchor: str
+) -> dict[str, dict[str, float | None]]:
+    """Each picture's own BD-rates of `test` against `anchor` in percent, by picture and figure."""
+    return {
+        name: {metric: _of_picture(own, test, anchor, metric) for metric in HIGHER_IS_BETTER}
+        for name, own in _by_picture(rows).items()
+    }
+
+
+def _by_picture(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    pictures: dict[str, list[Row]] = {}
+    for row in rows:
+        pictures.setdefault(row.picture, []).append(row)
+    return pictures
+
+
+def _of_picture(rows: Sequence[Row], test: str, anchor: str, metric: str) -> float | None:
+    return _between(
+        [row for row in rows if row.codec == anchor],
+        [row for row in rows if row.codec == test],
+        metric,
     )
 
 

@@ -1,0 +1,136 @@
+"""Rate-quality plots as plain numbers for a page: what its template draws as SVG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER, CurvePoint
+
+WIDTH, HEIGHT = 480, 340
+LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 44
+"""Size and margins of a plot in its own units."""
+
+TITLES = {
+    "psnr_db": "PSNR (dB)",
+    "ms_ssim": "MS-SSIM",
+    "lpips": "LPIPS",
+    "ssimulacra2": "SSIMULACRA 2",
+}
+DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "ssimulacra2": 1}
+"""Decimals that each figure is shown with."""
+
+_RATE_TICKS = [m * 10.0**e for e in (-3, -2, -1, 0, 1) for m in (1, 2, 5)]
+_PAST = 1.6
+"""Peers are shown up to this multiple of the first codec's largest rate."""
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A point: its place in the plot, and what is said of it."""
+
+    x: float
+    y: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A codec's curve: `path` is SVG path data, `index` the codec's place in the legend."""
+
+    index: int
+    path: str
+    marks: list[Mark]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A line of the grid: its place along the axis and its label."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A plot of one figure over rate; up is better."""
+
+    title: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    lines: list[Line]
+
+
+def charts(curves: Mapping[str, Sequence[CurvePoint]], *, lpips_net: str | None) -> list[Chart]:
+    """A plot for each figure that was measured; the first codec's rates set the range shown."""
+    made = []
+    for metric, title in TITLES.items():
+        known = {
+            codec: [p for p in points if _finite(getattr(p, metric))]
+            for codec, points in curves.items()
+        }
+        if metric == "lpips" and lpips_net:
+            title = f"LPIPS ({lpips_net})"
+        if not HIGHER_IS_BETTER[metric]:
+            title += ", lower is better (up)"
+        if any(known.values()):
+            made.append(_chart(title, metric, known))
+    return made
+
+
+def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
+    """Round numbers within [low, high], about `count` of them."""
+    step = 10.0 ** math.floor(math.log10((high - low) / count))
+    step *= next(m for m in (1, 2, 5, 10) if (high - low) / (m * step) <= count)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [i * step for i in range(first, last + 1)]
+
+
+def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) -> Chart:
+    own = next(points for points in curves.values() if points)
+    x_low = 0.85 * min(p.bpp for p in own)
+    x_high = _PAST * max(p.bpp for p in own)
+    shown = [
+        getattr(p, metric) for points in curves.values() for p in points if x_low <= p.bpp <= x_high
+    ]
+    span = (max(shown) - min(shown)) or 1.0
+    y_low, y_high = min(shown) - 0.04 * span, max(shown) + 0.04 * span
+
+    def x_of(bpp: float) -> float:
+        share = math.log(bpp / x_low) / math.log(x_high / x_low)
+        return round(LEFT + share * (WIDTH - LEFT - RIGHT), 1)
+
+    def y_of(value: float) -> float:
+        share = (value - y_low) / (y_high - y_low)
+        share = share if HIGHER_IS_BETTER[metric] else 1 - share
+        return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
+
+    lines = []
+    for index, points in enumerate(curves.values()):
+        marks = [
+            Mark(
+                x_of(p.bpp),
+                y_of(getattr(p, metric)),
+                f"{p.codec} {p.setting}: {getattr(p, metric):.{DIGITS[metric]}f} "
+                f"at {p.bpp:.4f} bpp",
+            )
+            for p in points
+        ]
+        path = "M" + "L".join(f"{mark.x},{mark.y}" for mark in marks) if marks else ""
+        inside = [mark for mark in marks if LEFT <= mark.x <= WIDTH - RIGHT]
+        inside = [mark for mark in inside if TOP <= mark.y <= HEIGHT - BOTTOM]
+        lines.append(Line(index, path, inside))
+    x_at = [rate for rate in _RATE_TICKS if x_low <= rate <= x_high]
+    y_at = ticks(y_low, y_high)
+    digits = max(0, -math.floor(math.log10(y_at[1] - y_at[0]) + 1e-9)) if len(y_at) > 1 else 2
+    return Chart(
+        title,
+        [Tick(x_of(rate), f"{rate:g}") for rate in x_at],
+        [Tick(y_of(value), f"{value:.{digits}f}") for value in y_at],
+        lines,
+    )
+
+
+def _finite(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
