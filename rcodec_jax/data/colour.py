@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-
 import numpy as np
 from PIL import ExifTags, Image, ImageColor
 
+from rcodec_jax.data.declared import Declared
+from rcodec_jax.data.display import ADOBE_RGB, to_srgb8
+from rcodec_jax.data.formats import DECODER_ERRORS
 from rcodec_jax.data.icc import by_profile
 from rcodec_jax.data.samples import Samples, reduced
 from rcodec_jax.errors import UsageError
@@ -14,20 +15,8 @@ from rcodec_jax.errors import UsageError
 Colour = tuple[int, int, int]
 WHITE: Colour = (255, 255, 255)
 
-DECODER_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    LookupError,
-    EOFError,
-    ArithmeticError,
-    AttributeError,
-    RuntimeError,
-    AssertionError,
-    struct.error,
-)
-"""What Pillow's decoders raise on damaged files."""
+_DCF_OPTION = "R03"
+"""EXIF's interoperability of pictures in Adobe RGB (DCF 2.0)."""
 
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -42,13 +31,18 @@ _TURNS = {
 
 
 def to_srgb(
-    image: Image.Image, samples: Samples, notes: list[str], background: Colour = WHITE
+    image: Image.Image,
+    samples: Samples,
+    facts: Declared,
+    notes: list[str],
+    background: Colour = WHITE,
 ) -> np.ndarray:
     """Upright sRGB pixels of a decoded image.
 
     Args:
-      image: the image the samples are of: its profile, orientation and frames count.
+      image: the image the samples are of: its orientation and frames count.
       samples: see `samples.read_samples`.
+      facts: what its file declares of colour.
       notes: what was changed or lost is added here.
       background: sRGB colour that shows where the picture is transparent.
 
@@ -56,8 +50,17 @@ def to_srgb(
       uint8 [H, W, 3].
     """
     _note_frames(image, notes)
-    colour = reduced(samples.colour, samples.top)
-    pixels = _apply_profile(colour, samples.mode, image.info.get("icc_profile"), notes)
+    space = facts.space
+    # Cameras set to Adobe RGB say so in EXIF and may write no profile.
+    if facts.profile is None and facts.is_silent and _is_adobe_rgb(image):
+        notes.append("no profile is embedded, but EXIF says Adobe RGB")
+        space = ADOBE_RGB
+    if space is not None and not space.is_srgb and samples.mode in ("L", "RGB"):
+        notes.append(space.note)
+        pixels = to_srgb8(samples.colour, samples.top, space)
+    else:
+        colour = reduced(samples.colour, samples.top)
+        pixels = _apply_profile(colour, samples.mode, facts.profile, notes)
     if samples.alpha is not None and (samples.alpha < 255).any():
         pixels = _over(pixels, samples.alpha, background)
         name = "white" if tuple(background) == WHITE else "#" + bytes(background).hex()
@@ -92,6 +95,16 @@ def _orientation(image: Image.Image) -> int:
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     except DECODER_ERRORS:  # unreadable EXIF: the picture itself is fine
         return 1
+
+
+def _is_adobe_rgb(image: Image.Image) -> bool:
+    try:
+        interoperability = image.getexif().get_ifd(ExifTags.IFD.Interop)
+    except DECODER_ERRORS:
+        return False
+    value = interoperability.get(ExifTags.Interop.InteropIndex)
+    text = value.decode("ascii", "replace") if isinstance(value, bytes) else str(value)
+    return text.rstrip("\0") == _DCF_OPTION
 
 
 def _note_frames(image: Image.Image, notes: list[str]) -> None:

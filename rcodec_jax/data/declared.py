@@ -1,11 +1,14 @@
-"""What a file declares of its samples besides what Pillow hands out."""
+"""What a file declares of its samples besides what Pillow hands out: depth and colour."""
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from rcodec_jax.data import boxes
+from PIL import Image
+
+from rcodec_jax.data import boxes, display
 from rcodec_jax.data.png import Png
 
 
@@ -14,27 +17,112 @@ class Declared(NamedTuple):
 
     Attributes:
       bits: that a channel has, or that have a meaning; None where it does not say.
-      profile: an ICC profile that Pillow does not see.
+      profile: its ICC profile, None where another declaration comes first.
+      space: what samples mean where no profile says it, None for sRGB.
+      notes: on what could not be understood.
+      is_silent: whether EXIF has the word on colour where there is no profile.
     """
 
     bits: int | None = None
     profile: bytes | None = None
+    space: display.Space | None = None
+    notes: tuple[str, ...] = ()
+    is_silent: bool = False
 
 
-def declared(format: str | None, chunks: Png | None, read: Callable[[], bytes]) -> Declared:
+def declared(image: Image.Image, chunks: Png | None, read: Callable[[], bytes]) -> Declared:
     """Reads what a file declares.
 
     Args:
-      format: Pillow's name of it.
+      image: as opened.
       chunks: of a PNG.
       read: gives the file's bytes.
     """
+    profile = image.info.get("icc_profile")
     if chunks is not None:
-        return Declared(chunks.significant_bits)
-    if format == "AVIF":
+        silent = not {b"cICP", b"sRGB", b"gAMA", b"cHRM"} & set(chunks.bodies)
+        return _of_png(chunks, profile)._replace(is_silent=silent)
+    if image.format == "AVIF":
         header = boxes.avif_header(read())
-        return Declared(header.bits, header.profile)
-    if format == "JPEG2000":
+        profile = profile or header.profile
+        if profile is None and header.code_points is not None:
+            return _of_points(Declared(header.bits), *header.code_points[:2])
+        return Declared(header.bits, profile)
+    if image.format == "JPEG2000":
         header = boxes.jpeg2000_header(read())
-        return Declared(header.bits, header.profile)
-    return Declared()
+        return Declared(header.bits, profile or header.profile)
+    if image.format == "QOI" and read()[13:14] == b"\1":
+        return Declared(
+            notes=("the QOI header says linear light, as many do that are not: taken as sRGB",)
+        )
+    return Declared(profile=profile, is_silent=True)
+
+
+def _of_png(chunks: Png, profile: bytes | None) -> Declared:
+    """By the order of the third edition: cICP, iCCP, sRGB, gAMA and cHRM."""
+    found = Declared(chunks.significant_bits)
+    points = chunks.bodies.get(b"cICP")
+    if points is not None:
+        if len(points) == 4 and points[2] == 0 and points[3] in (0, 1):
+            narrow = points[3] == 0
+            coded = _of_points(found, points[0], points[1], narrow=narrow, peak=_peak(chunks))
+            if not coded.notes:
+                return coded
+            found = coded
+        else:
+            found = found._replace(notes=("the cICP chunk is invalid and was ignored",))
+    if profile is not None:
+        return found._replace(profile=profile)
+    if b"sRGB" in chunks.bodies:
+        return found
+    exponent, chromaticities = _gamma(chunks), _primaries(chunks)
+    ignored = [
+        f"the {kind.decode()} chunk is invalid and was ignored"
+        for kind, value in ((b"gAMA", exponent), (b"cHRM", chromaticities))
+        if value is None and kind in chunks.bodies
+    ]
+    found = found._replace(notes=(*found.notes, *ignored))
+    if exponent is None and chromaticities is None:
+        return found
+    return found._replace(space=display.of_gamma(exponent, chromaticities))
+
+
+def _of_points(
+    found: Declared,
+    primaries: int,
+    transfer: int,
+    *,
+    narrow: bool = False,
+    peak: float | None = None,
+) -> Declared:
+    space = display.of_code_points(primaries, transfer, narrow=narrow, peak=peak)
+    if isinstance(space, str):
+        return found._replace(notes=(f"{space} are not known here and were ignored",))
+    return found._replace(space=space)
+
+
+def _peak(chunks: Png) -> float | None:
+    """Cd/m2 of the brightest light: of the picture, else of the display it was made on."""
+    light, mastering = chunks.bodies.get(b"cLLI", b""), chunks.bodies.get(b"mDCV", b"")
+    if len(light) == 8 and (most := struct.unpack(">I", light[:4])[0]):
+        return float(most) / 10000
+    if len(mastering) == 24 and (most := struct.unpack(">I", mastering[16:20])[0]):
+        return float(most) / 10000
+    return None
+
+
+def _gamma(chunks: Png) -> float | None:
+    """The power that makes light of samples."""
+    body = chunks.bodies.get(b"gAMA", b"")
+    value = struct.unpack(">I", body)[0] if len(body) == 4 else 0
+    return 100000 / value if 10000 <= value <= 1000000 else None
+
+
+def _primaries(chunks: Png) -> display.Chromaticities | None:
+    body = chunks.bodies.get(b"cHRM", b"")
+    if len(body) != 32:
+        return None
+    white_x, white_y, *others = (value / 100000 for value in struct.unpack(">8I", body))
+    red_x, red_y, green_x, green_y, blue_x, blue_y = others
+    found = (red_x, red_y, green_x, green_y, blue_x, blue_y, white_x, white_y)
+    return found if display.is_sensible(found) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import struct
 
 from PIL import Image
 
@@ -13,6 +14,21 @@ READ = ("PNG", "JPEG", "WEBP", "AVIF", "TIFF", "BMP", "GIF", "PPM", "JPEG2000", 
 
 HEAD_BYTES = 1024
 """How much of a file tells its kind."""
+
+DECODER_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    AttributeError,
+    RuntimeError,
+    AssertionError,
+    struct.error,
+)
+"""What Pillow's decoders raise on damaged files."""
 
 _RAW = ("a camera's raw file", "develop it to a TIFF or JPEG first, with darktable or RawTherapee")
 _PRINT = ("draw it as a PNG first, at the size that you want", "")

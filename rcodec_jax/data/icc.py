@@ -8,11 +8,12 @@ import io
 import numpy as np
 from PIL import Image, ImageCms
 
+from rcodec_jax.data.formats import DECODER_ERRORS
+
 _AS_SRGB = 2
 """Levels of 255 that a profile may be off and still be sRGB: stored curves are rounded."""
 
-_FAULTS = (ImageCms.PyCMSError, OSError, SyntaxError, ValueError, TypeError, LookupError,
-           AttributeError)  # fmt: skip
+_FAULTS = (ImageCms.PyCMSError, *DECODER_ERRORS)
 
 
 def by_profile(image: Image.Image, profile: bytes | None, notes: list[str]) -> Image.Image:

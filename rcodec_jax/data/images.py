@@ -18,8 +18,9 @@ import numpy as np
 from PIL import Image, features
 
 from rcodec_jax.data import formats, plugins, png, provenance, repair
-from rcodec_jax.data.colour import DECODER_ERRORS, WHITE, Colour, to_srgb
+from rcodec_jax.data.colour import WHITE, Colour, to_srgb
 from rcodec_jax.data.declared import declared
+from rcodec_jax.data.formats import DECODER_ERRORS
 from rcodec_jax.data.samples import read_samples
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import atomic_write
@@ -292,12 +293,11 @@ def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> 
         if chunks is not None and chunks.fault:
             raise _DamageError(file.name, image, chunks.fault)
         try:
-            facts = declared(image.format, chunks, file.read)
-            if facts.profile is not None:
-                image.info.setdefault("icc_profile", facts.profile)
+            facts = declared(image, chunks, file.read)
+            notes += facts.notes
             samples = read_samples(image, again, notes, bits=facts.bits)
             is_plain = samples.colour.dtype == np.uint8 and not (chunks and chunks.damaged)
-            pixels = to_srgb(image, samples, notes, background)
+            pixels = to_srgb(image, samples, facts, notes, background)
         except UsageError as error:
             raise UsageError(f"{file.name}: {error}") from None
         except MemoryError as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from rcodec_jax.data.colour import DECODER_ERRORS, upright
+from rcodec_jax.data.colour import upright
+from rcodec_jax.data.formats import DECODER_ERRORS
 from rcodec_jax.data.images import ImageInput, open_image
 from rcodec_jax.errors import UsageError
 

@@ -58,7 +58,7 @@ def read_samples(
 
     Raises:
       UsageError: samples that have no agreed range.
-      Any of `colour.DECODER_ERRORS`: damaged data.
+      Any of `formats.DECODER_ERRORS`: damaged data.
     """
     mend_planes(image)
     layout, bits = raw_mode(image), _portable_bits(image) or bits
