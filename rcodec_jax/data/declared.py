@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 from PIL import Image
 
 from rcodec_jax.data import boxes, display
@@ -42,7 +43,7 @@ def declared(image: Image.Image, chunks: Png | None, read: Callable[[], bytes]) 
     if chunks is not None:
         silent = not {b"cICP", b"sRGB", b"gAMA", b"cHRM"} & set(chunks.bodies)
         return _of_png(chunks, profile)._replace(is_silent=silent)
-    if image.format == "AVIF":
+    if image.format in ("AVIF", "HEIF"):
         header = boxes.avif_header(read())
         profile = profile or header.profile
         if profile is None and header.code_points is not None:
@@ -51,6 +52,8 @@ def declared(image: Image.Image, chunks: Png | None, read: Callable[[], bytes]) 
     if image.format == "JPEG2000":
         header = boxes.jpeg2000_header(read())
         return Declared(header.bits, profile or header.profile)
+    if image.format == "BMP" and profile is None:
+        return _of_bmp(read())
     if image.format == "QOI" and read()[13:14] == b"\1":
         return Declared(
             notes=("the QOI header says linear light, as many do that are not: taken as sRGB",)
@@ -85,6 +88,31 @@ def _of_png(chunks: Png, profile: bytes | None) -> Declared:
     if exponent is None and chromaticities is None:
         return found
     return found._replace(space=display.of_gamma(exponent, chromaticities))
+
+
+def _of_bmp(data: bytes) -> Declared:
+    """By the fourth and fifth version of a bitmap's header."""
+    size, kind = int.from_bytes(data[14:18], "little"), data[70:74]
+    if size >= 124 and kind == b"DEBM":  # embedded
+        start, length = struct.unpack("<2I", data[126:134])
+        profile = data[14 + start : 14 + start + length]
+        return Declared(profile=profile if len(profile) == length > 0 else None)
+    if size < 108 or kind != bytes(4) or len(data) < 122:
+        return Declared()
+    # XYZ of red, green and blue, and the power of each. Many writers leave them 0.
+    xyz = np.array(struct.unpack("<9i", data[74:110])).reshape(3, 3) / 2**30
+    powers = np.array(struct.unpack("<3I", data[110:122])) / 2**16
+    exponent = float(powers[1]) if np.ptp(powers) < 0.01 and 0.1 <= powers[1] <= 10 else None
+    corners = np.concatenate([xyz, xyz.sum(axis=0, keepdims=True)])
+    sums = corners.sum(axis=1, keepdims=True)
+    chromaticities = None
+    if (sums > 0).all():
+        x = [float(value) for value in (corners / sums)[:, :2].ravel()]
+        found = (x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7])
+        chromaticities = found if display.is_sensible(found) else None
+    if exponent is None and chromaticities is None:
+        return Declared()
+    return Declared(space=display.of_gamma(exponent, chromaticities))
 
 
 def _of_points(

@@ -228,6 +228,33 @@ def test_avif_by_its_code_points():
     assert "PQ; tone-mapped" in picture.notes[0]
 
 
+def bitmap(kind, *, xyz=(0,) * 9, power=0.0, profile=b""):
+    """A bitmap of one pixel of 55 grey, red at the right, with a header of version 5."""
+    header = struct.pack("<IiiHHIIiiII", 124, 2, 1, 1, 24, 0, 8, 0, 0, 0, 0) + bytes(16) + kind
+    header += struct.pack("<9i", *(round(value * 2**30) for value in xyz))
+    header += struct.pack("<3I", *[round(power * 65536)] * 3)
+    header += struct.pack("<4I", 4, 124 + 8 if profile else 0, len(profile), 0)
+    start = 14 + len(header)
+    pixels = bytes([55, 55, 55, 0, 0, 255, 0, 0])
+    return b"BM" + struct.pack("<IHHI", start + 8, 0, 0, start) + header + pixels + profile
+
+
+def test_bitmaps_by_their_headers():
+    red, green, blue = (0.4124, 0.2126, 0.0193), (0.3576, 0.7152, 0.1192), (0.1805, 0.0722, 0.9505)
+    for data, pixels in (
+        (bitmap(b"BGRs", power=1.0), [[55] * 3, [255, 0, 0]]),
+        (bitmap(bytes(4)), [[55] * 3, [255, 0, 0]]),  # left empty by many writers
+        (bitmap(bytes(4), xyz=red + green + blue, power=2.2), [[55] * 3, [255, 0, 0]]),
+        (bitmap(bytes(4), xyz=red + green + blue, power=1.0), [[128] * 3, [255, 0, 0]]),
+        (bitmap(bytes(4), xyz=blue + green + red, power=2.2), [[55] * 3, [0, 0, 255]]),
+    ):
+        assert read_image(data).pixels[0].tolist() == pixels
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    assert read_image(bitmap(b"DEBM", profile=profile)).notes == ()
+    picture = read_image(bitmap(b"DEBM", profile=b"not a profile" * 20))
+    assert picture.notes == ("the embedded colour profile is unusable and was ignored",)
+
+
 @pytest.mark.parametrize("mark", [0, 1])
 def test_qoi_is_srgb_whatever_its_mark_and_it_is_said(mark):
     # The format calls the mark informative, and Pillow sets it on everything that it writes.
