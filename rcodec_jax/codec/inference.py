@@ -17,6 +17,7 @@ from rcodec_jax.codec.bundle import REALISM, Bundle
 from rcodec_jax.codec.compiling import compiler_options
 from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
+from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import Denoise, ddim
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
@@ -167,12 +168,15 @@ class Programs:
 
         return denoise
 
+    def _compiled(self, name: str, network: Callable[..., jax.Array]) -> Program:
+        return Program(network, f"{name} {self._dtype} {self._config}", compiler_options())
+
     @functools.cached_property
     def _encode(self) -> Callable[..., jax.Array]:
         def encode(params: Any, pixels: jax.Array) -> jax.Array:
             return self._networks.encode(params, to_signed(pixels))[0]
 
-        return _compiled(encode)
+        return self._compiled("encode", encode)
 
     @functools.cached_property
     def _hyper(self) -> Callable[..., jax.Array]:
@@ -180,7 +184,7 @@ class Programs:
             z = self._networks.hyper_encode(params, y, LevelInputs.of(level_map, nodes))
             return round_half_up(z).astype(jnp.int32)
 
-        return _compiled(hyper)
+        return self._compiled("hyper", hyper)
 
     @functools.cached_property
     def _denoise(self) -> Callable[..., jax.Array]:
@@ -189,18 +193,14 @@ class Programs:
         ) -> jax.Array:
             return self._networks.denoise(params, x, t, level_map.astype(jnp.int32), prior)
 
-        return _compiled(denoise)
+        return self._compiled("denoise", denoise)
 
     @functools.cached_property
     def _decode(self) -> Callable[..., jax.Array]:
         def decode(params: Any, raw: jax.Array) -> jax.Array:
             return to_bytes(self._networks.decode(params, raw))
 
-        return _compiled(decode)
-
-
-def _compiled(network: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    return jax.jit(network, compiler_options=compiler_options())
+        return self._compiled("decode", decode)
 
 
 def _row(nodes: np.ndarray) -> np.ndarray:
