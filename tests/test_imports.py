@@ -93,8 +93,17 @@ ONLY_IN = {
     "pillow_heif": {"data"},
     "ssimulacra2": {"evaluate"},
     "jinja2": {"evaluate"},  # pages
+    "imageio_ffmpeg": {"evaluate"},  # HEVC, and regions of x265 and SVT-AV1
 }
-OPTIONAL = {"jinja2", "huggingface_hub", "transformers", "pillow_heif", "pillow_jxl", "ssimulacra2"}
+OPTIONAL = {
+    "imageio_ffmpeg",
+    "jinja2",
+    "huggingface_hub",
+    "transformers",
+    "pillow_heif",
+    "pillow_jxl",
+    "ssimulacra2",
+}
 """Packages of extras, imported by the function that needs them."""
 
 NOWHERE = {"torch", "tensorflow", "torchvision", "diffusers"}

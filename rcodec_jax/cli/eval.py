@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from rcodec_jax.evaluate.command import FolderResult, RoiResult
     from rcodec_jax.evaluate.curves import BdRate, CurvePoint
+    from rcodec_jax.evaluate.roirivals import Gain
 
 MASKS_RATE_BPP = 0.15
 _METRICS = {
@@ -86,10 +87,10 @@ def _add_choice_options(parser: argparse.ArgumentParser) -> None:
     count = arguments.whole(1, None, "a whole number of at least 1")
     parser.add_argument(
         "--peers",
-        default="jpeg,webp",
         metavar="NAME,...",
-        help="of jpeg, webp, avif, jxl and jpeg2000, or none (default: %(default)s); AVIF needs "
-        "Pillow 11.3, JPEG XL 'rcodec-jax[peers]'; one that is missing is left out and said",
+        help="of jpeg, webp, avif, jxl, jpeg2000 and hevc, or none (default: jpeg,webp); with "
+        "--masks of x265 and svtav1 (default: both); AVIF needs Pillow 11.3, JPEG XL, HEVC and "
+        "those with masks 'rcodec-jax[peers]'; one that is missing is left out, with a line",
     )
     parser.add_argument(
         "--every", type=count, default=1, metavar="N", help="take every N-th picture only"
@@ -188,18 +189,25 @@ def _check(args: argparse.Namespace) -> None:
 
 def _masks_options(args: argparse.Namespace) -> dict[str, Any]:
     given = {} if args.roi_strength is None else {"roi_strength": args.roi_strength}
-    return given | {
-        "target_bpp": args.rates[0] if args.rates else MASKS_RATE_BPP,
-        "roi_id": 1 if args.roi_id is None else args.roi_id,
-    }
+    return (
+        given
+        | _peer_options(args)
+        | {
+            "target_bpp": args.rates[0] if args.rates else MASKS_RATE_BPP,
+            "roi_id": 1 if args.roi_id is None else args.roi_id,
+        }
+    )
+
+
+def _peer_options(args: argparse.Namespace) -> dict[str, Any]:
+    if args.peers is None:
+        return {}
+    names = [name.strip() for name in args.peers.split(",") if name.strip()]
+    return {"peer_names": [] if names == ["none"] else names}
 
 
 def _rates_options(args: argparse.Namespace) -> dict[str, Any]:
-    names = [name.strip() for name in args.peers.split(",") if name.strip()]
-    options: dict[str, Any] = {
-        "peer_names": [] if names == ["none"] else names,
-        "every": args.every,
-    }
+    options = _peer_options(args) | {"every": args.every}
     if args.rates:
         options["rates_bpp"] = args.rates
     if args.qualities:
@@ -294,15 +302,39 @@ def _roi_lines(result: RoiResult) -> list[str]:
         f"{_number(summary.band_quotient, '.3f')} (pooled "
         f"{_number(summary.band_quotient_pooled, '.3f')})",
     ]
+    rivals = [gain for gain in result.gains if gain.rival != "uniform"]
+    if rivals:
+        title = "Region file minus rival at its best strength for each picture, at equal bytes"
+        lines += ["", title, _gain_table(rivals)]
     if result.skipped:
         lines.append(
-            f"{len(result.skipped)} pictures left out (object too small or large, or no file)"
+            f"{len(result.skipped)} pictures or files left out (object too small or large, or no "
+            "file)"
         )
-    return lines
+    return [*result.notes, *lines]
 
 
-def _interval(value: tuple[float, float] | None) -> str:
-    return "-" if value is None else f"{value[0]:+.1f} to {value[1]:+.1f}"
+def _gain_table(gains: Sequence[Gain]) -> str:
+    header = ("against", "figure", "difference", "95 %", "bytes %", "pictures", "strengths")
+    rows = []
+    for gain in gains:
+        form = "+.2f" if gain.figure.endswith("_db") else "+.4f"
+        rows.append(
+            (
+                gain.rival,
+                gain.figure,
+                format(gain.mean, form),
+                _interval(gain.interval, form),
+                f"{100 * gain.bytes_ratio:.1f}",
+                str(gain.pictures),
+                ", ".join(f"{name}: {count}" for name, count in gain.strengths.items()),
+            )
+        )
+    return output.table(header, rows, left=2)
+
+
+def _interval(value: tuple[float, float] | None, form: str = "+.1f") -> str:
+    return "-" if value is None else f"{value[0]:{form}} to {value[1]:{form}}"
 
 
 def _number(value: float | None, form: str) -> str:

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import rcodec_jax
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate import folderpage, page, peers, report, roi
+from rcodec_jax.evaluate import folderpage, page, peers, report, roi, roipage, roirivals
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.origin import circumstances, model_words
+from rcodec_jax.evaluate.peers import regions
 from rcodec_jax.evaluate.run import Run, Skipped, hidden_pictures, list_pictures, run
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.metrics.perceptual import Lpips
@@ -122,11 +125,15 @@ class RoiResult:
 
     Attributes:
       summary: means over the pictures.
+      gains: the region files against uniform ones and rivals, with intervals.
+      notes: lines on what was left out for want of a package.
       skipped: names of pictures left out, and why.
       content: that of roi.json.
     """
 
     summary: roi.RoiSummary
+    gains: list[roirivals.Gain]
+    notes: list[str]
     skipped: list[tuple[str, str]]
     content: dict[str, Any]
 
@@ -222,19 +229,23 @@ def evaluate_roi(
     target_bpp: float,
     roi_id: int = 1,
     roi_strength: float = DEFAULT_STRENGTH,
+    peer_names: Sequence[str] = tuple(regions.ENCODERS),
     anew: bool = False,
     progress: Progress = no_progress,
 ) -> RoiResult:
-    """Region files against uniform files of equal bytes (see `evaluate.roi`).
+    """Region files against uniform files of equal bytes (see `evaluate.roi`), and against peers.
 
     Writes `roi.jsonl` (the rows of each picture as they come; the same evaluation goes on with
-    them), side-by-side pictures under `panels/`, and at the end `roi.csv` and `roi.json` into
-    `out`. Stopped by Ctrl-C it leaves `roi.csv` with what was measured.
+    them), side-by-side pictures under `panels/`, the coded files below `files/`, and at the end
+    `roi.csv`, `roi.json` and the page `report.html` into `out`. Stopped by Ctrl-C it leaves
+    `roi.csv` with what was measured.
 
     Args:
+      peer_names: encoders that take the masks, too (see `evaluate.roirivals`).
       anew: measure again what an earlier run left in `out`.
     """
     out = Path(out)
+    encoders, notes = regions.make_encoders(peer_names)
     pictures = roi.find_masked(folder, limit=settings.limit)
     meter = settings.meter()
     _make_folder(out)
@@ -245,6 +256,7 @@ def evaluate_roi(
         "roi_strength": roi_strength,
     }
     circumstances = {**settings.circumstances(meter), **protocol}
+    journal = Journal(out / ROI_ROWS, circumstances, anew=anew)
     try:
         roi.run_roi(
             codec,
@@ -256,27 +268,48 @@ def evaluate_roi(
             encoding=settings.encoding,
             model=model_words(settings.card),
             panels=out / "panels",
-            journal=Journal(out / ROI_ROWS, circumstances, anew=anew),
+            kept=out / FILES,
+            journal=journal,
             into=measured,
+            progress=progress,
+        )
+        roirivals.run_rivals(
+            pictures,
+            encoders,
+            meter,
+            measured,
+            roi_id=roi_id,
+            kept=out / FILES,
+            journal=journal,
             progress=progress,
         )
     except KeyboardInterrupt:
         report.write_csv(out / "roi.csv", measured.rows)
         raise
     summary = roi.summarise_roi(measured.rows)
+    gains = roirivals.gains(measured.rows, [encoder.name for encoder in encoders])
     content = report.to_plain(
         {
             **protocol,
             "coverage": OBJECT_COVERAGE,
             **settings.described(meter),
             "summary": summary,
+            "gains": gains,
+            "notes": notes,
             "rows": measured.rows,
             "skipped": measured.skipped,
         }
     )
     report.write_csv(out / "roi.csv", measured.rows)
     report.write_json(out / "roi.json", content)
-    return RoiResult(summary, measured.skipped, content)
+
+    def read(data: bytes) -> np.ndarray:
+        return codec.decode(data, steps=settings.steps, trajectory=settings.trajectory)
+
+    shown = roipage.roi_page(content, measured, gains, pictures, read, kept=out / FILES)
+    if not page.write_page(out / PAGE, shown):
+        notes.append(page.MISSING)
+    return RoiResult(summary, gains, notes, measured.skipped, content)
 
 
 def _make_folder(path: Path) -> None:

@@ -60,7 +60,8 @@ def folder_page(
         facts=facts(content),
     )
     if peer is not None:
-        page.comparison_note += f" The peer is {best}, the best one by {_short(judge)}."
+        by = f", the best one by {_short(judge)}" if judge else ""
+        page.comparison_note += f" The peer is {best}{by}."
     if bd_rates:
         page.tables.append(_bd_table(bd_rates))
     page.tables.append(_picture_table(rows, own.name, best))

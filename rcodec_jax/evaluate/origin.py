@@ -21,6 +21,7 @@ _PACKAGES = (
     "pillow",
     "pillow-jxl-plugin",
     "ssimulacra2",
+    "imageio-ffmpeg",
     "scikit-image",
 )
 

@@ -22,7 +22,7 @@ from rcodec_jax.evaluate.coders import CodecLike
 from rcodec_jax.evaluate.journal import Journal, digest, keep
 from rcodec_jax.evaluate.meter import Meter, RegionQuality
 from rcodec_jax.evaluate.panel import roi_panel
-from rcodec_jax.evaluate.run import MASK_ENDINGS, list_pictures
+from rcodec_jax.evaluate.run import MASK_ENDINGS, coded_path, list_pictures
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
@@ -131,6 +131,7 @@ def run_roi(
     encoding: Mapping[str, Any] | None = None,
     model: str = "",
     panels: Path | None = None,
+    kept: Path | None = None,
     journal: Journal | None = None,
     into: RoiRun | None = None,
     progress: Progress = no_progress,
@@ -143,6 +144,7 @@ def run_roi(
       encoding: further options of `encode`, such as its effort.
       model: what the rows call the model.
       panels: folder for side-by-side pictures (original, mask, uniform, region), None for none.
+      kept: folder for the coded files, None to keep none.
       journal: gets the rows of each picture; what it has already is not measured again.
       into: filled as the run goes on, so that its rows are there if something stops it.
 
@@ -175,12 +177,17 @@ def run_roi(
         decoded = [codec.decode(data, steps=steps, trajectory=trajectory) for data in pair]
         ratio = len(pair[1]) / len(pair[0])
         rows = [
-            _row(item.name, kind, meter, original, picture, mask, len(data), share, ratio, model)
+            make_row(
+                item.name, kind, meter, original, picture, mask, len(data), share, ratio, model
+            )
             for kind, data, picture in zip(("uniform", "roi"), pair, decoded, strict=True)
         ]
         if panels is not None:
             name = item.name.replace("/", "_").rsplit(".", 1)[0]
             keep(panels / f"{name}.png", roi_panel(original, mask, *decoded))
+        if kept is not None:
+            for kind, data in zip(("uniform", "roi"), pair, strict=True):
+                keep(coded_path(kept, item.name, "rcodec", kind, ".rdc"), data)
         if journal is not None:
             for key, row in zip(keys, rows, strict=True):
                 journal.add(key, row)
@@ -210,7 +217,7 @@ def _encode_pair(
     return uniform, favoured
 
 
-def _row(
+def make_row(
     name: str,
     kind: str,
     meter: Meter,
@@ -222,6 +229,7 @@ def _row(
     bytes_ratio: float,
     model: str,
 ) -> RoiRow:
+    """Measures one file: `decoded` against `original`, uint8 [H, W, 3]; `mask` [H, W] in 0..1."""
     whole = meter.whole(original, decoded)
     region: RegionQuality = meter.region(original, decoded, mask)
     band = region.band

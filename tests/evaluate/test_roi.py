@@ -82,7 +82,9 @@ def test_summary_flags_unequal_bytes_and_averages_over_pictures(
 
 def test_the_whole_command(picture_folder: Path, tmp_path: Path, fake_codec: Any) -> None:
     settings = command.Settings(steps=2, card={"name": "fake", "steps": 7})
-    result = command.evaluate_roi(fake_codec, picture_folder, tmp_path, settings, target_bpp=0.8)
+    result = command.evaluate_roi(
+        fake_codec, picture_folder, tmp_path, settings, target_bpp=0.8, peer_names=()
+    )
     content = result.content
     assert json.loads((tmp_path / "roi.json").read_text()) == content
     assert content["summary"]["pictures"] == 1 and len(content["rows"]) == 2
@@ -91,4 +93,5 @@ def test_the_whole_command(picture_folder: Path, tmp_path: Path, fake_codec: Any
     assert (tmp_path / "roi.csv").read_text().count("\n") == 3
     assert (tmp_path / "panels" / "a.png").is_file()
     assert result.summary.pictures == 1 and result.skipped
-    assert fake_codec.decode_options == [{"steps": 2, "trajectory": "proportional"}] * 2
+    # Both files once to measure them, and once for the page.
+    assert fake_codec.decode_options == [{"steps": 2, "trajectory": "proportional"}] * 4

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import Coder, MissingPeerError
-from rcodec_jax.evaluate.peers import pillow
+from rcodec_jax.evaluate.peers import hevc, pillow
 
 PEERS: dict[str, Callable[[], Coder]] = {
     "jpeg": pillow.jpeg,
@@ -14,6 +14,7 @@ PEERS: dict[str, Callable[[], Coder]] = {
     "avif": pillow.avif,
     "jxl": pillow.jxl,
     "jpeg2000": pillow.jpeg2000,
+    "hevc": hevc.HevcCoder,
 }
 
 
