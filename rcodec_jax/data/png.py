@@ -68,6 +68,8 @@ class Png:
     @property
     def fault(self) -> str | None:
         """Why the pixels cannot be trusted, None where they can."""
+        if self.chunks and not self.is_whole and not self.chunks[-1].is_sound:
+            return f"the file ends within its chunk {self.chunks[-1].name}"
         for chunk in self.chunks:
             if not chunk.is_ancillary and not chunk.is_sound:
                 return f"the checksum of {chunk.name} at byte {chunk.start} is wrong"
