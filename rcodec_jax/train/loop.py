@@ -29,7 +29,7 @@ from rcodec_jax.train.describe import stage_batch
 from rcodec_jax.train.guard import FiniteGuard
 from rcodec_jax.train.leftout import tell_damaged, tell_skipped
 from rcodec_jax.train.losses import Batch, Perceptual
-from rcodec_jax.train.manifest import append_start, code_digest, describe_start
+from rcodec_jax.train.manifest import append_start, code_digest, describe_start, read_starts
 from rcodec_jax.train.measured import write_measured
 from rcodec_jax.train.perceptual import load_perceptual
 from rcodec_jax.train.profiling import ProfileWindow
@@ -129,6 +129,9 @@ def _train(
         done = checkpoints.latest_step() or 0
         wait_for_all("opened")
         scale.check_agreement({"last step on disk": str(done)})
+        if clock is None and done >= train.total_steps:
+            report.say(f"the run is finished already: {_next_command(done, workdir)}")
+            return Outcome(done, finished=True)
         check_stages(setup, sources, done)
         state, step, data_state = starting_state(setup, checkpoints)
         if clock and data_state:
@@ -144,10 +147,16 @@ def _train(
             validation = Validation(setup, shown)
             listed["validation"] = {"digest": listing_digest(held_out), "pictures": len(shown)}
         start = describe_start(config, setup.mesh, listed, step, changes)
+        before = read_starts(workdir)[-1:] if step else []
         write_config(config, workdir)
         append_start(workdir, start)
         parameters = count_parameters(setup.shapes.params)
         report.start(step, parameters, counts, setup.mesh.devices.size)
+        report.describe(step, to_json(config))
+        for entry in before:
+            if entry["code"] != start["code"]:
+                commits = [one.get("commit") or one["code"][:12] for one in (entry, start)]
+                report.say(f"note: the run goes on with other code: {' -> '.join(commits)}")
         read = [*(source for source, _ in opened), *held_out]
         tell_skipped(read, workdir, report.say)
         if validation is not None:
@@ -173,14 +182,18 @@ def _train(
         finished = this.over(len(train.stages) - 1, step)
         tell_damaged(read, workdir, report.say)
         if finished:
-            report.say(
-                f"finished after {step} steps; next: rcodec freeze {workdir} --out BUNDLE, then "
-                "rcodec eval PICTURES --model BUNDLE --out REPORT"
-            )
+            report.say(f"finished after {_next_command(step, workdir)}")
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt
     return Outcome(step, finished)
+
+
+def _next_command(step: int, workdir: Path) -> str:
+    return (
+        f"{step} steps; next: rcodec freeze {workdir} --out BUNDLE, then "
+        "rcodec eval PICTURES --model BUNDLE --out REPORT"
+    )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -296,7 +309,7 @@ class _Run:
         """The loss on what is held out, told and written down."""
         assert self.validation is not None
         measured, sheet = self.validation.measure(state)
-        self.report.measured(step, measured)
+        self.report.measured(step, measured, sheet)
         write_measured(self.report.workdir, step, index, measured, sheet)
         return measured.loss
 

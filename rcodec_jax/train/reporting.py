@@ -13,6 +13,7 @@ from typing import TextIO
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rcodec_jax.codec.trained import RUN_METRICS
 from rcodec_jax.config.train import StageConfig
@@ -194,13 +195,20 @@ class Reporter:
         left = "" if left_s is None else f"  {in_hours(left_s)} left"
         self.say(f"step {step}{of}  {figures}  {means['step_seconds']:.3f} s/step{left}")
 
-    def measured(self, step: int, measured: Measured) -> None:
+    def describe(self, step: int, configuration: str) -> None:
+        """Tells TensorBoard the configuration, as JSON."""
+        if self._events:
+            block = "".join(f"    {line}\n" for line in configuration.splitlines())
+            self._events.add_text(step, "configuration", block)
+
+    def measured(self, step: int, measured: Measured, sheet: np.ndarray) -> None:
         """Tells of a measurement on what is held out; its time is none of the steps'."""
         if self._events:
             figures = {"validation/loss": measured.loss}
             for name, found in measured.by_map.items():
                 figures |= {f"validation/{name}/{key}": value for key, value in found.items()}
             self._events.add(step, figures)
+            self._events.add_picture(step, "validation", sheet)
         self.say(in_words(step, measured))
         self._since += measured.seconds
 

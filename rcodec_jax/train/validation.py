@@ -66,6 +66,7 @@ class Validation:
         train = setup.config.train
         self._perceptual = load_perceptual(train) if train.lpips_dir else None
         self._program: Any = None
+        self._done = 0
         self._stage = train.stages[0]
 
     def prepare(self, stage: StageConfig) -> float:
@@ -88,7 +89,8 @@ class Validation:
           The figures, and a sheet of the first pictures as each map decodes them, uint8 [H, W, 3].
         """
         assert self._program is not None, "prepare comes first"
-        wait_for_all("validation")
+        wait_for_all(f"validation {self._done}")
+        self._done += 1
         began = time.perf_counter()
         by_map: dict[str, dict[str, float]] = {}
         shown = [[(picture, "original")] for picture in self._pictures[:SHOWN]]

@@ -46,9 +46,14 @@ def copy(stopped, tmp_path: Path) -> tuple[Config, Path]:
     return stopped[0], tmp_path / "copy"
 
 
-def test_every_start_is_a_line_of_the_manifest(copy, pictures) -> None:
+def test_every_start_is_a_line_of_the_manifest(copy, pictures, monkeypatch, capsys) -> None:
     config, workdir = copy
+    edited = "e" * 64
+    monkeypatch.setattr("rcodec_jax.train.manifest.code_digest", lambda: edited)
+    monkeypatch.setattr("rcodec_jax.train.manifest.git_commit", lambda: None)
     assert run(config, data=pictures, workdir=workdir) == 3
+    assert "note: the run goes on with other code: " in (said := capsys.readouterr().err)
+    assert f" -> {edited[:12]}\n" in said
     first, second = read_starts(workdir)
     assert (first["step"], second["step"]) == (0, 1)
     assert first["changes"] == [] and second["changes"] == ["train.steps 1 -> None"]
@@ -164,7 +169,7 @@ def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path
 def test_a_run_that_is_over_says_so_and_what_comes_next(copy, pictures, capsys) -> None:
     config, workdir = copy
     assert run(_with(config, steps=1), data=pictures, workdir=workdir) == 1
-    closing = f"finished after 1 steps; next: rcodec freeze {workdir} --out BUNDLE"
+    closing = f"the run is finished already: 1 steps; next: rcodec freeze {workdir} --out BUNDLE"
     assert closing in capsys.readouterr().err
 
 
