@@ -24,6 +24,7 @@ _METRICS = {
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
     "ssimulacra2": "SSIMULACRA 2",
+    "frechet": "Frechet distance",
 }
 
 
@@ -67,6 +68,12 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--ssimulacra2",
         action="store_true",
         help="measure SSIMULACRA 2 too, some seconds a file; needs 'rcodec-jax[peers]'",
+    )
+    parser.add_argument(
+        "--frechet",
+        action="store_true",
+        help="measure the Frechet distance of LPIPS features on patches of 64 px over all pictures "
+        "(no FID of Inception features); needs --lpips",
     )
     _add_masks_options(parser)
     arguments.add_effort_options(parser)
@@ -138,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
         lpips_dir=args.lpips,
         lpips_net=args.lpips_net,
         ssimulacra2=args.ssimulacra2,
+        frechet=args.frechet,
         limit=args.limit,
         effort=args.effort,
         tune=args.tune,
@@ -174,6 +182,8 @@ def _check(args: argparse.Namespace) -> None:
     for option, value in (("FOLDER", args.folder), ("--lpips", args.lpips)):
         if value is not None and not Path(value).is_dir():
             raise UsageError(f"{option}: expected a folder, got {value!r}")
+    if args.frechet and (args.lpips is None or args.masks):
+        raise UsageError("--frechet: expected --lpips with it, and no --masks")
     if args.qualities and (args.rates or args.masks):
         raise UsageError("--qualities: expected neither --rates nor --masks with it")
     if args.masks:
@@ -240,7 +250,8 @@ def _folder_lines(result: FolderResult) -> list[str]:
 
 
 def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
-    header = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "SSIM2", "enc s", "dec s")
+    names = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "SSIM2", "Frechet")
+    header = (*names, "enc s", "dec s")
     rows = [
         (
             point.label,
@@ -250,6 +261,7 @@ def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
             _number(point.ms_ssim, ".4f"),
             _number(point.lpips, ".4f"),
             _number(point.ssimulacra2, ".1f"),
+            _number(point.frechet, ".3f"),
             f"{point.encode_seconds:.3f}",
             f"{point.decode_seconds:.3f}",
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER, CurvePoint
+from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER, OF_SETS, CurvePoint
 
 WIDTH, HEIGHT = 480, 340
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 44
@@ -17,10 +17,12 @@ TITLES = {
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
     "ssimulacra2": "SSIMULACRA 2",
+    "frechet": "Frechet distance of LPIPS features",
 }
-DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "ssimulacra2": 1}
+DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "ssimulacra2": 1, "frechet": 3}
 """Decimals that each figure is shown with."""
 
+_DIRECTIONS = HIGHER_IS_BETTER | OF_SETS
 _RATE_TICKS = [m * 10.0**e for e in (-3, -2, -1, 0, 1) for m in (1, 2, 5)]
 _PAST = 1.6
 """Peers are shown up to this multiple of the first codec's largest rate."""
@@ -72,7 +74,7 @@ def charts(curves: Mapping[str, Sequence[CurvePoint]], *, lpips_net: str | None)
         }
         if metric == "lpips" and lpips_net:
             title = f"LPIPS ({lpips_net})"
-        if not HIGHER_IS_BETTER[metric]:
+        if not _DIRECTIONS[metric]:
             title += ", lower is better (up)"
         if any(known.values()):
             made.append(_chart(title, metric, known))
@@ -103,7 +105,7 @@ def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) 
 
     def y_of(value: float) -> float:
         share = (value - y_low) / (y_high - y_low)
-        share = share if HIGHER_IS_BETTER[metric] else 1 - share
+        share = share if _DIRECTIONS[metric] else 1 - share
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
     lines = []

@@ -14,7 +14,7 @@ import numpy as np
 
 import rcodec_jax
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate import folderpage, page, peers, report, roi, roipage, roirivals
+from rcodec_jax.evaluate import folderpage, page, peers, report, roi, roipage, roirivals, sets
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
@@ -44,6 +44,7 @@ class Settings:
       lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out.
       lpips_net: "alex", "squeeze" or "vgg".
       ssimulacra2: whether SSIMULACRA 2 is computed.
+      frechet: whether Frechet distances of the sets are computed, which need LPIPS.
       limit: most pictures.
       effort, tune: of the encoder; None for its own default.
       card: the model's card, kept in the report; rows, tables and legends tell the model by it.
@@ -54,6 +55,7 @@ class Settings:
     lpips_dir: str | Path | None = None
     lpips_net: str = "alex"
     ssimulacra2: bool = False
+    frechet: bool = False
     limit: int | None = None
     effort: int | None = None
     tune: str | None = None
@@ -180,13 +182,14 @@ def evaluate_folder(
     coders: list[Coder] = [own, *others]
     _make_folder(out)
     measured = Run(skipped=hidden_pictures(folder))
+    journal = Journal(out / ROWS, settings.circumstances(meter), anew=anew)
     try:
         run(
             pictures,
             coders,
             meter,
             root=folder,
-            journal=Journal(out / ROWS, settings.circumstances(meter), anew=anew),
+            journal=journal,
             kept=out / FILES,
             into=measured,
             progress=progress,
@@ -195,7 +198,19 @@ def evaluate_folder(
         report.write_csv(out / "rows.csv", measured.rows)
         raise
     means = mean_curves(measured.rows)
-    differences = bd_rates(measured.rows, own.name)
+    if settings.frechet:
+        measured_names = list(dict.fromkeys(row.picture for row in measured.rows))
+        means = sets.with_frechet(
+            means,
+            coders,
+            measured_names,
+            meter,
+            root=folder,
+            kept=out / FILES,
+            journal=journal,
+            progress=progress,
+        )
+    differences = bd_rates(measured.rows, own.name, means)
     names = [path.relative_to(folder).as_posix() for path in pictures]
     unreadable = {skipped.picture for skipped in measured.skipped if not skipped.codec}
     content = report.to_plain(

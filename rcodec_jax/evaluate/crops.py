@@ -11,6 +11,7 @@ from rcodec_jax.data import read_image
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.evaluate.chart import DIGITS, TITLES
 from rcodec_jax.evaluate.coders import Coder
+from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER
 from rcodec_jax.evaluate.page import Comparison, Version, centre, data_uri
 from rcodec_jax.evaluate.run import Row, coded_path
 
@@ -89,9 +90,9 @@ def _comparison(
     for row, pixels in decoded:
         more = "" if row.size_bytes == first else f" ({row.size_bytes / first - 1:+.0%})"
         figures = [f"{row.size_bytes:,} bytes{more}", f"{row.bpp:.3f} bpp"]
-        for metric, title in TITLES.items():
+        for metric in HIGHER_IS_BETTER:
             value = getattr(row, metric)
             if value is not None:
-                figures.append(f"{title.removesuffix(' (dB)')} {value:.{DIGITS[metric]}f}")
+                figures.append(f"{TITLES[metric].removesuffix(' (dB)')} {value:.{DIGITS[metric]}f}")
         versions.append(Version(row.codec, ", ".join(figures), data_uri(pixels[window])))
     return Comparison(name, crop.shape[1], crop.shape[0], versions)

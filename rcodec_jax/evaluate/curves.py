@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,12 @@ from rcodec_jax.metrics.bdrate import bd_rate, common_range
 from rcodec_jax.metrics.intervals import Interval, bootstrap_interval, bootstrap_mean
 
 HIGHER_IS_BETTER = {"psnr_db": True, "ms_ssim": True, "lpips": False, "ssimulacra2": True}
-"""The measured figures and their direction."""
+"""The figures of single pictures and their direction."""
+
+OF_SETS = {"frechet": False}
+"""The figures that only sets of pictures have: points of mean curves, not rows."""
+
+_DIRECTIONS = HIGHER_IS_BETTER | OF_SETS
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class CurvePoint:
     decode_seconds: float
     ssimulacra2: float | None = None
     model: str = ""
+    frechet: float | None = None
+    """Frechet distance of all pictures (see `metrics.frechet`)."""
 
     @property
     def label(self) -> str:
@@ -81,20 +88,45 @@ def mean_curves(rows: Sequence[Row]) -> dict[str, list[CurvePoint]]:
     return curves
 
 
-def bd_rates(rows: Sequence[Row], test: str) -> list[BdRate]:
-    """BD-rates of the codec `test` against each of the others."""
-    curves = mean_curves(rows)
-    return [
+def bd_rates(
+    rows: Sequence[Row], test: str, curves: Mapping[str, Sequence[CurvePoint]] | None = None
+) -> list[BdRate]:
+    """BD-rates of the codec `test` against each of the others.
+
+    Args:
+      curves: mean curves with figures of sets; those have neither intervals nor means of pictures.
+    """
+    of_sets = [] if curves is None else _of_sets(curves, test)
+    curves = mean_curves(rows) if curves is None else curves
+    found = [
         _bd_rate(rows, curves, test, anchor, metric)
         for anchor in codecs_of(rows)
         if anchor != test
         for metric in HIGHER_IS_BETTER
         if any(getattr(row, metric) is not None for row in rows)
     ]
+    return found + of_sets
+
+
+def _of_sets(curves: Mapping[str, Sequence[CurvePoint]], test: str) -> list[BdRate]:
+    found = []
+    for anchor in curves:
+        for metric in OF_SETS:
+            lines = [curves[codec] for codec in (anchor, test)]
+            known = [[getattr(p, metric) for p in line if _usable(p, metric)] for line in lines]
+            if anchor != test and all(known):
+                value = _between(lines[0], lines[1], metric)
+                between = common_range(known[0], known[1])
+                found.append(BdRate(test, anchor, metric, value, None, 0, between))
+    return found
 
 
 def _bd_rate(
-    rows: Sequence[Row], curves: dict[str, list[CurvePoint]], test: str, anchor: str, metric: str
+    rows: Sequence[Row],
+    curves: Mapping[str, Sequence[CurvePoint]],
+    test: str,
+    anchor: str,
+    metric: str,
 ) -> BdRate:
     by_picture = [
         value
@@ -159,7 +191,7 @@ def _interval_of_means(rows: Sequence[Row], test: str, anchor: str, metric: str)
             anchor_quality,
             test_rate,
             test_quality,
-            higher_is_better=HIGHER_IS_BETTER[metric],
+            higher_is_better=_DIRECTIONS[metric],
         )
 
     return bootstrap_interval(figure, len(pictures))
@@ -190,7 +222,7 @@ def _between(
         [getattr(point, metric) for point in anchor],
         [point.bpp for point in test],
         [getattr(point, metric) for point in test],
-        higher_is_better=HIGHER_IS_BETTER[metric],
+        higher_is_better=_DIRECTIONS[metric],
     )
     return None if math.isnan(value) else value
 

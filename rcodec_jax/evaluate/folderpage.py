@@ -9,7 +9,7 @@ from typing import Any
 from rcodec_jax.evaluate import crops
 from rcodec_jax.evaluate.chart import DIGITS, TITLES, charts
 from rcodec_jax.evaluate.coders import Coder
-from rcodec_jax.evaluate.curves import BdRate, CurvePoint, picture_bd_rates
+from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER, BdRate, CurvePoint, picture_bd_rates
 from rcodec_jax.evaluate.page import (
     Cell,
     Headline,
@@ -117,7 +117,7 @@ def _bd_table(bd_rates: Sequence[BdRate]) -> Table:
 
 
 def _picture_table(rows: Sequence[Row], own: str, best: str) -> Table:
-    metrics = [m for m in TITLES if any(getattr(row, m) is not None for row in rows)]
+    metrics = [m for m in HIGHER_IS_BETTER if any(getattr(row, m) is not None for row in rows)]
     by_picture = picture_bd_rates(rows, own, best) if best else {}
     lines = []
     for name in dict.fromkeys(row.picture for row in rows):

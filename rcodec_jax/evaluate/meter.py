@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from rcodec_jax.errors import RcodecError, UsageError
-from rcodec_jax.metrics import fidelity, regional
+from rcodec_jax.metrics import fidelity, frechet, regional
 from rcodec_jax.metrics.perceptual import MIN_SIDE_PX, Lpips
 
 SSIMULACRA2_MIN_SIDE_PX = 8
@@ -82,6 +82,15 @@ class Meter:
                 Image.fromarray(pixels).save(file, "PNG", compress_level=0)
             score = float(self._ssimulacra2(*files))
         return Quality(psnr, structure, distance, score)
+
+    def patch_features(self, pixels: np.ndarray) -> np.ndarray:
+        """LPIPS features [n, C] of the patches of uint8 [H, W, 3] (see `metrics.frechet`).
+
+        Raises UsageError without LPIPS.
+        """
+        if self._lpips is None:
+            raise UsageError("Frechet distances need LPIPS weights, got none")
+        return frechet.patch_features(self._lpips, pixels)
 
     def region(self, original: np.ndarray, decoded: np.ndarray, mask: np.ndarray) -> RegionQuality:
         """Figures within `mask`, float [H, W] in 0..1, and the PSNR of what lies outside it."""

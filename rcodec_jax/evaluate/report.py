@@ -18,6 +18,7 @@ _TITLES = {
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS (lower is better)",
     "ssimulacra2": "SSIMULACRA 2",
+    "frechet": "Frechet distance (lower is better)",
 }
 
 
@@ -82,6 +83,7 @@ def plot_curves(
         title = _TITLES[metric]
         if metric == "lpips" and lpips_net:
             title = title.replace("LPIPS", f"LPIPS-{lpips_net.capitalize()}")
+        if "lower is better" in title:
             axes.invert_yaxis()
         axes.set(xlabel="bits per pixel (whole file)", title=title)
         axes.grid(alpha=0.3)

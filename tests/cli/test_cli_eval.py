@@ -87,7 +87,13 @@ def test_json_is_alone_on_standard_output(codec, calls, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     "words",
-    [["--roi-id", "2"], ["--roi-strength", "1"], ["--lpips", "missing"], ["--peers", "abacus"]],
+    [
+        ["--roi-id", "2"],
+        ["--roi-strength", "1"],
+        ["--lpips", "missing"],
+        ["--frechet"],
+        ["--peers", "abacus"],
+    ],
 )
 def test_bad_choices(codec, photo, tmp_path, words, capsys):
     assert main(["eval", str(tmp_path), "--out", str(tmp_path / "report"), *words]) == 2

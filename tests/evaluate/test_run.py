@@ -24,7 +24,7 @@ from rcodec_jax.evaluate import coders, command, curves, origin, peers, report
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.peers import pillow
 from rcodec_jax.evaluate.run import Row, list_pictures, run
-from rcodec_jax.metrics import perceptual
+from rcodec_jax.metrics import frechet, perceptual
 from rcodec_jax.metrics.bdrate import bd_rate
 
 RATES = (0.4, 0.8, 1.2)
@@ -138,7 +138,7 @@ def test_bad_coders_are_named(fake_codec: Any) -> None:
             coders.RcodecCoder(fake_codec, **options)
     with pytest.raises(UsageError, match="positive"):
         coders.RcodecCoder(fake_codec, rates_bpp=(0.1, -0.2))
-    with pytest.raises(UsageError, match="peers are jpeg, .*jpeg2000, got gif"):
+    with pytest.raises(UsageError, match="peers are jpeg, .*hevc, got gif"):
         peers.make_peers(["jpeg", "gif"])
     with pytest.raises(UsageError, match="0 to 100"):
         pillow.jpeg((50, 101))
@@ -229,6 +229,32 @@ def test_the_whole_command_writes_what_it_measured(
     with Image.open(out / "curves.png") as plot:
         assert plot.width > 1000
     assert result.plotted and set(result.curves) == {"rcodec", "jpeg"} and not result.skipped
+
+
+def test_frechet_distances_are_of_sets_and_measured_once(
+    picture_folder: Path, tmp_path: Path, fake_codec: Any
+) -> None:
+    np.savez(tmp_path / "lpips_alex.npz", allow_pickle=False, **random_lpips())
+    settings = command.Settings(lpips_dir=tmp_path, frechet=True, limit=2)
+    arguments = (fake_codec, picture_folder, tmp_path / "out", settings)
+    result = command.evaluate_folder(*arguments, qualities=(5, 40, 90), peer_names=("jpeg",))
+    own = result.curves["rcodec"]
+    lpips = perceptual.Lpips.load(tmp_path)
+    original, decoded = frechet.Moments(), frechet.Moments()
+    for path in list_pictures(picture_folder, limit=2):
+        file = tmp_path / "out" / "files" / path.name / "rcodec_quality=40.rdc"
+        for moments, pixels in ((original, path), (decoded, file)):
+            with Image.open(pixels) as image:
+                found = frechet.patch_features(lpips, np.asarray(image.convert("RGB")))
+            moments.add(found)
+    assert own[1].frechet == pytest.approx(frechet.frechet_distance(original, decoded))
+    assert own[0].frechet > own[1].frechet > own[2].frechet > 0  # type: ignore[operator]
+    figures = [b for b in result.bd_rates if b.metric == "frechet"]
+    assert [(b.anchor, b.pictures, b.of_means_interval) for b in figures] == [("jpeg", 0, None)]
+    assert "Frechet distance" in (tmp_path / "out" / "report.html").read_text()
+    shutil.rmtree(tmp_path / "out" / "files")
+    again = command.evaluate_folder(*arguments, qualities=(5, 40), peer_names=())
+    assert [p.frechet for p in again.curves["rcodec"]] == [p.frechet for p in own[:2]]
 
 
 def test_without_weights_there_is_no_lpips(
