@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments, files, output
+from rcodec_jax.cli import arguments, eval_study, files, output
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.journal import GO_ON, ROI_ROWS, ROWS
 
@@ -36,8 +36,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         description="Measures rate, PSNR, MS-SSIM, LPIPS and SSIMULACRA 2 of rcodec and its "
         "peers on the same pictures, every byte of real files counted; writes CSV, JSON and plots.",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="folder of pictures")
-    parser.add_argument("--out", required=True, metavar="FOLDER", help="folder for the report")
+    parser.add_argument("folder", metavar="FOLDER", nargs="?", help="folder of pictures")
+    parser.add_argument("--out", metavar="FOLDER", help="folder for the report")
     parser.add_argument(
         "--rates",
         type=arguments.rates,
@@ -76,6 +76,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "(no FID of Inception features); needs --lpips",
     )
     _add_masks_options(parser)
+    _add_study_options(parser)
     arguments.add_effort_options(parser)
     arguments.add_steps_options(parser)
     arguments.add_model_option(parser)
@@ -127,8 +128,34 @@ def _add_masks_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_study_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("blind comparison by people")
+    group.add_argument(
+        "--study",
+        action="store_true",
+        help="write study.html, too: a page that asks which of two pictures of about equal bytes "
+        "is closer to the original, and saves the answers",
+    )
+    group.add_argument(
+        "--study-seed",
+        type=arguments.whole(0, None, "a whole number of at least 0"),
+        metavar="N",
+        help="of the order of its questions (default: 0)",
+    )
+    group.add_argument(
+        "--study-results",
+        nargs="+",
+        metavar="ANSWERS",
+        help="instead of all else, say what saved answers say, one file for each person",
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    if args.study_results:
+        if args.folder is not None or args.out is not None:
+            raise UsageError("--study-results: expected neither FOLDER nor --out with it")
+        return eval_study.run(args.study_results, as_json=args.json)
     _check(args)
     goes_on = (Path(args.out) / (ROI_ROWS if args.masks else ROWS)).is_file()
     if not goes_on:
@@ -179,6 +206,13 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> None:
+    for option, value in (("FOLDER", args.folder), ("--out", args.out)):
+        if value is None:
+            raise UsageError(f"{option}: expected a folder, got none")
+    if args.study_seed is not None and not args.study:
+        raise UsageError("--study-seed: expected --study with it, got none")
+    if args.study and (args.masks or args.peers == "none"):
+        raise UsageError("--study: expected peers to compare with, and no --masks")
     for option, value in (("FOLDER", args.folder), ("--lpips", args.lpips)):
         if value is not None and not Path(value).is_dir():
             raise UsageError(f"{option}: expected a folder, got {value!r}")
@@ -218,6 +252,8 @@ def _peer_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _rates_options(args: argparse.Namespace) -> dict[str, Any]:
     options = _peer_options(args) | {"every": args.every}
+    if args.study:
+        options["study_seed"] = args.study_seed or 0
     if args.rates:
         options["rates_bpp"] = args.rates
     if args.qualities:

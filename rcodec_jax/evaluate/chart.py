@@ -23,7 +23,7 @@ DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "ssimulacra2": 1, "frechet": 3
 """Decimals that each figure is shown with."""
 
 _DIRECTIONS = HIGHER_IS_BETTER | OF_SETS
-_RATE_TICKS = [m * 10.0**e for e in (-3, -2, -1, 0, 1) for m in (1, 2, 5)]
+_MAX_TICKS = 7
 _PAST = 1.6
 """Peers are shown up to this multiple of the first codec's largest rate."""
 
@@ -81,12 +81,22 @@ def charts(curves: Mapping[str, Sequence[CurvePoint]], *, lpips_net: str | None)
     return made
 
 
-def ticks(low: float, high: float, *, count: int = 5) -> list[float]:
-    """Round numbers within [low, high], about `count` of them."""
+def ticks(low: float, high: float, *, count: int = _MAX_TICKS) -> list[float]:
+    """Round numbers within [low, high], at most one more than `count`."""
     step = 10.0 ** math.floor(math.log10((high - low) / count))
     step *= next(m for m in (1, 2, 5, 10) if (high - low) / (m * step) <= count)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [i * step for i in range(first, last + 1)]
+
+
+def rate_ticks(low: float, high: float) -> list[float]:
+    """Round numbers within [low, high] for a logarithmic axis, as close as there is room."""
+    for steps in ((1, 1.5, 2, 3, 5, 7), (1, 2, 5), (1,)):
+        found = [m * 10.0**e for e in range(-6, 6) for m in steps]
+        found = [rate for rate in found if low <= rate <= high]
+        if len(found) <= _MAX_TICKS:
+            break
+    return found
 
 
 def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) -> Chart:
@@ -123,7 +133,7 @@ def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) 
         inside = [mark for mark in marks if LEFT <= mark.x <= WIDTH - RIGHT]
         inside = [mark for mark in inside if TOP <= mark.y <= HEIGHT - BOTTOM]
         lines.append(Line(index, path, inside))
-    x_at = [rate for rate in _RATE_TICKS if x_low <= rate <= x_high]
+    x_at = rate_ticks(x_low, x_high)
     y_at = ticks(y_low, y_high)
     digits = max(0, -math.floor(math.log10(y_at[1] - y_at[0]) + 1e-9)) if len(y_at) > 1 else 2
     return Chart(

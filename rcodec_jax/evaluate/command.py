@@ -14,7 +14,17 @@ import numpy as np
 
 import rcodec_jax
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate import folderpage, page, peers, report, roi, roipage, roirivals, sets
+from rcodec_jax.evaluate import (
+    folderpage,
+    page,
+    peers,
+    report,
+    roi,
+    roipage,
+    roirivals,
+    sets,
+    study,
+)
 from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
@@ -30,7 +40,7 @@ from rcodec_jax.regions.importance import OBJECT_COVERAGE
 FILES = "files"
 """Where the coded files of a run are kept, in the folder that it writes."""
 
-PAGE = "report.html"
+PAGE, STUDY = "report.html", "study.html"
 _DIGESTS = ("integer_digest", "float_digest")
 DEFAULT_RATES_BPP = (0.08, 0.11, 0.15, 0.2, 0.25, 0.3, 0.35)
 
@@ -150,6 +160,7 @@ def evaluate_folder(
     qualities: Sequence[float] = (),
     peer_names: Sequence[str] = ("jpeg", "webp"),
     every: int = 1,
+    study_seed: int | None = None,
     anew: bool = False,
     progress: Progress = no_progress,
 ) -> FolderResult:
@@ -164,6 +175,7 @@ def evaluate_folder(
       folder: pictures, searched recursively.
       rates_bpp: targets of rcodec, never exceeded; ignored where `qualities` is given.
       every: take each `every`-th picture.
+      study_seed: write `study.html`, a blind comparison for people (see `evaluate.study`), too.
       anew: measure again what an earlier run left in `out`.
     """
     folder, out = Path(folder), Path(out)
@@ -178,6 +190,8 @@ def evaluate_folder(
         encoding=settings.encoding,
         model=model_words(settings.card),
     )
+    if study_seed is not None and not page.can_render():
+        raise UsageError("a study needs jinja2: pip install 'rcodec-jax[eval]'")
     others, notes = peers.make_peers(peer_names)
     coders: list[Coder] = [own, *others]
     _make_folder(out)
@@ -232,6 +246,11 @@ def evaluate_folder(
     )
     if not page.write_page(out / PAGE, shown):
         notes.append(page.MISSING)
+    if study_seed is not None:
+        asked = study.make_study(
+            measured.rows, own, others, root=folder, kept=out / FILES, seed=study_seed
+        )
+        study.write_study(out / STUDY, asked)
     return FolderResult(means, differences, measured.skipped, notes, plotted, content)
 
 

@@ -65,7 +65,7 @@ def compare(
         ]
         try:
             original = read_image(root / name).pixels
-            decoded = [(row, _decoded(coder, row, kept)) for coder, row in shown]
+            decoded = [(row, decoded_file(coder, row, kept)) for coder, row in shown]
         except (OSError, RcodecError):
             continue
         if decoded:
@@ -73,7 +73,8 @@ def compare(
     return made
 
 
-def _decoded(coder: Coder, row: Row, kept: Path) -> np.ndarray:
+def decoded_file(coder: Coder, row: Row, kept: Path) -> np.ndarray:
+    """uint8 [H, W, 3] of the file of a row. Raises OSError if it is gone."""
     path = coded_path(kept, row.picture, row.codec, row.setting, coder.suffix)
     return coder.decode(path.read_bytes())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import io
 import math
 import shlex
@@ -98,6 +99,11 @@ class Page:
     comparison_note: str = ""
     facts: list[tuple[str, str]] = field(default_factory=list)
     left_out: list[str] = field(default_factory=list)
+
+
+def can_render() -> bool:
+    """Whether jinja2 is installed."""
+    return importlib.util.find_spec("jinja2") is not None
 
 
 def render(template: str, **values: Any) -> str | None:

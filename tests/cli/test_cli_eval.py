@@ -144,3 +144,35 @@ def test_the_same_command_goes_on_and_another_is_refused(codec, tmp_path, capsys
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "letter.txt").touch()
     assert main(["eval", str(folder), "--out", str(tmp_path / "other")]) == 2
+
+
+def test_answers_to_a_study_are_counted(tmp_path, capsys):
+    paths = []
+    for person, chosen in (("x", ["rcodec", "avif"]), ("y", ["rcodec", "rcodec"])):
+        answers = [
+            {"picture": "a", "left": "avif", "right": "rcodec", "chosen": codec} for codec in chosen
+        ]
+        paths.append(str(tmp_path / person))
+        content = {"study": "s", "person": person, "answers": answers}
+        (tmp_path / person).write_text(json.dumps(content))
+    assert main(["eval", "--study-results", *paths]) == 0
+    out = capsys.readouterr().out
+    assert "answers of 2 people" in out and "avif     75.0  30.1 to 95.4          3       4" in out
+    assert main(["eval", "--study-results", *paths, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["preferences"][0]["share"] == 0.75
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--study-results", "x", "--out", "y"],
+        ["{folder}"],
+        ["--out", "y"],
+        ["{folder}", "--out", "y", "--study-seed", "1"],
+        ["{folder}", "--out", "y", "--study", "--masks"],
+        ["{folder}", "--out", "y", "--study", "--peers", "none"],
+    ],
+)
+def test_options_that_do_not_go_together(words, tmp_path, capsys):
+    assert main(["eval", *(word.format(folder=tmp_path) for word in words)]) == 2
+    assert "expected" in capsys.readouterr().err

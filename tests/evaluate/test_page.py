@@ -76,7 +76,8 @@ def test_plots_place_points_by_their_figures() -> None:
     assert other.marks[0].x == pytest.approx((low.x + high.x) / 2, abs=0.2)
     assert other.marks[0].y == pytest.approx((low.y + high.y) / 2, abs=0.2)
     assert high.y < low.y and lpips.lines[0].marks[1].y < lpips.lines[0].marks[0].y
-    assert [tick.text for tick in psnr.x_ticks] == ["0.1", "0.2", "0.5"]
+    assert [tick.text for tick in psnr.x_ticks] == ["0.1", "0.15", "0.2", "0.3", "0.5"]
+    assert chart.rate_ticks(0.02, 1.5) == pytest.approx([0.02, 0.05, 0.1, 0.2, 0.5, 1])
     at = {tick.text: tick.at for tick in psnr.y_ticks}
     assert at["26"] > at["28"] == pytest.approx(other.marks[0].y, abs=0.2)
 
@@ -84,7 +85,7 @@ def test_plots_place_points_by_their_figures() -> None:
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (24.7, 33.1), (-30.0, 60.0), (0.93, 0.97)])
 def test_ticks_are_round_and_inside(low: float, high: float) -> None:
     found = chart.ticks(low, high)
-    assert 2 <= len(found) <= 6 and low <= found[0] and found[-1] <= high + 1e-9
+    assert 2 <= len(found) <= 8 and low <= found[0] and found[-1] <= high + 1e-9
     step = found[1] - found[0]
     assert re.fullmatch(r"[125]0*e[+-]\d+", f"{step:.0e}")
 
