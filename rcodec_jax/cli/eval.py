@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, eval_study, files, output
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate.journal import GO_ON, ROI_ROWS, ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -157,6 +156,8 @@ def run(args: argparse.Namespace) -> int:
             raise UsageError("--study-results: expected neither FOLDER nor --out with it")
         return eval_study.run(args.study_results, as_json=args.json)
     _check(args)
+    from rcodec_jax.evaluate.journal import GO_ON, ROI_ROWS, ROWS
+
     goes_on = (Path(args.out) / (ROI_ROWS if args.masks else ROWS)).is_file()
     if not goes_on:
         files.check_folder(args.out, force=args.force)
