@@ -140,7 +140,7 @@ def _comparisons(
     step = max(1, len(having) / PICTURES)
     made = []
     for item in (having[int(i * step)] for i in range(min(PICTURES, len(having)))):
-        best = [chosen(rows, kind).get(item.name) for kind in ("uniform", "roi", *rivals)]
+        best = [chosen(rows, kind).get(item.name) for kind in ("roi", "uniform", *rivals)]
         try:
             original = read_image(item.image).pixels
             mask = read_mask(
