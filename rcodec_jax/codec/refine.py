@@ -39,7 +39,7 @@ TUNES: tuple[Tune, ...] = get_args(Tune)
 
 DEFAULT_TUNE: Tune = "balanced"
 DEFAULT_EFFORT = 3
-STEPS = (0, 2, 4, 8, 16, 30, 60, 100, 200)
+STEPS = (0, 1, 2, 4, 8, 30, 60, 100, 200)
 """Steps of gradient descent at efforts 1..9."""
 
 SHORT = 8
