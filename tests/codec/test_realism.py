@@ -8,6 +8,7 @@ import jax
 import numpy as np
 import pytest
 
+import rcodec_jax
 from rcodec_jax.codec.bundle import REALISM
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.errors import UsageError
@@ -52,6 +53,15 @@ def test_in_between_parameters_are_mixed(bundle, other_decoder, both, data):
 def test_a_model_without_it_says_so(codec, data):
     with pytest.raises(UsageError, match="no realism end"):
         codec.decode(data, realism=0.5)
+
+
+def test_the_shipped_model_has_one_that_sharpens(astronaut):
+    """More detail: the pictures' differences of neighbours grow with the realism."""
+    codec = rcodec_jax.load()
+    data = codec.encode(astronaut[:96, :64].copy(), quality=40, effort=1)
+    pictures = [codec.decode(data, realism=realism).astype(float) for realism in (0.0, 0.5, 1.0)]
+    detail = [np.abs(np.diff(picture, axis=1)).mean() for picture in pictures]
+    assert detail[0] < detail[1] < detail[2]
 
 
 @pytest.mark.parametrize("realism", [-0.1, 1.1, float("nan")])
