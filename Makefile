@@ -6,6 +6,7 @@ EXTRAS := test
 # The exact versions that the tests were run with; nothing else about the set-up is pinned.
 CONSTRAINTS := .ci/constraints.txt
 INSTALLED := $(VENV)/.installed
+TEST_PROCESSES := 2
 FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
@@ -34,8 +35,8 @@ lint: $(INSTALLED) ## ruff
 types: $(INSTALLED) ## mypy
 	$(BIN)/mypy
 
-unit: $(INSTALLED) ## pytest
-	$(BIN)/python -m pytest -q
+unit: $(INSTALLED) ## pytest, TEST_PROCESSES files at a time
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
 
 slow: $(INSTALLED) ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -q -m slow
