@@ -129,11 +129,9 @@ def _train(
         done = checkpoints.latest_step() or 0
         wait_for_all("opened")
         scale.check_agreement({"last step on disk": str(done)})
-        if clock is None and done >= train.total_steps:
-            report.say(f"the run is finished already: {_next_command(done, workdir)}")
-            return Outcome(done, finished=True)
         check_stages(setup, sources, done)
         state, step, data_state = starting_state(setup, checkpoints)
+        first = step
         if clock and data_state:
             clock.go_on(data_state["clock"])
         check_cached_latents(setup, sources, state, step)
@@ -182,7 +180,8 @@ def _train(
         finished = this.over(len(train.stages) - 1, step)
         tell_damaged(read, workdir, report.say)
         if finished:
-            report.say(f"finished after {_next_command(step, workdir)}")
+            words = "finished after" if step > first else "the run is finished already:"
+            report.say(f"{words} {_next_command(step, workdir)}")
         checkpoints.wait()
     if guard.received == "SIGINT":
         raise KeyboardInterrupt
