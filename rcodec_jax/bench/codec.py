@@ -9,7 +9,6 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import io
-import os
 import statistics
 import subprocess
 import sys
@@ -157,24 +156,34 @@ def commands(
     }
 
 
+_LAUNCHER = """
+import os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(time.perf_counter() - start, usage.ru_maxrss)
+process.returncode = os.waitstatus_to_exitcode(status)
+sys.exit(process.returncode)
+"""
+"""A process begins with the peak of the one that started it, so that a small one starts what is
+measured; wait4 gives the figures of that child alone."""
+
+
 def run_command(words: list[str]) -> Command:
     """Runs `rcodec` in a process of its own.
 
     Raises:
       RcodecError: it failed; the message is its last line on standard error.
     """
-    start = time.perf_counter()
+    command = [sys.executable, "-m", "rcodec_jax.cli", *words]
     with tempfile.TemporaryFile() as errors:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "rcodec_jax.cli", *words],
+        process = subprocess.run(
+            [sys.executable, "-c", _LAUNCHER, *command],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
             stderr=errors,
+            check=False,
         )
-        # wait4 gives the figures of this child alone; getrusage would give the largest of all.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
         errors.seek(0)
         said = errors.read().decode(errors="replace").strip().splitlines()
     if process.returncode:
@@ -182,8 +191,9 @@ def run_command(words: list[str]) -> Command:
             f"rcodec {words[0]} failed with code {process.returncode}: "
             f"{said[-1] if said else 'it said nothing'}"
         )
+    seconds, peak = map(float, process.stdout.split())
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
-    return Command(seconds, usage.ru_maxrss * unit / 2**20)
+    return Command(seconds, peak * unit / 2**20)
 
 
 PEERS: dict[str, tuple[int, dict[str, Any]]] = {

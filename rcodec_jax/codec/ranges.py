@@ -10,7 +10,7 @@ import numpy as np
 
 from rcodec_jax.codec.networks import LevelInputs, Networks, Params, tracked_ranges
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, SPAN, nodes_per_class
+from rcodec_jax.levels import MAX_LEVELS, SPAN, nodes_per_class
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, LOG_SCALE_MAX, LOG_SCALE_MIN
 from rcodec_jax.passes import CONTEXTS, STRIDES, first_half, hyper_order
 
@@ -21,11 +21,11 @@ _CELLS = 64
 def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> dict[str, float]:
     """Largest magnitude of each activation on made hyper-latents and latents.
 
-    For every class of nodes z is drawn from the model's own static prior, which is what training
-    fits to the z of pictures, under one map of a single level and one of 16 levels in random
-    blocks; the latent is drawn from the prior that z gives. Freezing adds headroom to the result,
-    and what still lies beyond it saturates, alike in encoder and decoder: too small a range costs
-    rate, never exactness, which freezing proves on the integers themselves.
+    For every class of the nodes that the model has, z is drawn from its own static prior, which is
+    what training fits to the z of pictures, under one map of a single level and one of 16 levels in
+    random blocks; the latent is drawn from the prior that z gives. Freezing adds headroom to the
+    result, and what still lies beyond it saturates, alike in encoder and decoder: too small a
+    range costs rate, never exactness, which freezing proves on the integers themselves.
 
     Args:
       config: the model's shape.
@@ -58,15 +58,18 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
 
     hyper_cells = _CELLS // HYPER_STRIDE
     ranges = dict.fromkeys(tracked_ranges(config), 0.0)
-    for k in range(config.hyper.classes):
-        low = k * nodes_per_class(config.hyper.classes)
+    # Nodes that neither training nor files have would tell of extrapolation alone.
+    first, last = config.node_range
+    per_class = nodes_per_class(config.hyper.classes)
+    for k in range(first // per_class, last // per_class + 1):
+        low = max(k * per_class, first)
         # Without the far tails: in thousands of draws they are what pictures never come near.
-        share = rng.uniform(1e-3, 1.0 - 1e-3, (1, hyper_cells, hyper_cells, scale.shape[-1]))
+        share = rng.uniform(1e-4, 1.0 - 1e-4, (1, hyper_cells, hyper_cells, scale.shape[-1]))
         logistic = np.log(share) - np.log1p(-share)
         z = np.round(_draw(prior, scale, k, logistic))
         blocks = rng.integers(0, MAX_LEVELS, (_CELLS // 8, _CELLS // 8))
         mixed = np.kron(blocks, np.ones((8, 8), np.int32))[None]
-        nodes = np.linspace(low, min(low + SPAN, NODE_COUNT - 1), MAX_LEVELS).round()[None]
+        nodes = np.linspace(low, min(low + SPAN, last), MAX_LEVELS).round()[None]
         for level_map in (np.zeros_like(mixed), mixed):
             normal = rng.standard_normal((1, _CELLS, _CELLS, config.latent_channels))
             found = reach(

@@ -78,10 +78,8 @@ def test_measured_ranges_are_near_what_training_tracked() -> None:
     shipped = load_trained(shipped_bundle())
     found = measured_ranges(shipped.config, shipped.params)
     for name, tracked in shipped.ranges.items():
-        # z of pictures is smoother than draws; a factor of 8 is 3 of 16 bits. The context network
-        # is given what the synthesis makes of such a z, so that the factors multiply.
-        most = 16 if name.startswith("context") else 8
-        assert tracked / 2 < found[name] < tracked * most, name
+        # z of pictures is smoother than draws; a factor of 4 is 2 of 16 bits.
+        assert tracked / 2 < found[name] < tracked * 4, name
     assert found == measured_ranges(shipped.config, shipped.params)
 
 
