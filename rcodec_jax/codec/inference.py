@@ -20,7 +20,7 @@ from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import Denoise, ddim
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
-from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_bytes, to_signed
@@ -93,7 +93,7 @@ class Programs:
         height, width = levels.level_map.shape
         level_map = extend(levels.level_map, *y.shape[:2])
         z = self._hyper(
-            self._params("hyper_analysis"), y[None], _row(levels.nodes), level_map[None]
+            self._params("hyper_analysis"), y[None], levels.padded_nodes[None], level_map[None]
         )
         return np.asarray(z[0, : -(-height // HYPER_STRIDE), : -(-width // HYPER_STRIDE)])
 
@@ -124,7 +124,7 @@ class Programs:
         """
         cells = (bucket(x.shape[0]), bucket(x.shape[1]))
         x, prior, level_map = (extend(a, *cells) for a in (x, prior, levels.level_map))
-        levels_t = node_table().t[_row(levels.nodes)]
+        levels_t = node_table().t[levels.padded_nodes[None]]
         clean = ddim(
             self._denoise_in_tiles(prior, level_map, cells),
             jnp.asarray(x[None]),
@@ -201,8 +201,3 @@ class Programs:
             return to_bytes(self._networks.decode(params, raw))
 
         return self._compiled("decode", decode)
-
-
-def _row(nodes: np.ndarray) -> np.ndarray:
-    """Nodes [L] -> [1, 16], the last repeated: one compiled program for any number of levels."""
-    return np.pad(nodes, (0, MAX_LEVELS - nodes.size), mode="edge")[None].astype(np.int32)

@@ -26,7 +26,7 @@ from rcodec_jax.codec.thawing import thaw
 from rcodec_jax.codec.tiling import extend, spans
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.errors import BundleError, UsageError
-from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.levels import CELL_PX
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_signed
@@ -195,7 +195,6 @@ class Refiner:
         z_full = extend(z.astype(np.float32), *(side // HYPER_STRIDE for side in cells))
         pixels = extend(image, *(side * CELL_PX for side in cells))
         level_map = extend(levels.level_map, *cells)
-        nodes = np.pad(levels.nodes, (0, MAX_LEVELS - levels.nodes.size), mode="edge")
         y_out, z_out = y.copy(), z_full.copy()
         rows, columns = (spans(side, self._tile, self._halo) for side in cells)
         total, done = steps * len(rows) * len(columns), 0
@@ -211,7 +210,7 @@ class Refiner:
                 picture = Picture(
                     jnp.asarray(pixels[fine][None]),
                     jnp.asarray(level_map[tile][None], jnp.int32),
-                    jnp.asarray(nodes[None], jnp.int32),
+                    jnp.asarray(levels.padded_nodes[None]),
                     jnp.asarray(size, jnp.int32),
                 )
                 tell = functools.partial(_tell, progress, done, total)

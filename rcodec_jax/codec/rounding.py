@@ -63,7 +63,7 @@ class Trimmed(NamedTuple):
     def error(self, v: jax.Array, sigma: jax.Array) -> jax.Array:
         """What dither, rounding and trimming add to v."""
         fixed, deviation = jax.lax.stop_gradient((v, sigma))
-        g = (2.0 * self.dither + 1.0 - DITHER_POINTS) / (2 * DITHER_POINTS)
+        g = self._values
         first = jnp.floor(fixed + g + 0.5)
         level = jnp.floor(_position(deviation) + 0.5).astype(jnp.int32)
         linear = jnp.square(deviation) / (jnp.square(deviation) + 1.0 / 12.0)
@@ -85,8 +85,7 @@ class Trimmed(NamedTuple):
     def bits(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
         """Code lengths of the integers behind v + e."""
         fixed, deviation = jax.lax.stop_gradient((v, sigma))
-        g = (2.0 * self.dither + 1.0 - DITHER_POINTS) / (2 * DITHER_POINTS)
-        j = jnp.floor(fixed + jax.lax.stop_gradient(e) + g + 0.5)
+        j = jnp.floor(fixed + jax.lax.stop_gradient(e) + self._values + 0.5)
         position = _position(sigma)
         below = jnp.clip(jnp.floor(_position(deviation)), 0, SIGMA_LEVELS - 2)
         level, share = below.astype(jnp.int32), position - below
@@ -94,6 +93,11 @@ class Trimmed(NamedTuple):
         slope = jnp.sign(fixed) * self._slope(self.tables.rate, fixed, deviation)
         length += slope * (v - fixed)
         return jnp.where(jnp.abs(j) <= LARGEST, length, laplace_bits(v + e, sigma))
+
+    @property
+    def _values(self) -> jax.Array:
+        """g of the indices, as `entropy.dither.dither_values`."""
+        return (2.0 * self.dither + 1.0 - DITHER_POINTS) / (2 * DITHER_POINTS)
 
     def _length(self, level: jax.Array, j: jax.Array) -> jax.Array:
         k = jnp.clip(j, -LARGEST, LARGEST).astype(jnp.int32) + LARGEST

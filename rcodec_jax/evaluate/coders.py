@@ -2,16 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from rcodec_jax.errors import UsageError
 
+Known = TypeVar("Known")
+Made = TypeVar("Made")
+
 
 class MissingPeerError(UsageError):
     """A codec to compare with that is not installed here; the message says how to get it."""
+
+
+def present(
+    names: Sequence[str], known: Mapping[str, Known], make: Callable[[Known], Made], what: str
+) -> tuple[list[Made], list[str]]:
+    """Peers by name, and a line for each that is missing here.
+
+    Args:
+      names: of the peers that are wanted.
+      known: all that there are.
+      make: one of them of what is known; raises MissingPeerError where it is missing.
+      what: they are, for the message.
+
+    Raises:
+      UsageError: an unknown name.
+    """
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"{what} are {', '.join(known)}, got {', '.join(unknown)}")
+    made, missing = [], []
+    for name in names:
+        try:
+            made.append(make(known[name]))
+        except MissingPeerError as error:
+            missing.append(f"peer {name} left out: {error}")
+    return made, missing
 
 
 class Setting(NamedTuple):

@@ -75,20 +75,21 @@ def pool_importance(importance: np.ndarray, h: int, w: int) -> np.ndarray:
             f"expected importance [H, W] of {h}x{w} cells of {CELL_PX} px, "
             f"got shape {list(importance.shape)}"
         )
-    check_importance(importance)
-    importance = np.clip(importance, 0, 1)
+    importance = checked_importance(importance)
     height, width = importance.shape
     # Repeating the edge adds no new values, so the maximum is over the covered part alone.
     padded = np.pad(importance, ((0, h * CELL_PX - height), (0, w * CELL_PX - width)), mode="edge")
     return padded.reshape(h, CELL_PX, w, CELL_PX).max(axis=(1, 3))
 
 
-def check_importance(importance: np.ndarray) -> None:
-    """Raises UsageError unless all values are in 0..1 (NaN is not), but for rounding errors."""
+def checked_importance(importance: np.ndarray) -> np.ndarray:
+    """Importance without its rounding errors; UsageError unless all is in 0..1 (NaN is not)."""
     low, high = (float(importance.min()), float(importance.max())) if importance.size else (0, 0)
     if not (low >= -ROUNDING and high <= 1 + ROUNDING):
         hint = " (divide a mask of 8 bits by 255)" if 1 < high <= 255 and high == int(high) else ""
         raise UsageError(f"expected importance values in 0..1, got {low:.7g}..{high:.7g}{hint}")
+    clipped: np.ndarray = np.clip(importance, 0, 1)
+    return clipped
 
 
 def build_level_map(
@@ -128,9 +129,7 @@ def build_level_map(
         if shape is None:
             raise UsageError("expected cell_importance, or the shape of a uniform map")
         return uniform_level_map(*shape, node=min(max(base, low), high))
-    importance = np.asarray(cell_importance, np.float64)
-    check_importance(importance)
-    importance = np.clip(importance, 0, 1)
+    importance = checked_importance(np.asarray(cell_importance, np.float64))
     offset = np.floor(strength * span * (1.0 - importance) + 0.5)
     return quantise_nodes(np.clip(base + offset, low, high).astype(np.int32))
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate.coders import Coder, MissingPeerError
+from rcodec_jax.evaluate.coders import Coder, present
 from rcodec_jax.evaluate.peers import hevc, pillow
 
 PEERS: dict[str, Callable[[], Coder]] = {
@@ -23,13 +22,4 @@ def make_peers(names: Sequence[str]) -> tuple[list[Coder], list[str]]:
 
     Raises UsageError for an unknown name.
     """
-    unknown = [name for name in names if name not in PEERS]
-    if unknown:
-        raise UsageError(f"peers are {', '.join(PEERS)}, got {', '.join(unknown)}")
-    made, missing = [], []
-    for name in names:
-        try:
-            made.append(PEERS[name]())
-        except MissingPeerError as error:
-            missing.append(f"peer {name} left out: {error}")
-    return made, missing
+    return present(names, PEERS, lambda make: make(), "peers")

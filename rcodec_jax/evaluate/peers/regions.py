@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate.coders import MissingPeerError
+from rcodec_jax.evaluate.coders import MissingPeerError, present
 from rcodec_jax.evaluate.peers import ffmpeg, hevc
 
 OFFSETS = (-0.1, -0.2, -0.3)
@@ -64,23 +64,22 @@ class RegionEncoder:
         found = self.encode(pixels, mask, offset, high)
         if len(found) > size_bytes:
             raise UsageError(f"{self.name} needs {len(found)} bytes at least, got {size_bytes}")
-        while abs(high - low) > 1:
-            factor = (low + high) // 2
+
+        def fits(offset: float, factor: int) -> bool:
+            nonlocal found
             data = self.encode(pixels, mask, offset, factor)
             if len(data) > size_bytes:
-                low = factor
-            else:
-                high = factor
-                found = max(found, data, key=len)
-        fits, too_much = offset, max(offset - _FINE_OFFSET, -1.0)
+                return False
+            found = max(found, data, key=len)
+            return True
+
+        while abs(high - low) > 1:
+            factor = (low + high) // 2
+            low, high = (low, factor) if fits(offset, factor) else (factor, high)
+        enough, too_much = offset, max(offset - _FINE_OFFSET, -1.0)
         for _ in range(_FINE_STEPS):
-            middle = (fits + too_much) / 2
-            data = self.encode(pixels, mask, middle, high)
-            if len(data) > size_bytes:
-                too_much = middle
-            else:
-                fits = middle
-                found = max(found, data, key=len)
+            middle = (enough + too_much) / 2
+            enough, too_much = (middle, too_much) if fits(middle, high) else (enough, middle)
         return found
 
 
@@ -101,17 +100,12 @@ def make_encoders(names: Sequence[str]) -> tuple[list[RegionEncoder], list[str]]
 
     Raises UsageError for an unknown name.
     """
-    unknown = [name for name in names if name not in ENCODERS]
-    if unknown:
-        raise UsageError(f"peers for masks are {', '.join(ENCODERS)}, got {', '.join(unknown)}")
-    made, missing = [], []
-    for name in names:
-        try:
-            check_regions(ENCODERS[name])
-            made.append(ENCODERS[name])
-        except MissingPeerError as error:
-            missing.append(f"peer {name} left out: {error}")
-    return made, missing
+    return present(names, ENCODERS, _with_regions, "peers for masks")
+
+
+def _with_regions(encoder: RegionEncoder) -> RegionEncoder:
+    check_regions(encoder)
+    return encoder
 
 
 def check_regions(encoder: RegionEncoder) -> None:
