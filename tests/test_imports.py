@@ -40,19 +40,28 @@ ALLOWED: dict[str, set[str]] = {
         "regions": "",
         "nn": "ops",
         "diffusion": "",
-        "codec": "bitstream checkpoint config data diffusion entropy nn ops regions",
-        "train": "checkpoint codec config data diffusion metrics nn ops regions scale",
+        "model": "checkpoint config diffusion entropy nn ops regions",
+        "codec": "bitstream data diffusion entropy model nn ops regions",
+        "train": "checkpoint config data diffusion metrics model nn ops regions scale",
         "evaluate": "data metrics regions",  # it is handed a codec
-        "export": "codec config diffusion metrics nn ops",
+        "export": "config diffusion metrics model nn ops",
         "pillow": "bitstream codec",  # a plug-in of Pillow, which users import
         # It times the real step; train knows nothing of it.
-        "bench": "codec config data entropy metrics nn regions scale train",
+        "bench": "codec config data entropy metrics model nn regions scale train",
         "assets": "",
-        "cli": "bench bitstream codec config data entropy evaluate export metrics regions "
-        "scale train",
+        "cli": "bench bitstream codec config data entropy evaluate export metrics model "
+        "regions scale train",
     }.items()
 }
 """What each package may import of the others, besides itself and the leaves."""
+
+INSIDE = {
+    "data": {"pictures": "", "storage": "", "sources": "pictures storage", "loading": "sources"},
+    "entropy": {"coder": "", "distributions": "coder", "integer": "coder distributions"},
+    "train": {"step": "", "plan": "step", "input": "step", "loop": "input plan step"},
+}
+"""What the packages inside a package may import of their neighbours. Modules that lie beside them
+may import all of them, and are imported by none."""
 
 WITHOUT_JAX = {
     "",
@@ -178,6 +187,20 @@ def test_imports_point_downwards(module: str) -> None:
     may = ALLOWED[layer] | LEAVES | {layer}
     for name, line in _neighbours(path):
         assert name in may, f"{module}:{line}: {layer or PACKAGE} must not import {name}"
+
+
+@pytest.mark.parametrize("package", sorted(INSIDE))
+def test_imports_inside_a_package_point_downwards(package: str) -> None:
+    rooms = INSIDE[package]
+    assert set(rooms) == {path.parent.name for path in (ROOT / package).glob("*/__init__.py")}
+    used: dict[str, set[str]] = {room: set() for room in rooms}
+    for path in (ROOT / package).glob("*/*.py"):
+        for name, _, _ in _imports(path):
+            parts = name.split(".")
+            if parts[:2] == [PACKAGE, package]:
+                assert len(parts) > 2, f"{path} imports {name}, whose names come from below"
+                used[path.parent.name] |= {parts[2]} - {path.parent.name}
+    assert used == {room: set(others.split()) for room, others in rooms.items()}
 
 
 def test_every_permission_is_used() -> None:

@@ -16,8 +16,8 @@ import numpy as np
 
 from rcodec_jax.bench import coderpeers
 from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.entropy.coder.rangecoder import TOTAL, RangeEncoder
 from rcodec_jax.entropy.latent import LatentReader, encode_latent
-from rcodec_jax.entropy.rangecoder import TOTAL, RangeEncoder
 from rcodec_jax.entropy.symbols import LANES_FROM
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.progress import Progress, no_progress

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.entropy.rangecoder import TOTAL
-from rcodec_jax.entropy.tables import TableBank
+from rcodec_jax.entropy.coder.rangecoder import TOTAL
+from rcodec_jax.entropy.coder.tables import TableBank
 
 MOST_IN_LISTS = 1_000_000
 """Symbols past which CompressAI's Python lists take too much memory."""

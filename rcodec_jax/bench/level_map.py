@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rcodec_jax.data.images import open_image
+from rcodec_jax.data.pictures.images import open_image
 from rcodec_jax.entropy import encode_level_map
 from rcodec_jax.entropy.levelmap import GRANULARITIES
 from rcodec_jax.errors import UsageError

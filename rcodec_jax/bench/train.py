@@ -14,15 +14,15 @@ import numpy as np
 from rcodec_jax import scale
 from rcodec_jax.bench.peak import PeakMeter, Peaks
 from rcodec_jax.bench.pictures import synthetic
-from rcodec_jax.codec.compiling import compiler_options
-from rcodec_jax.codec.networks import count_parameters
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, StageConfig, TrainConfig
 from rcodec_jax.data import make_dataset
+from rcodec_jax.model.compiling import compiler_options
+from rcodec_jax.model.networks import count_parameters
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions import MapSampler
 from rcodec_jax.scale.flops import Flops
-from rcodec_jax.train.setup import Setup
+from rcodec_jax.train.step.build import Setup
 
 WARM_UP = 2
 """Steps that are not timed, besides compilation."""

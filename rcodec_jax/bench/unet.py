@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.bench.peak import Peaks
-from rcodec_jax.codec.compiling import compiler_options
-from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.model import AutoencoderConfig, ModelConfig, UNetConfig
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.levels import MAX_LEVELS
+from rcodec_jax.model.compiling import compiler_options
+from rcodec_jax.model.networks import Networks
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.scale.flops import Flops, count_flops

@@ -110,7 +110,7 @@ def _picture(path: str | None) -> np.ndarray:
 
     if path is None:
         return pictures.synthetic(bench.HEIGHT_PX, bench.WIDTH_PX)
-    from rcodec_jax.data.images import read_image
+    from rcodec_jax.data.pictures.images import read_image
 
     picture = Image.fromarray(read_image(path).pixels)
     return np.asarray(ImageOps.fit(picture, (bench.WIDTH_PX, bench.HEIGHT_PX)))

@@ -43,7 +43,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the benchmark."""
     from rcodec_jax.bench import coder, coderpeers
-    from rcodec_jax.codec.bundle import load_integers, shipped_bundle
+    from rcodec_jax.model.bundle import load_integers, shipped_bundle
 
     part = load_integers(args.model or shipped_bundle())
     missing = coderpeers.missing()

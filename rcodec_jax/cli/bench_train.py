@@ -66,7 +66,7 @@ def _configs(args: argparse.Namespace) -> dict[str, Config]:
     from rcodec_jax.bench.train import MODELS
     from rcodec_jax.config import apply_overrides, load_config
     from rcodec_jax.config.train import Config
-    from rcodec_jax.train.describe import without_perceptual
+    from rcodec_jax.train.plan.describe import without_perceptual
 
     if args.config is None:
         configs = {name: MODELS[name] for name in dict.fromkeys(args.model or MODELS)}

@@ -68,8 +68,8 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.bench import unet as bench
     from rcodec_jax.bench.machine import machine
     from rcodec_jax.bench.peak import measure_peaks
-    from rcodec_jax.codec.compiling import compiler_options
     from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
+    from rcodec_jax.model.compiling import compiler_options
 
     config = stable_diffusion(SD21_UNET) if args.model_size == "paper" else bench.SMALL
     sizes = [WIDTHS[size] for size in sorted(set(args.size or WIDTHS))]

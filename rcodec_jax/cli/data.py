@@ -11,7 +11,7 @@ from rcodec_jax.cli import arguments, environment, output
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
-    from rcodec_jax.data.manifest import Manifest
+    from rcodec_jax.data.storage.manifest import Manifest
 
 SHOWN_SKIPPED = 10
 
@@ -201,8 +201,8 @@ def run_pack(args: argparse.Namespace) -> int:
 def run_photos(args: argparse.Namespace) -> int:
     """Runs `rcodec data photos`."""
     from rcodec_jax.data import open_source
-    from rcodec_jax.data.photos import PhotoFile, write_photos
-    from rcodec_jax.data.sources import PictureSource
+    from rcodec_jax.data.sources.photos import PhotoFile, write_photos
+    from rcodec_jax.data.sources.sources import PictureSource
 
     if Path(args.out).exists() and not args.force:
         raise UsageError(f"--out: {args.out} is there already (--force replaces it)")
@@ -234,9 +234,9 @@ def run_photos(args: argparse.Namespace) -> int:
 
 def run_latents(args: argparse.Namespace) -> int:
     """Runs `rcodec data latents`."""
-    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.data import Mixture, open_source
-    from rcodec_jax.train.latent_cache import Crops, cache_latents
+    from rcodec_jax.model.trained import load_trained
+    from rcodec_jax.train.input.latent_cache import Crops, cache_latents
 
     if args.crop_px % 8:
         raise UsageError(f"--crop-px: expected a multiple of 8, got {args.crop_px}")
@@ -255,7 +255,7 @@ def run_latents(args: argparse.Namespace) -> int:
 
 def run_check(args: argparse.Namespace) -> int:
     """Runs `rcodec data check`."""
-    from rcodec_jax.data.manifest import check, read_manifest
+    from rcodec_jax.data.storage.manifest import check, read_manifest
 
     with output.Progress("check") as progress:
         wrong = check(args.source, progress.update)

@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force, own=OWN_FILES)
 
     import rcodec_jax
-    from rcodec_jax.data.images import write_image
+    from rcodec_jax.data.pictures.images import write_image
     from rcodec_jax.regions import importance as regions
 
     pixels = _photo(args.picture)
@@ -115,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
 def _photo(path: str | None) -> np.ndarray:
     """The picture of the demo, uint8 [H,W,3]."""
     if path is not None:
-        from rcodec_jax.data.images import read_image
+        from rcodec_jax.data.pictures.images import read_image
 
         return read_image(path).pixels
     from skimage.data import astronaut

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rcodec_jax.cli import output
 
 if TYPE_CHECKING:
-    from rcodec_jax.train.describe import Description
+    from rcodec_jax.train.plan.describe import Description
 
 LARGEST = 10
 """Parameters listed one by one."""

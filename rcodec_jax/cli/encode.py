@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from rcodec_jax.codec import Codec
-    from rcodec_jax.data.images import Picture
+    from rcodec_jax.data.pictures.images import Picture
     from rcodec_jax.progress import Progress
 
 
@@ -111,8 +111,8 @@ def _mask_of(roi: str | None, name: str) -> str | None:
 
 
 def _read(args: argparse.Namespace) -> Picture:
-    from rcodec_jax.data.colour import colour_of
-    from rcodec_jax.data.images import read_image
+    from rcodec_jax.data.pictures.colour import colour_of
+    from rcodec_jax.data.pictures.images import read_image
 
     source: Any = args.input
     if source == files.PIPE:
@@ -177,7 +177,7 @@ def importance_of(
     """
     if not _has_region(args):
         return None
-    from rcodec_jax.data.masks import read_mask
+    from rcodec_jax.data.pictures.masks import read_mask
     from rcodec_jax.regions import importance
     from rcodec_jax.regions.sources import importance_by_name
 

@@ -80,8 +80,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _diffusers(args: argparse.Namespace, progress: Progress) -> list[str]:
-    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_diffusers
+    from rcodec_jax.model.trained import load_trained
 
     model = load_trained(args.source, step=args.step, entropy=False)
     export_diffusers(model, args.out, progress=progress)
@@ -94,8 +94,8 @@ def _diffusers(args: argparse.Namespace, progress: Progress) -> list[str]:
 
 
 def _safetensors(args: argparse.Namespace, progress: Progress) -> list[str]:
-    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.exporting import export_weights
+    from rcodec_jax.model.trained import load_trained
 
     model = load_trained(args.source, step=args.step)
     export_weights(model, args.out, half=args.half, progress=progress)
@@ -103,8 +103,8 @@ def _safetensors(args: argparse.Namespace, progress: Progress) -> list[str]:
 
 
 def _stablehlo(args: argparse.Namespace, progress: Progress) -> list[str]:
-    from rcodec_jax.codec.trained import load_trained
     from rcodec_jax.export.stablehlo import export_stablehlo
+    from rcodec_jax.model.trained import load_trained
 
     model = load_trained(args.source, step=args.step, entropy=False)
     dtype = args.dtype or "float32"

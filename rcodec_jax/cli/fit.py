@@ -38,13 +38,13 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     folder = files.check_folder(args.out, force=args.force, source=args.bundle)
 
-    from rcodec_jax.codec.bundle import load_bundle
-    from rcodec_jax.codec.freezing import save_changed
     from rcodec_jax.codec.tablefit import fit_tables
-    from rcodec_jax.codec.thawing import thaw
+    from rcodec_jax.model.bundle import load_bundle
+    from rcodec_jax.model.freezing import save_changed
+    from rcodec_jax.model.unfreezing import unfreeze
 
     bundle = load_bundle(args.bundle)
-    entropy = thaw(args.bundle, bundle)
+    entropy = unfreeze(args.bundle, bundle)
     drawn = draw_pictures(args.data, side=128, count=args.pictures, seed=args.seed)
     pictures = [picture[:SIDE_PX, :SIDE_PX].copy() for picture in drawn]
     start = time.perf_counter()

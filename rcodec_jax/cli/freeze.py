@@ -55,8 +55,8 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force, source=args.source)
     card = None if args.card is None else _read_card(args.card)
 
-    from rcodec_jax.codec.freezing import freeze
-    from rcodec_jax.codec.rateloss import MAX_SHARE
+    from rcodec_jax.model.freezing import freeze
+    from rcodec_jax.model.rateloss import MAX_SHARE
 
     start = time.perf_counter()
     losses = freeze(args.source, args.out, step=args.step, card=card, bits=args.bits)

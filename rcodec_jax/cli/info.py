@@ -141,7 +141,7 @@ def _figures_of(bits: Bits) -> dict[str, float]:
 
 def _draw(bits: Bits, header: Header, path: str) -> None:
     from rcodec_jax.cli import heatmap
-    from rcodec_jax.data.images import write_image
+    from rcodec_jax.data.pictures.images import write_image
 
     buffer = io.BytesIO()
     write_image(buffer, heatmap.draw(bits.cells, header.height_px, header.width_px), format="PNG")
@@ -184,7 +184,7 @@ def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
 @functools.cache
 def _ships(digest: bytes) -> bool:
     """Whether the symbols of files of a model can be read with what ships."""
-    from rcodec_jax.codec.bundle import find_stored_integers
+    from rcodec_jax.model.bundle import find_stored_integers
 
     return find_stored_integers(digest) is not None
 

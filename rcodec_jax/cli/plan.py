@@ -13,7 +13,7 @@ from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from rcodec_jax.config.train import Config
-    from rcodec_jax.train.planning import Plan
+    from rcodec_jax.train.plan.planning import Plan
 
 DOES_NOT_FIT = 3
 """Exit code of a plan that needs more memory than a chip has."""
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         overrides.append(f"train.stages.{stage}.batch_size={args.batch}")
     config = apply_overrides(recipe, overrides)
 
-    from rcodec_jax.train.planning import make_plan
+    from rcodec_jax.train.plan.planning import make_plan
 
     plan = make_plan(
         config,

@@ -52,16 +52,16 @@ def run(args: argparse.Namespace) -> int:
     import jax
     import jax.numpy as jnp
 
-    from rcodec_jax.codec.bundle import REALISM, load_bundle
-    from rcodec_jax.codec.freezing import save_changed
-    from rcodec_jax.codec.networks import Networks
-    from rcodec_jax.codec.thawing import thaw
     from rcodec_jax.metrics.perceptual import Lpips
+    from rcodec_jax.model.bundle import REALISM, load_bundle
+    from rcodec_jax.model.freezing import save_changed
+    from rcodec_jax.model.networks import Networks
+    from rcodec_jax.model.unfreezing import unfreeze
     from rcodec_jax.train import realism
 
     bundle = load_bundle(args.bundle)
     perceptual = Lpips.load(args.lpips, "squeeze")
-    entropy = thaw(args.bundle, bundle)
+    entropy = unfreeze(args.bundle, bundle)
     config = realism.RealismConfig(
         minutes=args.minutes,
         crops=args.crops,

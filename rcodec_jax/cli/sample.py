@@ -45,7 +45,7 @@ def draw_pictures(sources: Sequence[str], *, side: int, count: int, seed: int) -
     import numpy as np
 
     from rcodec_jax.data import open_source
-    from rcodec_jax.data.sources import PictureSource
+    from rcodec_jax.data.sources.sources import PictureSource
 
     found = []
     rng = np.random.default_rng(seed)

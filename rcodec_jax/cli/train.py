@@ -204,7 +204,7 @@ def _describe(config: Config, args: argparse.Namespace) -> None:
     from rcodec_jax.cli import description
     from rcodec_jax.config import to_dict
     from rcodec_jax.config.train import MeshConfig
-    from rcodec_jax.train.describe import describe
+    from rcodec_jax.train.plan.describe import describe
 
     described = describe(config, None if args.mesh is None else MeshConfig(**args.mesh))
     steps, timing = config.train.total_steps, None

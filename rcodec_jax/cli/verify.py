@@ -168,7 +168,7 @@ def _check_pictures(manifest: Manifest, checks: list[Check], model: str | None) 
 
 
 def _given(paths: list[str]) -> dict[str, np.ndarray]:
-    from rcodec_jax.data.images import read_image
+    from rcodec_jax.data.pictures.images import read_image
 
     pictures = {}
     for path in paths:

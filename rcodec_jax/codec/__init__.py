@@ -1,4 +1,4 @@
-"""The seam: pictures to files and back, and freezing what training made.
+"""Pictures to files and back, and freezing what training made.
 
 Lazy, so that reading a file's symbols (`codec.symbols`) needs no JAX.
 """
@@ -12,7 +12,7 @@ _LAZY = {
     "Codec": "rcodec_jax.codec.codec",
     "Encoded": "rcodec_jax.codec.encode",
     "load": "rcodec_jax.codec.codec",
-    "freeze": "rcodec_jax.codec.freezing",
+    "freeze": "rcodec_jax.model.freezing",
 }
 
 __all__ = ["Codec", "Encoded", "freeze", "load"]  # noqa: F822 (resolved below)

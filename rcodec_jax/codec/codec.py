@@ -12,7 +12,6 @@ import numpy as np
 
 from rcodec_jax.codec import decode as decoding
 from rcodec_jax.codec import encode as encoding
-from rcodec_jax.codec.bundle import Bundle, load_bundle
 from rcodec_jax.codec.checks import check_process
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
@@ -30,6 +29,7 @@ from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH
+from rcodec_jax.model.bundle import Bundle, load_bundle
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)

@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import REALISM, Bundle
 from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols
@@ -20,6 +19,7 @@ from rcodec_jax.entropy import (
 )
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
+from rcodec_jax.model.bundle import REALISM, Bundle
 from rcodec_jax.regions.levelmap import LevelMap
 
 MAX_STEPS = 50

@@ -10,7 +10,6 @@ import numpy as np
 
 from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.codec.bitsmap import cell_bits
-from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.checks import check_number
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
@@ -25,6 +24,7 @@ from rcodec_jax.codec.refine import (
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH, SPAN
+from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import fit_base

@@ -13,14 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.bundle import REALISM, Bundle
-from rcodec_jax.codec.compiling import compiler_options
-from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import Denoise, ddim
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.model.bundle import REALISM, Bundle
+from rcodec_jax.model.compiling import compiler_options
+from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_bytes, to_signed

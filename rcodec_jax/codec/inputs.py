@@ -10,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
-from rcodec_jax.data.images import Picture, read_image
-from rcodec_jax.data.masks import read_mask
+from rcodec_jax.data.pictures.images import Picture, read_image
+from rcodec_jax.data.pictures.masks import read_mask
 from rcodec_jax.errors import UsageError
 
 

@@ -6,12 +6,12 @@ import dataclasses
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
-from rcodec_jax.entropy.rdoq import trim
+from rcodec_jax.entropy.distributions.rdoq import trim
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
+from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import LevelMap
 
 TRADE = 24.0

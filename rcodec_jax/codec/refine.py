@@ -17,16 +17,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.bundle import Bundle
-from rcodec_jax.codec.compiling import compiler_options
-from rcodec_jax.codec.networks import LevelInputs, Networks, Params
-from rcodec_jax.codec.relaxed import Dithered, code_latent
-from rcodec_jax.codec.structure import structural_distance
-from rcodec_jax.codec.thawing import thaw
 from rcodec_jax.codec.tiling import extend, spans
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.errors import BundleError, UsageError
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.compiling import compiler_options
+from rcodec_jax.model.networks import LevelInputs, Networks, Params
+from rcodec_jax.model.relaxed import Dithered, code_latent
+from rcodec_jax.model.structure import structural_distance
+from rcodec_jax.model.unfreezing import unfreeze
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_signed
@@ -263,12 +263,12 @@ class Refiner:
 
     @functools.cached_property
     def _params(self) -> Params:
-        thawed, _ = thaw(self._bundle.folder, self._bundle)
+        unfrozen, _ = unfreeze(self._bundle.folder, self._bundle)
         floats = {
             "decoder": self._bundle.params["decoder"],
             "unet": fold_context(self._bundle.params["unet"]),
         }
-        params: Params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), floats | thawed)
+        params: Params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), floats | unfrozen)
         return params
 
     def _step(self, structural: bool) -> Callable[..., tuple[State, jax.Array]]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 
 from rcodec_jax.bitstream import Container, Header, read_container
-from rcodec_jax.codec.bundle import find_stored_integers, load_integers, stored_integers
 from rcodec_jax.entropy import IntegerPart, Limits, Symbols, decode_level_map, decode_symbols
 from rcodec_jax.errors import BitstreamError, DigestError
+from rcodec_jax.model.bundle import find_stored_integers, load_integers, stored_integers
 from rcodec_jax.regions.levelmap import LevelMap
 
 

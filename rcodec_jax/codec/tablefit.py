@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import Bundle
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.entropy import IntegerPart, dither_indices
-from rcodec_jax.entropy.fitting import Counts, fit
+from rcodec_jax.entropy.distributions.fitting import Counts, fit
+from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import cell_shape, uniform_level_map
 

@@ -29,7 +29,7 @@ _SOURCES = (
     "nn",
     "ops",
     "diffusion",
-    "codec/networks.py",
+    "model/networks.py",
     "codec/inference.py",
     "levels.py",
     "passes.py",

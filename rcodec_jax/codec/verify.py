@@ -182,7 +182,7 @@ def write_set(
       made_with: versions and device to record, plain data.
       progress: called before each case is encoded.
     """
-    from rcodec_jax.data.images import write_image
+    from rcodec_jax.data.pictures.images import write_image
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def check_picture(manifest: Manifest, name: str, decode: Callable[[bytes], np.nd
       name: of the file, a key of `manifest.files`.
       decode: a file -> uint8 [H, W, 3].
     """
-    from rcodec_jax.data.images import read_image
+    from rcodec_jax.data.pictures.images import read_image
 
     recorded = manifest.files[name].get("picture", {})
     path = manifest.folder / recorded.get("name", f"{Path(name).stem}.png")

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar, overload
 
-from rcodec_jax.config import serial
+from rcodec_jax.config import serialization as serial
 from rcodec_jax.errors import UsageError
 
 T = TypeVar("T")

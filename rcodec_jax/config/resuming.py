@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
-from rcodec_jax.config.serial import flatten
+from rcodec_jax.config.serialization import flatten
 from rcodec_jax.errors import UsageError
 
 HARMLESS = (

@@ -1,13 +1,13 @@
 """Pictures in and out, sources and the training loader. Imports no other part of rcodec."""
 
-from rcodec_jax.data.images import Picture, read_image, write_image
-from rcodec_jax.data.latents import LatentSet
-from rcodec_jax.data.listing import listing_digest
-from rcodec_jax.data.loader import make_dataset
-from rcodec_jax.data.masks import read_mask
-from rcodec_jax.data.mixture import Mixture, Source, select
-from rcodec_jax.data.opening import open_source
-from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.data.loading.loader import make_dataset
+from rcodec_jax.data.pictures.images import Picture, read_image, write_image
+from rcodec_jax.data.pictures.masks import read_mask
+from rcodec_jax.data.sources.digest import listing_digest
+from rcodec_jax.data.sources.latents import LatentSet
+from rcodec_jax.data.sources.mixture import Mixture, Source, select
+from rcodec_jax.data.sources.resolve import open_source
+from rcodec_jax.data.sources.sources import ImageFolder
 
 __all__ = [
     "ImageFolder",

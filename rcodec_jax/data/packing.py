@@ -13,13 +13,13 @@ from typing import Any
 
 import PIL
 
-from rcodec_jax.data.examples import encode_example
-from rcodec_jax.data.manifest import Manifest, read_manifest
-from rcodec_jax.data.plain import plain_picture
-from rcodec_jax.data.shards import LeftOut, Packing, Record
-from rcodec_jax.data.sources import file_size, files_digest, image_paths, is_lasting
-from rcodec_jax.data.tfdsfolder import IMAGE, INTEGER, TEXT
-from rcodec_jax.data.workers import end_with_parent
+from rcodec_jax.data.loading.workers import end_with_parent
+from rcodec_jax.data.packed_picture import plain_picture
+from rcodec_jax.data.sources.sources import file_size, files_digest, image_paths, is_lasting
+from rcodec_jax.data.storage.examples import encode_example
+from rcodec_jax.data.storage.manifest import Manifest, read_manifest
+from rcodec_jax.data.storage.shards import LeftOut, Packing, Record
+from rcodec_jax.data.storage.tfdsfolder import IMAGE, INTEGER, TEXT
 from rcodec_jax.errors import RcodecError, StorageError, UsageError
 from rcodec_jax.progress import Progress, no_progress
 

@@ -70,9 +70,7 @@ def node_table() -> NodeTable:
     return NodeTable(t, signal, delta, np.log2(np.sqrt(signal) / delta))
 
 
-def trajectory(
-    levels_t: np.ndarray, steps: int, kind: Trajectory = "proportional"
-) -> np.ndarray:
+def trajectory(levels_t: np.ndarray, steps: int, kind: Trajectory = "proportional") -> np.ndarray:
     """Timesteps of every level along a decode.
 
     Args:

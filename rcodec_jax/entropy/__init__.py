@@ -1,20 +1,20 @@
 """Exact entropy coding: integers only, NumPy only. What this package does fixes the file format."""
 
-from rcodec_jax.entropy.context import ContextModel
-from rcodec_jax.entropy.dither import DITHER_KEY, dither_indices, dither_values
-from rcodec_jax.entropy.gaussian import (
+from rcodec_jax.entropy.distributions.dither import DITHER_KEY, dither_indices, dither_values
+from rcodec_jax.entropy.distributions.gaussian import (
     DITHER_POINTS,
     PRIOR_BITS,
     SIGMA_LEVELS,
     GaussianTables,
     sigma_of_level,
 )
-from rcodec_jax.entropy.layers import Conv, DepthToSpace, Film, LeakyRelu
+from rcodec_jax.entropy.distributions.static import StaticTables
+from rcodec_jax.entropy.integer.context import ContextModel
+from rcodec_jax.entropy.integer.layers import Conv, DepthToSpace, Film, LeakyRelu
+from rcodec_jax.entropy.integer.network import IntegerNetwork
+from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.levelmap import decode_level_map, encode_level_map
 from rcodec_jax.entropy.limits import Limits
-from rcodec_jax.entropy.network import IntegerNetwork
-from rcodec_jax.entropy.part import IntegerPart, Prior
-from rcodec_jax.entropy.static import StaticTables
 from rcodec_jax.entropy.symbols import Symbols, decode_symbols, encode_symbols
 
 __all__ = [

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rcodec_jax.entropy.gaussian import DITHER_POINTS, GaussianTables
-from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes
-from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
-from rcodec_jax.entropy.serial import decode_values, encode_values
-from rcodec_jax.entropy.tables import check_range
+from rcodec_jax.entropy.coder.lanepayload import decode_lanes, encode_lanes
+from rcodec_jax.entropy.coder.rangecoder import RangeDecoder, RangeEncoder
+from rcodec_jax.entropy.coder.sequential import decode_values, encode_values
+from rcodec_jax.entropy.coder.tables import check_range
+from rcodec_jax.entropy.distributions.gaussian import DITHER_POINTS, GaussianTables
 from rcodec_jax.errors import CorruptPayloadError
 
 _BLOCK = 1 << 16  # symbols whose tables are looked up at a time

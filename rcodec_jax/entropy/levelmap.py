@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from rcodec_jax.entropy.coder.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder
 from rcodec_jax.entropy.limits import Limits
-from rcodec_jax.entropy.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder
 from rcodec_jax.errors import CorruptPayloadError, RcodecError
 from rcodec_jax.levels import MAX_LEVELS
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rcodec_jax.entropy.dither import dither_indices
+from rcodec_jax.entropy.coder.rangecoder import RangeEncoder
+from rcodec_jax.entropy.coder.sequential import decode_values, encode_values
+from rcodec_jax.entropy.distributions.dither import dither_indices
+from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.latent import LatentReader, encode_latent
 from rcodec_jax.entropy.limits import Limits
-from rcodec_jax.entropy.part import IntegerPart, Prior
-from rcodec_jax.entropy.rangecoder import RangeEncoder
-from rcodec_jax.entropy.serial import decode_values, encode_values
 from rcodec_jax.errors import RcodecError
 
 LANES_FROM = 300_000

@@ -10,15 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.tensorstream import write_tensors
-from rcodec_jax.codec.trained import Trained
-from rcodec_jax.codec.trees import flatten
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import architecture
 from rcodec_jax.export.context import FILE as CONTEXT_FILE
 from rcodec_jax.export.naming import CONTEXT, Entry, table
 from rcodec_jax.files import atomic_write
+from rcodec_jax.model.tensorstream import write_tensors
+from rcodec_jax.model.trained import Trained
+from rcodec_jax.model.trees import flatten
+from rcodec_jax.model.weights_writer import WeightsWriter
 from rcodec_jax.progress import Progress, no_progress
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"

@@ -9,9 +9,6 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from rcodec_jax.codec.networks import Networks, model_parts
-from rcodec_jax.codec.trees import flatten
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config import to_json
 from rcodec_jax.config.model import HyperConfig, ModelConfig
 from rcodec_jax.config.presets import DECODE_STEPS, PAPER_HYPER
@@ -21,6 +18,9 @@ from rcodec_jax.export.context import find_context
 from rcodec_jax.export.naming import CONTEXT, Entry, table
 from rcodec_jax.export.repository import Repository, Tensors
 from rcodec_jax.files import atomic_write
+from rcodec_jax.model.networks import Networks, model_parts
+from rcodec_jax.model.trees import flatten
+from rcodec_jax.model.weights_writer import WeightsWriter
 from rcodec_jax.progress import Progress, no_progress
 
 RECIPE = "recipe.py"

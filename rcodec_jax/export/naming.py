@@ -13,8 +13,8 @@ from typing import Literal
 
 import numpy as np
 
-from rcodec_jax.codec.networks import parameter_shapes
 from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.model.networks import parameter_shapes
 
 FOLDERS = {"unet": "unet", "encoder": "vae", "decoder": "vae"}
 """Folder of diffusers' layout that a part goes to; the other parts have no counterpart."""

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from rcodec_jax.codec.tensorstream import Entry, read_header, read_tensor
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.model.tensorstream import Entry, read_header, read_tensor
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(\.fp16)?\.safetensors(\.index(\.fp16)?\.json)?")

@@ -20,10 +20,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from rcodec_jax.codec.bundle import MANIFEST as BUNDLE
-from rcodec_jax.codec.tensorstream import write_tensors
-from rcodec_jax.codec.trained import Trained
-from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config import to_dict
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader
@@ -38,6 +34,10 @@ from rcodec_jax.export.programs import (
 )
 from rcodec_jax.files import write_json
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.model.bundle import MANIFEST as BUNDLE
+from rcodec_jax.model.tensorstream import write_tensors
+from rcodec_jax.model.trained import Trained
+from rcodec_jax.model.trees import flatten
 from rcodec_jax.progress import Progress, no_progress
 
 PLATFORMS = ("cpu", "cuda", "tpu")

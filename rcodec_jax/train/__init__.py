@@ -1,5 +1,5 @@
 """Training: one loop for every stage, model size and number of devices."""
 
-from rcodec_jax.train.loop import Outcome, run, train
+from rcodec_jax.train.loop.loop import Outcome, run, train
 
 __all__ = ["Outcome", "run", "train"]

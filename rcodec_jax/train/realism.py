@@ -18,15 +18,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rcodec_jax.codec.networks import LevelInputs, Networks, Params
-from rcodec_jax.codec.relaxed import Dithered, code_latent
-from rcodec_jax.data.transforms import random_crop
+from rcodec_jax.data.loading.transforms import random_crop
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.model.networks import LevelInputs, Networks, Params
+from rcodec_jax.model.relaxed import Dithered, code_latent
 from rcodec_jax.nn.discriminator import Discriminator
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.regions import MapSampler
-from rcodec_jax.train.losses import Perceptual
+from rcodec_jax.train.step.losses import Perceptual
 
 Report = Callable[[float, int, dict[str, float]], None]
 """Called with minutes, steps and figures."""

@@ -10,7 +10,7 @@ import pytest
 from rcodec_jax.bench import train as bench
 from rcodec_jax.bench.peak import Peaks
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec.networks import Networks, count_parameters
+from rcodec_jax.model.networks import Networks, count_parameters
 
 RECIPE = """
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig

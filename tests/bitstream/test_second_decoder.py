@@ -11,8 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import load_integers, shipped_bundle
 from rcodec_jax.entropy import dither_indices
+from rcodec_jax.model.bundle import load_integers, shipped_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = sorted(path.name for path in GOLDEN.glob("*.rdc"))

@@ -13,9 +13,9 @@ from PIL import Image
 from rcodec_jax.bench import codec as bench
 from rcodec_jax.bench import pictures
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec.rateloss import RateLoss
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import RcodecError, StorageError
+from rcodec_jax.model.rateloss import RateLoss
 
 MIXED = """
 from rcodec_jax.config.train import Config, DataConfig, SourceConfig, TrainConfig
@@ -189,7 +189,7 @@ def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
         return losses
 
     monkeypatch.setitem(
-        sys.modules, "rcodec_jax.codec.freezing", types.SimpleNamespace(freeze=freeze)
+        sys.modules, "rcodec_jax.model.freezing", types.SimpleNamespace(freeze=freeze)
     )
     (tmp_path / "run").mkdir()
     (tmp_path / "more.json").write_text('{"hours": 3}')

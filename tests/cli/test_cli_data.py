@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec.bundle import shipped_bundle
 from rcodec_jax.data import LatentSet
+from rcodec_jax.model.bundle import shipped_bundle
 
 
 @pytest.fixture

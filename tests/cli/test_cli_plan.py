@@ -21,7 +21,7 @@ def planned(monkeypatch):
     """Stands in for the compilation: a plan of known figures, and what it was asked for."""
     from rcodec_jax import scale
     from rcodec_jax.scale.chips import CHIPS
-    from rcodec_jax.train import planning
+    from rcodec_jax.train.plan import planning
 
     compiled = scale.Compiled(
         argument_bytes=4 * 10**9,

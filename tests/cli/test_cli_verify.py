@@ -14,7 +14,7 @@ import pytest
 
 import rcodec_jax
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec.bundle import load_bundle
+from rcodec_jax.model.bundle import load_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NANO = str(GOLDEN / "nano")

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from rcodec_jax.codec.bundle import Bundle, load_bundle
 from rcodec_jax.codec.codec import Codec
-from rcodec_jax.codec.trees import unflatten
+from rcodec_jax.model.bundle import Bundle, load_bundle
+from rcodec_jax.model.trees import unflatten
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

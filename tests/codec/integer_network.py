@@ -25,8 +25,8 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from rcodec_jax.codec.bundle import load_integers, shipped_bundle
 from rcodec_jax.entropy import Conv, DepthToSpace, Film, IntegerNetwork, LeakyRelu
+from rcodec_jax.model.bundle import load_integers, shipped_bundle
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
 """z int32 [hz, wz, Cz], nodes int32 [L], level map uint8 [4 hz, 4 wz]."""

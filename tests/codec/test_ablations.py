@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from rcodec_jax.codec.codec import Codec
-from rcodec_jax.codec.fixedpoint import integer_part
-from rcodec_jax.codec.networks import LevelInputs, Networks, parameter_shapes
-from rcodec_jax.codec.trees import unflatten
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import IntegerPart, decode_symbols, encode_symbols
 from rcodec_jax.levels import HIDDEN_NODE, level_nodes, seen_nodes
+from rcodec_jax.model.fixedpoint import integer_part
+from rcodec_jax.model.networks import LevelInputs, Networks, parameter_shapes
+from rcodec_jax.model.trees import unflatten
 from rcodec_jax.regions.levelmap import LevelMap
 
 SWITCHES = [(True, True), (True, False), (False, True), (False, False)]

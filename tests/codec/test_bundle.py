@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import (
+from rcodec_jax.codec.codec import Codec
+from rcodec_jax.errors import BundleError, DigestError
+from rcodec_jax.model.bundle import (
     FLOAT,
     INTEGER,
     MANIFEST,
@@ -18,9 +20,7 @@ from rcodec_jax.codec.bundle import (
     load_integers,
     save_bundle,
 )
-from rcodec_jax.codec.codec import Codec
-from rcodec_jax.codec.trees import flatten, unflatten
-from rcodec_jax.errors import BundleError, DigestError
+from rcodec_jax.model.trees import flatten, unflatten
 
 
 @pytest.fixture

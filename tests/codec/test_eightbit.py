@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from rcodec_jax.codec import bundle as bundles
-from rcodec_jax.codec.bundle import FLOAT, MANIFEST, Bundle, load_bundle, save_bundle
-from rcodec_jax.codec.eightbit import SCALE, is_eligible, quantise, restore
-from rcodec_jax.codec.trained import load_trained
-from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config import to_dict
 from rcodec_jax.errors import BundleError, UsageError
+from rcodec_jax.model import bundle as bundles
+from rcodec_jax.model.bundle import FLOAT, MANIFEST, Bundle, load_bundle, save_bundle
+from rcodec_jax.model.eightbit import SCALE, is_eligible, quantise, restore
+from rcodec_jax.model.trained import load_trained
+from rcodec_jax.model.trees import flatten
 
 KERNEL = "decoder/conv_in/conv/kernel"
 

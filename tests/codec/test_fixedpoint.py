@@ -15,15 +15,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.fixedpoint import integer_part
-from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.quantise import quantise
-from rcodec_jax.codec.rateloss import prior_bits
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_values, sigma_of_level
 from rcodec_jax.errors import BundleError
+from rcodec_jax.model.fixedpoint import integer_part
+from rcodec_jax.model.networks import LevelInputs, Networks
+from rcodec_jax.model.rateloss import prior_bits
 from rcodec_jax.regions.levelmap import LevelMap, quantise_nodes, uniform_level_map
-from rcodec_jax.train.forward import Noise, code_latent
+from rcodec_jax.train.step.forward import Noise, code_latent
 
 NODES = [120, 250, 400, 600, 800]
 

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.bundle import FLOAT, load_bundle, save_bundle, shipped_bundle
 from rcodec_jax.codec.codec import Codec
-from rcodec_jax.codec.freezing import freeze
-from rcodec_jax.codec.ranges import measured_ranges
-from rcodec_jax.codec.trained import load_trained
-from rcodec_jax.codec.trees import flatten
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.errors import BundleError, UsageError
+from rcodec_jax.model.bundle import FLOAT, load_bundle, save_bundle, shipped_bundle
+from rcodec_jax.model.freezing import freeze
+from rcodec_jax.model.ranges import measured_ranges
+from rcodec_jax.model.trained import load_trained
+from rcodec_jax.model.trees import flatten
+from rcodec_jax.model.weights_writer import WeightsWriter
 
 
 @pytest.fixture

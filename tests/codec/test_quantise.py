@@ -9,8 +9,8 @@ import pytest
 
 from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import dither_indices, dither_values
-from rcodec_jax.entropy.gaussian import GaussianTables, sigma_of_level
-from rcodec_jax.entropy.rdoq import trim
+from rcodec_jax.entropy.distributions.gaussian import GaussianTables, sigma_of_level
+from rcodec_jax.entropy.distributions.rdoq import trim
 
 SHAPE = (40, 50, 8)
 

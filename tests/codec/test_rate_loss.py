@@ -7,8 +7,8 @@ import copy
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.rateloss import MAX_SHARE, NODES, Latents, made_latents, rate_loss
 from rcodec_jax.errors import BundleError
+from rcodec_jax.model.rateloss import MAX_SHARE, NODES, Latents, made_latents, rate_loss
 from rcodec_jax.regions.levelmap import uniform_level_map
 
 
@@ -51,7 +51,7 @@ def test_another_prior_is_seen_in_the_rate(bundle, floats, latents) -> None:
 
 def test_freezing_refuses_what_could_round(bundle, floats) -> None:
     """A bias that takes the sums of a layer to 2^53."""
-    from rcodec_jax.codec.fixedpoint import integer_part
+    from rcodec_jax.model.fixedpoint import integer_part
 
     broken = copy.deepcopy(floats)
     layer = broken["hyper_synthesis"]["conv_2"]["conv"]

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 import rcodec_jax
-from rcodec_jax.codec.bundle import REALISM
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model.bundle import REALISM
 
 
 @pytest.fixture(scope="module")

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 from rcodec_jax.codec import refine
-from rcodec_jax.codec.bundle import TRAINING, Bundle
 from rcodec_jax.codec.codec import Codec
-from rcodec_jax.codec.networks import LevelInputs, Networks
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
-from rcodec_jax.codec.relaxed import Dithered, code_latent
-from rcodec_jax.codec.structure import structural_distance
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model.bundle import TRAINING, Bundle
+from rcodec_jax.model.networks import LevelInputs, Networks
+from rcodec_jax.model.relaxed import Dithered, code_latent
+from rcodec_jax.model.structure import structural_distance
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
 
 NODE = 300

@@ -11,9 +11,9 @@ import pytest
 
 from rcodec_jax.bitstream import Header, read_container
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec import bundle as bundles
 from rcodec_jax.codec.symbols import find_integer_part, read_symbols
 from rcodec_jax.errors import BundleError, DigestError
+from rcodec_jax.model import bundle as bundles
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from skimage import data
 
-from rcodec_jax.codec.bundle import load_bundle
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.tablefit import fit_tables
 from rcodec_jax.entropy import IntegerPart
-from rcodec_jax.entropy.gaussian import GaussianTables
+from rcodec_jax.entropy.distributions.gaussian import GaussianTables
 from rcodec_jax.errors import DigestError
+from rcodec_jax.model.bundle import load_bundle
 
 
 @pytest.fixture(scope="module")

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import safetensors
 
-from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
-from rcodec_jax.codec.trees import flatten
-from rcodec_jax.codec.weights import INDEX, MANIFEST, is_weights, open_weights
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config import to_dict
 from rcodec_jax.errors import WeightsError
+from rcodec_jax.model.networks import parameter_shapes, tracked_ranges
+from rcodec_jax.model.trees import flatten
+from rcodec_jax.model.weights import INDEX, MANIFEST, is_weights, open_weights
+from rcodec_jax.model.weights_writer import WeightsWriter
 
 KINDS = (np.float32, np.float16, ml_dtypes.bfloat16)
 SHIFT = np.arange(4, dtype=np.float32)

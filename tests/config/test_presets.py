@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-from rcodec_jax.codec.networks import Networks, count_parameters
 from rcodec_jax.config import load_config
 from rcodec_jax.config.train import Config
+from rcodec_jax.model.networks import Networks, count_parameters
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from rcodec_jax.data import display, read_image
-from rcodec_jax.data.plain import plain_picture
+from rcodec_jax.data import read_image
+from rcodec_jax.data.packed_picture import plain_picture
+from rcodec_jax.data.pictures import display
 
 # The primaries of sRGB, white first, as a cHRM chunk has them.
 SRGB_CHRM = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.data import read_image
-from rcodec_jax.data.plain import plain_picture
-from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.data.packed_picture import plain_picture
+from rcodec_jax.data.sources.sources import ImageFolder
 from rcodec_jax.errors import UsageError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (64, 48, 3), np.uint8)

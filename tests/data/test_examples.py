@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_datasets.proto import tf_example_pb2
 
-from rcodec_jax.data.examples import decode_example, encode_example
+from rcodec_jax.data.storage.examples import decode_example, encode_example
 from rcodec_jax.errors import UsageError
 
 names = st.text(st.characters(codec="utf-8"), min_size=1, max_size=8)

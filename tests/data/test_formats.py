@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcodec_jax.data import formats, plugins, read_image, read_mask
-from rcodec_jax.data.plain import plain_picture
-from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.data import read_image, read_mask
+from rcodec_jax.data.packed_picture import plain_picture
+from rcodec_jax.data.pictures import formats, plugins
+from rcodec_jax.data.sources.sources import ImageFolder
 from rcodec_jax.errors import UsageError
 
 EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 40 24\n%%EndComments\nshowpage\n"

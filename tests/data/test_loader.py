@@ -13,7 +13,7 @@ from PIL import Image
 
 import rcodec_jax
 from rcodec_jax.data import ImageFolder
-from rcodec_jax.data.loader import make_dataset
+from rcodec_jax.data.loading.loader import make_dataset
 from rcodec_jax.errors import UsageError
 
 

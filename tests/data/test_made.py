@@ -8,8 +8,14 @@ import numpy as np
 import pytest
 
 from rcodec_jax.data import make_dataset, open_source
-from rcodec_jax.data.made import KIND_NAMES, KINDS, MadePictures, made_picture, made_pictures
-from rcodec_jax.data.transforms import to_grey
+from rcodec_jax.data.loading.transforms import to_grey
+from rcodec_jax.data.sources.made import (
+    KIND_NAMES,
+    KINDS,
+    MadePictures,
+    made_picture,
+    made_pictures,
+)
 from rcodec_jax.errors import UsageError
 
 SIDE = 48

@@ -10,13 +10,13 @@ import pytest
 import tensorflow_datasets  # noqa: F401
 from PIL import Image
 
-from rcodec_jax.data.latents import LatentSet, encode_latent, latent_features
-from rcodec_jax.data.loader import make_dataset
-from rcodec_jax.data.mixture import Mixture, select
-from rcodec_jax.data.opening import open_source
+from rcodec_jax.data.loading.loader import make_dataset
 from rcodec_jax.data.packing import pack_folder
-from rcodec_jax.data.records import TfdsImages
-from rcodec_jax.data.shards import Packing, Record
+from rcodec_jax.data.sources.latents import LatentSet, encode_latent, latent_features
+from rcodec_jax.data.sources.mixture import Mixture, select
+from rcodec_jax.data.sources.records import TfdsImages
+from rcodec_jax.data.sources.resolve import open_source
+from rcodec_jax.data.storage.shards import Packing, Record
 from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.regions.sampler import MapSampler
 

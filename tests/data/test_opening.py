@@ -10,11 +10,11 @@ import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordWriter
 from PIL import Image
 
-from rcodec_jax.data.examples import decode_example, encode_example
-from rcodec_jax.data.opening import open_source
 from rcodec_jax.data.packing import pack_folder
-from rcodec_jax.data.records import ArrayRecordImages, PackedImages, TfdsImages
-from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.data.sources.records import ArrayRecordImages, PackedImages, TfdsImages
+from rcodec_jax.data.sources.resolve import open_source
+from rcodec_jax.data.sources.sources import ImageFolder
+from rcodec_jax.data.storage.examples import decode_example, encode_example
 from rcodec_jax.errors import UsageError
 
 

@@ -17,12 +17,12 @@ from PIL import Image, ImageCms
 
 import rcodec_jax
 from rcodec_jax.data import packing
-from rcodec_jax.data.examples import decode_example
-from rcodec_jax.data.images import read_image
-from rcodec_jax.data.manifest import check, read_manifest, read_sizes
+from rcodec_jax.data.packed_picture import plain_picture
 from rcodec_jax.data.packing import pack_folder
-from rcodec_jax.data.plain import plain_picture
-from rcodec_jax.data.records import PackedImages, packed_records
+from rcodec_jax.data.pictures.images import read_image
+from rcodec_jax.data.sources.records import PackedImages, packed_records
+from rcodec_jax.data.storage.examples import decode_example
+from rcodec_jax.data.storage.manifest import check, read_manifest, read_sizes
 from rcodec_jax.errors import StorageError, UsageError
 
 

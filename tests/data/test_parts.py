@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.data import ImageFolder, open_source
-from rcodec_jax.data.parts import hold_out
-from rcodec_jax.data.photos import PhotoFile, write_photos
+from rcodec_jax.data.sources.parts import hold_out
+from rcodec_jax.data.sources.photos import PhotoFile, write_photos
 from rcodec_jax.errors import UsageError
 
 

@@ -10,8 +10,8 @@ from PIL import Image
 
 from rcodec_jax.cli.main import main
 from rcodec_jax.data import ImageFolder, open_source
-from rcodec_jax.data.made import MadePictures
-from rcodec_jax.data.photos import PhotoFile, write_photos
+from rcodec_jax.data.sources.made import MadePictures
+from rcodec_jax.data.sources.photos import PhotoFile, write_photos
 from rcodec_jax.errors import UsageError
 
 

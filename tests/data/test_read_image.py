@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcodec_jax.data.images import read_image
+from rcodec_jax.data.pictures.images import read_image
 from rcodec_jax.errors import UsageError
 
 

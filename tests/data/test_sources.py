@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rcodec_jax.data.sources import ImageFolder
+from rcodec_jax.data.sources.sources import ImageFolder
 from rcodec_jax.errors import StorageError, UsageError
 
 

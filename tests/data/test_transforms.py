@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rcodec_jax.data.transforms import random_crop
+from rcodec_jax.data.loading.transforms import random_crop
 
 
 def test_random_crop_reaches_every_place_and_both_sides():

@@ -68,8 +68,7 @@ def test_a_map_of_timesteps_acts_cell_by_cell() -> None:
     y = jnp.ones((1, 2, 2, 3))
     e = uniform_noise(jax.random.key(1), y.shape)
     abar, delta = (
-        jnp.asarray(c[nodes][None, :, :, None], jnp.float32)
-        for c in (table.alpha_bar, table.delta)
+        jnp.asarray(c[nodes][None, :, :, None], jnp.float32) for c in (table.alpha_bar, table.delta)
     )
     x = diffuse(y, e, abar, delta)
     for r, c in np.ndindex(2, 2):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rcodec_jax.entropy.fitting import Counts, fit
-from rcodec_jax.entropy.gaussian import DITHER_POINTS, SIGMA_LEVELS, GaussianTables
+from rcodec_jax.entropy.distributions.fitting import Counts, fit
+from rcodec_jax.entropy.distributions.gaussian import DITHER_POINTS, SIGMA_LEVELS, GaussianTables
 
 
 @pytest.fixture(scope="module")

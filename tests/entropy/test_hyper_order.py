@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcodec_jax.entropy import StaticTables
-from rcodec_jax.entropy.hyper import coding_order, from_symbols, to_symbols
+from rcodec_jax.entropy.integer.hyper import coding_order, from_symbols, to_symbols
 from rcodec_jax.errors import CorruptPayloadError
 from rcodec_jax.passes import STRIDES, first_half, hyper_order
 

@@ -18,7 +18,7 @@ from rcodec_jax.entropy import (
     IntegerPart,
     LeakyRelu,
 )
-from rcodec_jax.entropy.layers import LevelContext
+from rcodec_jax.entropy.integer.layers import LevelContext
 from rcodec_jax.errors import BundleError
 
 Grid = list[list[list[int]]]

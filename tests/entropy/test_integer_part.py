@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcodec_jax.entropy import IntegerPart
-from rcodec_jax.entropy.part import Prior
-from rcodec_jax.entropy.partfile import METADATA_KEY
-from rcodec_jax.entropy.tensorfile import load_tensors, save_tensors
+from rcodec_jax.entropy.integer.part import Prior
+from rcodec_jax.entropy.integer.partfile import METADATA_KEY
+from rcodec_jax.entropy.integer.tensorfile import load_tensors, save_tensors
 from rcodec_jax.errors import BundleError, RcodecError
 
 

@@ -19,7 +19,12 @@ from rcodec_jax.entropy import (
     encode_symbols,
     sigma_of_level,
 )
-from rcodec_jax.entropy.gaps import (
+from rcodec_jax.entropy.coder.intervals import Pairs
+from rcodec_jax.entropy.coder.lanepayload import decode_lanes, encode_lanes, plan_lanes
+from rcodec_jax.entropy.coder.lanes import LaneReader, encode
+from rcodec_jax.entropy.coder.lanetables import LaneTables
+from rcodec_jax.entropy.coder.rangecoder import RangeDecoder, RangeEncoder
+from rcodec_jax.entropy.coder.runs import (
     GAP_CLASSES,
     Blocks,
     gap_starts,
@@ -27,13 +32,8 @@ from rcodec_jax.entropy.gaps import (
     gaps,
     table_classes,
 )
-from rcodec_jax.entropy.lanepayload import decode_lanes, encode_lanes, plan_lanes
-from rcodec_jax.entropy.lanes import LaneReader, encode
-from rcodec_jax.entropy.lanetables import LaneTables
+from rcodec_jax.entropy.coder.tables import TableBank
 from rcodec_jax.entropy.latent import LatentReader, encode_latent
-from rcodec_jax.entropy.pairs import Pairs
-from rcodec_jax.entropy.rangecoder import RangeDecoder, RangeEncoder
-from rcodec_jax.entropy.tables import TableBank
 from rcodec_jax.errors import BitstreamError, CorruptPayloadError, RcodecError
 
 Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]

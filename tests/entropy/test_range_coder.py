@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcodec_jax.entropy.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder, raw_bits
+from rcodec_jax.entropy.coder.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder, raw_bits
 from rcodec_jax.errors import CorruptPayloadError
 
 # Cumulative starts; symbol 0 is the escape of each table.

@@ -15,8 +15,8 @@ from rcodec_jax.entropy import (
     dither_values,
     sigma_of_level,
 )
-from rcodec_jax.entropy.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder
-from rcodec_jax.entropy.tables import TableBank, integer_frequencies
+from rcodec_jax.entropy.coder.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder
+from rcodec_jax.entropy.coder.tables import TableBank, integer_frequencies
 from rcodec_jax.errors import BundleError, CorruptPayloadError, RcodecError
 
 

@@ -75,8 +75,8 @@ def ours(shape: str, folder: Path) -> tuple[dict[str, np.ndarray], dict[str, flo
     import jax
     import jax.numpy as jnp
 
-    from rcodec_jax.codec.networks import Networks
-    from rcodec_jax.codec.weights import open_weights
+    from rcodec_jax.model.networks import Networks
+    from rcodec_jax.model.weights import open_weights
 
     weights = open_weights(folder / "ours")
     params = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf)), weights.stored())

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
+from rcodec_jax.model.networks import parameter_shapes, tracked_ranges
+from rcodec_jax.model.weights_writer import WeightsWriter
 
 HYPER = HyperConfig(hyper_channels=4, analysis=8, synthesis=(4, 4, 4), classes=4)
 TOKENS = 5

@@ -15,10 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.networks import Networks
-from rcodec_jax.codec.weights import open_weights
 from rcodec_jax.config.model import HyperConfig
 from rcodec_jax.export.importing import import_diffusers
+from rcodec_jax.model.networks import Networks
+from rcodec_jax.model.weights import open_weights
 
 SMALL_HYPER = HyperConfig(hyper_channels=4, analysis=8, synthesis=(4, 4, 4), classes=4)
 TOKENS = 7

@@ -15,15 +15,15 @@ import safetensors.numpy
 from layouts import UNET_FILE, VAE_FILE
 
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec.networks import parameter_shapes
-from rcodec_jax.codec.trained import load_trained
-from rcodec_jax.codec.weights import open_weights
 from rcodec_jax.config import load_config
 from rcodec_jax.config.train import Config
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import importing
 from rcodec_jax.export.exporting import export_diffusers, export_weights
 from rcodec_jax.export.importing import import_diffusers
+from rcodec_jax.model.networks import parameter_shapes
+from rcodec_jax.model.trained import load_trained
+from rcodec_jax.model.weights import open_weights
 
 
 def exports(root: Path, name: str) -> tuple[Path, Path]:
@@ -267,7 +267,7 @@ def test_a_model_of_the_hub(exported, tmp_path, monkeypatch) -> None:
 
 
 def test_models_of_our_own_kind_cannot_be_expressed(tmp_path, capsys) -> None:
-    from rcodec_jax.codec.bundle import shipped_bundle
+    from rcodec_jax.model.bundle import shipped_bundle
 
     command = ["export", str(shipped_bundle()), "--format", "diffusers", "--out"]
     assert main([*command, str(tmp_path / "out")]) == 2
@@ -277,7 +277,7 @@ def test_models_of_our_own_kind_cannot_be_expressed(tmp_path, capsys) -> None:
 
 
 def test_a_bundle_as_weights(tmp_path, capsys) -> None:
-    from rcodec_jax.codec.bundle import load_bundle, shipped_bundle
+    from rcodec_jax.model.bundle import load_bundle, shipped_bundle
 
     command = ["export", str(shipped_bundle()), "--format", "safetensors", "--json", "--out"]
     assert main([*command, str(tmp_path / "out")]) == 0

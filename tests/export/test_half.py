@@ -7,12 +7,12 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
-from rcodec_jax.codec.trained import Trained, load_trained
-from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export.exporting import export_weights
+from rcodec_jax.model.networks import parameter_shapes, tracked_ranges
+from rcodec_jax.model.trained import Trained, load_trained
+from rcodec_jax.model.trees import flatten, unflatten
 
 MODEL = ModelConfig(
     latent_channels=3,

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.networks import parameter_shapes
 from rcodec_jax.config import load_config
 from rcodec_jax.config.train import Config
 from rcodec_jax.export.naming import CONTEXT, FOLDERS, key_of, table
+from rcodec_jax.model.networks import parameter_shapes
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

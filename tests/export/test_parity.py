@@ -8,10 +8,10 @@ import numpy as np
 import peers
 import pytest
 
-from rcodec_jax.codec.networks import Networks
-from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.export.exporting import export_diffusers
+from rcodec_jax.model.networks import Networks
+from rcodec_jax.model.trained import load_trained
 from rcodec_jax.nn.unet import fold_context
 
 TOLERANCE = 1e-4

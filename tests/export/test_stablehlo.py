@@ -18,10 +18,6 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rcodec_jax.cli.main import main
-from rcodec_jax.codec.bundle import load_bundle
-from rcodec_jax.codec.networks import LevelInputs, Networks, parameter_shapes
-from rcodec_jax.codec.trained import Trained, load_trained
-from rcodec_jax.codec.trees import unflatten
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 from rcodec_jax.diffusion.sampler import ddim
@@ -30,6 +26,10 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.export.loader import Programs
 from rcodec_jax.export.programs import unit_cells
 from rcodec_jax.export.stablehlo import export_stablehlo
+from rcodec_jax.model.bundle import load_bundle
+from rcodec_jax.model.networks import LevelInputs, Networks, parameter_shapes
+from rcodec_jax.model.trained import Trained, load_trained
+from rcodec_jax.model.trees import unflatten
 
 pytest.importorskip("flatbuffers")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.entropy import IntegerPart
-from rcodec_jax.entropy.tensorfile import load_tensors, save_tensors
+from rcodec_jax.entropy.integer.tensorfile import load_tensors, save_tensors
 from rcodec_jax.errors import BundleError
 
 

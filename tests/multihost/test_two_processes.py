@@ -52,7 +52,7 @@ def test_arrays_are_split_over_all_axes(cluster) -> None:
     """Or the runs here would prove nothing of `fsdp` and `tensor`."""
     import jax
 
-    from rcodec_jax.train.setup import Setup
+    from rcodec_jax.train.step.build import Setup
 
     setup = Setup.of(load_config(cluster.recipe, Config))
     specs = [sharding.spec for sharding in jax.tree.leaves(setup.shardings.params)]

@@ -66,7 +66,7 @@ def test_what_is_added_is_found_everywhere(monkeypatch, tmp_path, capsys) -> Non
 
 
 def test_maps_of_training_favour_what_a_source_finds() -> None:
-    from rcodec_jax.train.batches import NamedMaps
+    from rcodec_jax.train.input.batches import NamedMaps
 
     sampler, rng = MapSampler((100, 900)), np.random.default_rng(1)
     maps = NamedMaps(sampler, ("box:0,0,32,40",), 1.0)

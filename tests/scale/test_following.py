@@ -12,10 +12,10 @@ import pytest
 from jax.sharding import PartitionSpec as P
 
 from rcodec_jax import scale
-from rcodec_jax.codec.networks import Networks
 from rcodec_jax.config.model import ModelConfig, UNetConfig
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model.networks import Networks
 
 
 def _specs(tree: Any) -> dict[str, P]:

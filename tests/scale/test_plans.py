@@ -155,7 +155,7 @@ def test_the_bound_is_the_slowest_part() -> None:
 
 
 def test_traffic_of_micro_batches_is_not_that_of_one() -> None:
-    from rcodec_jax.train.planning import step_traffic
+    from rcodec_jax.train.plan.planning import step_traffic
 
     def counted(parts: int) -> float:
         def step(kernel: jax.Array, x: jax.Array) -> jax.Array:
@@ -195,7 +195,7 @@ def test_without_libtpu_the_extra_is_named() -> None:
 def test_a_plan_of_the_real_step(nano: Any) -> None:
     from rcodec_jax.config import apply_overrides
     from rcodec_jax.config.train import MeshConfig
-    from rcodec_jax.train.planning import make_plan
+    from rcodec_jax.train.plan.planning import make_plan
 
     sixteen = apply_overrides(nano, ["train.stages.0.batch_size=16"])
     plan = make_plan(sixteen, 0, topology="v5e:2x2", mesh=MeshConfig(2, 2))

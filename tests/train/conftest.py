@@ -84,9 +84,9 @@ def stop_after(config: Config, steps: int) -> Config:
 def load_state(config: Config, workdir: Path, step: int | None = None) -> dict[str, np.ndarray]:
     """A checkpoint (the latest), arrays by path: step, params, ema, opt, stats."""
     from rcodec_jax.checkpoint import Checkpoints
-    from rcodec_jax.codec.networks import Networks
-    from rcodec_jax.train.optimizer import make_optimizer
-    from rcodec_jax.train.state import init_state
+    from rcodec_jax.model.networks import Networks
+    from rcodec_jax.train.step.optimizer import make_optimizer
+    from rcodec_jax.train.step.state import init_state
 
     shapes = jax.eval_shape(
         lambda: init_state(Networks(config.model), make_optimizer(config.train), config.train)

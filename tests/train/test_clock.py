@@ -9,8 +9,9 @@ import pytest
 
 from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.config.train import StageConfig, TrainConfig
-from rcodec_jax.train import Outcome, loop, train
-from rcodec_jax.train.clock import RunClock
+from rcodec_jax.train import Outcome, train
+from rcodec_jax.train.loop import loop
+from rcodec_jax.train.loop.clock import RunClock
 
 TRAIN = TrainConfig(
     stages=(StageConfig(steps=300), StageConfig(steps=100)), max_minutes=100 / 60 / 0.97

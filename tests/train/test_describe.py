@@ -15,17 +15,17 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from rcodec_jax import scale
-from rcodec_jax.codec.networks import Networks
-from rcodec_jax.codec.trees import flatten, unflatten
 from rcodec_jax.config import load_config
 from rcodec_jax.config.model import UNetConfig
 from rcodec_jax.config.presets import SD21_UNET
 from rcodec_jax.config.train import Config, LossConfig, MeshConfig, StageConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model.networks import Networks
+from rcodec_jax.model.trees import flatten, unflatten
 from rcodec_jax.ops.attention import traced_for
-from rcodec_jax.train.describe import describe, stage_batch
-from rcodec_jax.train.losses import codec_loss, draw_noise
-from rcodec_jax.train.setup import Setup
+from rcodec_jax.train.plan.describe import describe, stage_batch
+from rcodec_jax.train.step.build import Setup
+from rcodec_jax.train.step.losses import codec_loss, draw_noise
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 
@@ -98,7 +98,7 @@ def test_operations_of_the_stages(tiny: Config) -> None:
 def test_no_device_is_touched() -> None:
     code = (
         "from rcodec_jax.config import load_config; from rcodec_jax.config.train import Config;"
-        "from rcodec_jax.train.describe import describe;"
+        "from rcodec_jax.train.plan.describe import describe;"
         "from jax._src import xla_bridge;"
         f"described = describe(load_config({str(CONFIGS / 'nano.py')!r}, Config));"
         "print(described.parameters, described.stages[0].flops)"

@@ -13,8 +13,8 @@ from rcodec_jax import scale
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, MeshConfig
 from rcodec_jax.train import run
-from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
-from rcodec_jax.train.setup import Setup
+from rcodec_jax.train.input.batches import open_sources, stage_batches, stage_mixture
+from rcodec_jax.train.step.build import Setup
 
 MESHES = (
     MeshConfig(data=1),

@@ -9,7 +9,7 @@ import pytest
 from rcodec_jax.checkpoint import SignalGuard
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import run
-from rcodec_jax.train.batches import position
+from rcodec_jax.train.input.batches import position
 
 
 def test_a_stop_at_the_end_of_a_stage_is_a_stop(tools, pictures, tmp_path, monkeypatch) -> None:

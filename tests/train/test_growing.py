@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.networks import LevelInputs, Networks, parameter_shapes, tracked_ranges
-from rcodec_jax.codec.trees import flatten, unflatten
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train.growing import grow, grow_shift, obstacles
-from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.start import starting_state
+from rcodec_jax.model.networks import LevelInputs, Networks, parameter_shapes, tracked_ranges
+from rcodec_jax.model.trees import flatten, unflatten
+from rcodec_jax.model.weights_writer import WeightsWriter
+from rcodec_jax.train.loop.growing import grow, grow_shift, obstacles
+from rcodec_jax.train.loop.initial import starting_state
+from rcodec_jax.train.step.build import Setup
 
 POWER = 3.0
 

@@ -6,17 +6,18 @@ import jax
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.networks import Networks, parameter_shapes, tracked_ranges
-from rcodec_jax.codec.trained import load_trained
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import DataConfig, SourceConfig
 from rcodec_jax.data import LatentSet, Mixture, make_dataset, open_source
-from rcodec_jax.data.manifest import check, read_manifest
+from rcodec_jax.data.storage.manifest import check, read_manifest
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.model.networks import Networks, parameter_shapes, tracked_ranges
+from rcodec_jax.model.trained import load_trained
+from rcodec_jax.model.weights_writer import WeightsWriter
 from rcodec_jax.ops.pixels import to_signed
-from rcodec_jax.train import latent_cache, run
-from rcodec_jax.train.batches import open_sources, stage_mixture
-from rcodec_jax.train.latent_cache import Crops, cache_latents, check_latents, encoder_digest
+from rcodec_jax.train import run
+from rcodec_jax.train.input import latent_cache
+from rcodec_jax.train.input.batches import open_sources, stage_mixture
+from rcodec_jax.train.input.latent_cache import Crops, cache_latents, check_latents, encoder_digest
 
 CROPS = Crops(crop_px=64, records=22, batch_size=8, seed=3)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from rcodec_jax.data import ImageFolder
 from rcodec_jax.train import train
-from rcodec_jax.train.leftout import tell_damaged, tell_skipped
+from rcodec_jax.train.loop.leftout import tell_damaged, tell_skipped
 
 
 @pytest.fixture

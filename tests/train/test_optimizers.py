@@ -10,7 +10,7 @@ import pytest
 
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train.optimizer import learning_rate, make_optimizer, optimizer_names
+from rcodec_jax.train.step.optimizer import learning_rate, make_optimizer, optimizer_names
 
 PARAMS = {"decoder": {"conv": {"kernel": jnp.ones((1, 1, 2, 2)), "bias": jnp.ones(2)}}}
 GRADS = jax.tree.map(lambda leaf: 0.01 * jnp.arange(1.0, 1 + leaf.size).reshape(leaf.shape), PARAMS)

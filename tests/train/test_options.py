@@ -7,9 +7,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.config.train import DataConfig, SourceConfig
 from rcodec_jax.errors import RcodecError
+from rcodec_jax.model.trained import load_trained
 from rcodec_jax.train import run
 
 TIMES = {"step_seconds", "pixels_per_second", "data_share", "mfu", "unix_seconds"}

@@ -16,10 +16,10 @@ from PIL import Image
 from skimage import data
 
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.networks import parameter_shapes
-from rcodec_jax.codec.weights import open_weights
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
+from rcodec_jax.model.networks import parameter_shapes
+from rcodec_jax.model.weights import open_weights
+from rcodec_jax.model.weights_writer import WeightsWriter
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]

@@ -14,13 +14,14 @@ import pytest
 from rcodec_jax.config.train import LossConfig, StageConfig, TrainConfig
 from rcodec_jax.data import read_image
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train import reporting, statistics
-from rcodec_jax.train.losses import pixel_losses
-from rcodec_jax.train.measured import Measured
-from rcodec_jax.train.optimizer import learning_rate
-from rcodec_jax.train.perceptual import load_perceptual
-from rcodec_jax.train.reporting import Reporter
-from rcodec_jax.train.statistics import Stats
+from rcodec_jax.train.loop import reporting
+from rcodec_jax.train.loop.measured import Measured
+from rcodec_jax.train.loop.reporting import Reporter
+from rcodec_jax.train.step import statistics
+from rcodec_jax.train.step.losses import pixel_losses
+from rcodec_jax.train.step.optimizer import learning_rate
+from rcodec_jax.train.step.perceptual import load_perceptual
+from rcodec_jax.train.step.statistics import Stats
 
 DATA = {"images": 3, "latents": 0}
 

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from skimage import data
 
-from rcodec_jax.codec.bundle import load_bundle
-from rcodec_jax.codec.networks import Networks
-from rcodec_jax.codec.thawing import thaw
+from rcodec_jax.model.bundle import load_bundle
+from rcodec_jax.model.networks import Networks
+from rcodec_jax.model.unfreezing import unfreeze
 from rcodec_jax.train.realism import Crops, RealismConfig, collect, train
 
 NANO = Path(__file__).parents[1] / "golden" / "nano"
@@ -22,7 +22,7 @@ CONFIG = RealismConfig(minutes=0.02, crops=16, crop_px=32, batch=8)
 @pytest.fixture(scope="module")
 def model():
     bundle = load_bundle(NANO)
-    hyper, _ = thaw(NANO, bundle)
+    hyper, _ = unfreeze(NANO, bundle)
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | hyper)
     return bundle, Networks(bundle.config), params
 

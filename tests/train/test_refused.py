@@ -9,8 +9,8 @@ import pytest
 
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import run
-from rcodec_jax.train.manifest import git_commit
-from rcodec_jax.train.workdir import open_workdir
+from rcodec_jax.train.loop.manifest import git_commit
+from rcodec_jax.train.loop.workdir import open_workdir
 
 
 def test_refused_tries_leave_no_folder(tools, pictures, tmp_path) -> None:

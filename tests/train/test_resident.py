@@ -14,11 +14,13 @@ import pytest
 from rcodec_jax import scale
 from rcodec_jax.config.train import DataConfig, SourceConfig, StageConfig, TrainConfig
 from rcodec_jax.data import ImageFolder, select
-from rcodec_jax.data.transforms import to_grey
+from rcodec_jax.data.loading.transforms import to_grey
 from rcodec_jax.errors import RcodecError, UsageError
-from rcodec_jax.train import loop, resident, run
-from rcodec_jax.train.batches import open_sources
-from rcodec_jax.train.resident import ResidentBatches, hold_pictures
+from rcodec_jax.train import run
+from rcodec_jax.train.input import resident
+from rcodec_jax.train.input.batches import open_sources
+from rcodec_jax.train.input.resident import ResidentBatches, hold_pictures
+from rcodec_jax.train.loop import loop
 
 TIMES = ("step_seconds", "pixels_per_second", "data_share", "unix_seconds")
 

@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 from rcodec_jax.checkpoint import whole_steps
-from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.train import Config, MeshConfig
 from rcodec_jax.data import ImageFolder, listing_digest
-from rcodec_jax.data.loader import Batches
+from rcodec_jax.data.loading.loader import Batches
 from rcodec_jax.errors import StorageError, UsageError
+from rcodec_jax.model.trained import load_trained
 from rcodec_jax.train import run
-from rcodec_jax.train.manifest import read_starts
-from rcodec_jax.train.workdir import find_changes, find_data_change
+from rcodec_jax.train.loop.manifest import read_starts
+from rcodec_jax.train.loop.workdir import find_changes, find_data_change
 
 
 def _with(config: Config, **train) -> Config:
@@ -49,8 +49,8 @@ def copy(stopped, tmp_path: Path) -> tuple[Config, Path]:
 def test_every_start_is_a_line_of_the_manifest(copy, pictures, monkeypatch, capsys) -> None:
     config, workdir = copy
     edited = "e" * 64
-    monkeypatch.setattr("rcodec_jax.train.manifest.code_digest", lambda: edited)
-    monkeypatch.setattr("rcodec_jax.train.manifest.git_commit", lambda: None)
+    monkeypatch.setattr("rcodec_jax.train.loop.manifest.code_digest", lambda: edited)
+    monkeypatch.setattr("rcodec_jax.train.loop.manifest.git_commit", lambda: None)
     assert run(config, data=pictures, workdir=workdir) == 3
     assert "note: the run goes on with other code: " in (said := capsys.readouterr().err)
     assert f" -> {edited[:12]}\n" in said

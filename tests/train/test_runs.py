@@ -11,15 +11,15 @@ import jax
 import numpy as np
 import pytest
 
-from rcodec_jax.codec.freezing import freeze
-from rcodec_jax.codec.networks import PARTS as ALL_PARTS
-from rcodec_jax.codec.networks import Networks
-from rcodec_jax.codec.trained import load_trained
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model.freezing import freeze
+from rcodec_jax.model.networks import PARTS as ALL_PARTS
+from rcodec_jax.model.networks import Networks
+from rcodec_jax.model.trained import load_trained
 from rcodec_jax.train import run
-from rcodec_jax.train.optimizer import make_optimizer
-from rcodec_jax.train.state import init_state
+from rcodec_jax.train.step.optimizer import make_optimizer
+from rcodec_jax.train.step.state import init_state
 
 KINDS = ("autoencoder", "codec", "joint")
 PARTS = ALL_PARTS[:-1]  # the tests' model has no context network

@@ -12,9 +12,9 @@ import pytest
 
 from rcodec_jax import scale
 from rcodec_jax.data import read_image
-from rcodec_jax.train import samples
-from rcodec_jax.train.state import TrainState
-from rcodec_jax.train.statistics import Stats
+from rcodec_jax.train.loop import samples
+from rcodec_jax.train.step.state import TrainState
+from rcodec_jax.train.step.statistics import Stats
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from rcodec_jax import scale
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, StageConfig, TrainConfig
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
-from rcodec_jax.train.setup import Setup
+from rcodec_jax.train.step.build import Setup
 
 # Wide enough for kernels above the size from which they are split; attention, group
 # normalisation and an added timestep as in Stable Diffusion.

@@ -13,19 +13,19 @@ import pytest
 
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
-from rcodec_jax.codec.bundle import load_bundle
-from rcodec_jax.codec.networks import parameter_shapes, tracked_ranges
-from rcodec_jax.codec.trained import kind_of, load_trained
-from rcodec_jax.codec.trees import flatten
-from rcodec_jax.codec.weights import open_weights
-from rcodec_jax.codec.weights_writer import WeightsWriter
 from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
-from rcodec_jax.train import statistics
-from rcodec_jax.train.batches import open_sources, stage_batches, stage_mixture
-from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.start import starting_state
-from rcodec_jax.train.statistics import Stats
+from rcodec_jax.model.bundle import load_bundle
+from rcodec_jax.model.networks import parameter_shapes, tracked_ranges
+from rcodec_jax.model.trained import kind_of, load_trained
+from rcodec_jax.model.trees import flatten
+from rcodec_jax.model.weights import open_weights
+from rcodec_jax.model.weights_writer import WeightsWriter
+from rcodec_jax.train.input.batches import open_sources, stage_batches, stage_mixture
+from rcodec_jax.train.loop.initial import starting_state
+from rcodec_jax.train.step import statistics
+from rcodec_jax.train.step.build import Setup
+from rcodec_jax.train.step.statistics import Stats
 
 SHIFT = np.array([0.5, -1.0, 2.0])
 

@@ -11,20 +11,20 @@ import optax
 import pytest
 
 from rcodec_jax import scale
-from rcodec_jax.codec.trees import flatten
 from rcodec_jax.config.train import MeshConfig, StageConfig, TrainConfig
 from rcodec_jax.errors import RcodecError, UsageError
-from rcodec_jax.train import guard as guard_module
-from rcodec_jax.train import statistics
-from rcodec_jax.train.accumulation import Gradient
-from rcodec_jax.train.forward import Noise
-from rcodec_jax.train.guard import FiniteGuard
-from rcodec_jax.train.losses import min_snr_weight
-from rcodec_jax.train.moving import ever_moving, moving_paths
-from rcodec_jax.train.optimizer import kernels, make_optimizer
-from rcodec_jax.train.setup import Setup
-from rcodec_jax.train.state import TrainState
-from rcodec_jax.train.statistics import Stats
+from rcodec_jax.model.trees import flatten
+from rcodec_jax.train.step import guard as guard_module
+from rcodec_jax.train.step import statistics
+from rcodec_jax.train.step.accumulation import Gradient
+from rcodec_jax.train.step.build import Setup
+from rcodec_jax.train.step.forward import Noise
+from rcodec_jax.train.step.guard import FiniteGuard
+from rcodec_jax.train.step.losses import min_snr_weight
+from rcodec_jax.train.step.optimizer import kernels, make_optimizer
+from rcodec_jax.train.step.state import TrainState
+from rcodec_jax.train.step.statistics import Stats
+from rcodec_jax.train.step.trainable import ever_moving, moving_paths
 
 ROWS = 4
 PATHS = ("encoder/conv/kernel", "decoder/conv/kernel", "unet/down/kernel", "unet/down/bias")

@@ -11,12 +11,12 @@ import pytest
 from rcodec_jax.checkpoint import whole_steps
 from rcodec_jax.config.train import DataConfig, SourceConfig, ValidationConfig
 from rcodec_jax.data import ImageFolder, read_image
-from rcodec_jax.data.sheet import CAPTION_PX, GAP_PX
+from rcodec_jax.data.pictures.sheet import CAPTION_PX, GAP_PX
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train import run
-from rcodec_jax.train.batches import open_sources
-from rcodec_jax.train.heldout import crops, fixed_maps, held_out
-from rcodec_jax.train.manifest import read_starts
+from rcodec_jax.train.input.batches import open_sources
+from rcodec_jax.train.input.heldout import crops, fixed_maps, held_out
+from rcodec_jax.train.loop.manifest import read_starts
 
 SIDE = 64
 TIMES = ("unix_seconds",)

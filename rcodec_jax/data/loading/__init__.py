@@ -1,0 +1,1 @@
+"""Crops, flips and workers: from sources to batches."""

@@ -1,0 +1,1 @@
+"""Single pictures and masks: formats, colour, depth, damage."""

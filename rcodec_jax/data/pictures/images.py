@@ -1,0 +1,368 @@
+"""Reading pictures of every common kind into sRGB uint8, and writing them.
+
+Pillow decodes; this module decides what the pixels mean: orientation applied, colour profile
+converted to sRGB, more bits reduced to 8, transparent pixels laid on a background. Whatever loses
+something is said in a note.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+from PIL import Image, features
+
+from rcodec_jax.data.pictures import formats, plugins, png, provenance, repair
+from rcodec_jax.data.pictures.colour import WHITE, Colour, to_srgb
+from rcodec_jax.data.pictures.declared import declared
+from rcodec_jax.data.pictures.formats import DECODER_ERRORS
+from rcodec_jax.data.pictures.samples import read_samples
+from rcodec_jax.errors import UsageError
+from rcodec_jax.files import atomic_write
+
+MAX_PIXELS = 2**28
+MAX_SIDE = 2**16
+
+ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+"""What Pillow calls the format of files that end so."""
+
+_SAVE_OPTIONS: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95, "subsampling": 0, "optimize": True},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
+}
+# Pillow's own limit is a module global; it is lifted under this lock while a header is read, since
+# the limits of this module are checked right after and before any pixel is decoded.
+_OPEN_LOCK = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture.
+
+    Attributes:
+      pixels: uint8 [H, W, 3], sRGB, upright.
+      notes: sentences for the user on what was changed or lost while reading.
+    """
+
+    pixels: np.ndarray
+    notes: tuple[str, ...] = ()
+
+
+class Decoded(NamedTuple):
+    """A decoded picture and what a plainer program would see.
+
+    Attributes:
+      picture: the picture.
+      image: Pillow's, loaded.
+      is_plain: whether any decoder reads the file, with 8 bits a channel as they are.
+    """
+
+    picture: Picture
+    image: Image.Image
+    is_plain: bool
+
+
+def read_image(
+    source: ImageInput,
+    *,
+    max_pixels: int = MAX_PIXELS,
+    max_side: int = MAX_SIDE,
+    background: Colour = WHITE,
+    allow_truncated: bool = False,
+) -> Picture:
+    """Reads one picture from a path, bytes or a binary file.
+
+    Args:
+      source: path, encoded bytes, or an open binary file (need not be seekable).
+      max_pixels: largest width times height, checked before decoding.
+      max_side: largest width or height.
+      background: sRGB colour that shows where the picture is transparent.
+      allow_truncated: read what is there of a cut or damaged JPEG, PNG, BMP or PPM, with a note.
+
+    Raises:
+      UsageError: missing, unreadable, not an image, damaged, or above the limits.
+    """
+    file = _File.of(source)
+    try:
+        return _decode(file, max_pixels, max_side, background).picture
+    except _DamageError as error:
+        if not allow_truncated:
+            raise UsageError(error.with_way_out()) from error.__cause__
+        data = repair.mended(error.format, file.read(), error.size)
+        if data is None:
+            raise UsageError(str(error)) from error.__cause__
+        try:
+            sound = _File(file.name, data=data)
+            picture = _decode(sound, max_pixels, max_side, background).picture
+        except _DamageError:
+            raise UsageError(str(error)) from error.__cause__
+        note = f"{error.why}; what could not be read of it is grey or black"
+        return Picture(picture.pixels, (note, *picture.notes))
+
+
+def decode_image(data: bytes) -> Decoded:
+    """`read_image` of encoded bytes with default limits, and what it saw on the way.
+
+    Raises:
+      UsageError: as `read_image`.
+    """
+    try:
+        return _decode(_File("image", data=data), MAX_PIXELS, MAX_SIDE, WHITE)
+    except _DamageError as error:
+        raise UsageError(error.with_way_out()) from error.__cause__
+
+
+def write_image(
+    target: str | os.PathLike[str] | BinaryIO,
+    pixels: np.ndarray,
+    format: str | None = None,
+    *,
+    marked: bool = False,
+) -> None:
+    """Writes a picture; a path is replaced atomically.
+
+    PNG, BMP, PPM, TIFF and WebP are written without loss, JPEG at quality 95 and AVIF at quality 90
+    with full chroma.
+
+    Args:
+      target: path or open binary file.
+      pixels: uint8 [H, W, 3] or [H, W].
+      format: "PNG", "JPEG", "WEBP", "AVIF", "BMP", "PPM" or "TIFF"; by default from the suffix of
+        the path, PNG for a file without a name.
+      marked: whether its metadata say that it is partly generated, see `provenance`; BMP and PPM
+        have none.
+
+    Raises:
+      UsageError: unknown format, wrong array, or the path cannot be written.
+    """
+    pixels = np.asarray(pixels)
+    grey = pixels.ndim == 2
+    if pixels.dtype != np.uint8 or not (grey or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise UsageError(
+            f"expected pixels uint8 [H, W, 3] or [H, W], got {pixels.dtype} {list(pixels.shape)}"
+        )
+    if pixels.size == 0:
+        raise UsageError(f"expected at least one pixel, got shape {list(pixels.shape)}")
+    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    chosen = image_format(path, format)
+    options = _SAVE_OPTIONS.get(chosen, {}) | (provenance.save_options(chosen) if marked else {})
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, chosen, **options)
+    except (OSError, ValueError) as error:
+        height, width = pixels.shape[:2]
+        raise UsageError(f"{chosen} cannot hold {width}x{height} pixels: {error}") from error
+    if isinstance(target, str | os.PathLike):
+        atomic_write(target, buffer.getvalue())
+    else:
+        target.write(buffer.getvalue())
+
+
+def image_format(path: Path | None, format: str | None = None) -> str:
+    """Name of the format to write: the one asked for, else by suffix, else PNG.
+
+    Raises:
+      UsageError: a format or suffix that is not written here.
+    """
+    if format is not None:
+        name = {"JPG": "JPEG", "TIF": "TIFF"}.get(format.upper(), format.upper())
+        if name not in FORMATS.values():
+            known = ", ".join(sorted(set(FORMATS.values())))
+            raise UsageError(f"expected an image format out of {known}, got {format!r}")
+    elif path is None or not path.suffix:
+        name = "PNG"
+    elif path.suffix.lower() not in FORMATS:
+        known = " ".join(sorted(FORMATS))
+        raise UsageError(f"{path}: expected a file name ending in {known}, got {path.suffix!r}")
+    else:
+        name = FORMATS[path.suffix.lower()]
+    if name == "AVIF" and not features.check("avif"):
+        raise UsageError("AVIF: expected a Pillow of 11.3 or later that has it, got one without")
+    return name
+
+
+def open_image(
+    source: ImageInput, *, max_pixels: int = MAX_PIXELS, max_side: int = MAX_SIDE
+) -> tuple[Image.Image, str]:
+    """Opens a picture without decoding it, and checks its size.
+
+    Returns:
+      The lazy Pillow image and a name for messages.
+
+    Raises:
+      UsageError: missing, unreadable, not an image, or above the limits.
+    """
+    file = _File.of(source)
+    return _open(_examined(file, header_only=True)[0], max_pixels, max_side), file.name
+
+
+class _DamageError(UsageError):
+    """A picture whose size is known and whose pixels cannot all be had."""
+
+    def __init__(self, name: str, image: Image.Image, reason: object) -> None:
+        self.why = f"damaged {image.format or 'image'}: {reason}"
+        super().__init__(f"{name}: {self.why}")
+        self.format = image.format or ""
+        self.size = image.size
+
+    def with_way_out(self) -> str:
+        if self.format not in repair.FORMATS:
+            return str(self)
+        return f"{self} ('rcodec encode --allow-truncated' reads what is there)"
+
+
+@dataclass(frozen=True)
+class _File:
+    """Where a picture is, so that it can be read more than once.
+
+    Attributes:
+      name: for messages.
+      path: of a file, or
+      data: its bytes.
+    """
+
+    name: str
+    path: str | None = None
+    data: bytes | None = None
+
+    @staticmethod
+    def of(source: ImageInput) -> _File:
+        if isinstance(source, bytes | bytearray | memoryview):
+            return _File("image", data=bytes(source))
+        if isinstance(source, str | os.PathLike):
+            path = os.fspath(source)
+            # What can be read once only, such as a named pipe.
+            once = os.path.exists(path) and not (os.path.isfile(path) or os.path.isdir(path))
+            file = _File(path, path=path)
+            return _File(path, data=file.read()) if once else file
+        name = str(getattr(source, "name", "image"))
+        try:
+            return _File(name, data=source.read())
+        except OSError as error:
+            raise UsageError(f"{name}: cannot be read: {error}") from error
+
+    def open(self) -> BinaryIO:
+        if self.path is None:
+            return io.BytesIO(self.data or b"")
+        try:
+            return open(self.path, "rb")
+        except FileNotFoundError as error:
+            raise UsageError(f"{self.name}: no such file") from error
+        except IsADirectoryError as error:
+            raise UsageError(f"{self.name}: expected an image file, got a folder") from error
+        except PermissionError as error:
+            raise UsageError(f"{self.name}: permission denied") from error
+        except DECODER_ERRORS as error:
+            raise UsageError(f"{self.name}: cannot be read: {error}") from error
+
+    def read(self) -> bytes:
+        with self.open() as stream:
+            return stream.read()
+
+
+def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> Decoded:
+    file, chunks = _examined(file)
+    notes: list[str] = []
+    if chunks is not None and chunks.damaged:
+        names = ", ".join(sorted({chunk.name for chunk in chunks.damaged}))
+        notes.append(f"damaged chunks of the PNG were left out: {names}")
+
+    def again() -> Image.Image:
+        return _open(file, max_pixels, max_side)
+
+    image = again()
+    with image:
+        if chunks is not None and chunks.fault:
+            raise _DamageError(file.name, image, chunks.fault)
+        try:
+            facts = declared(image, chunks, file.read)
+            notes += facts.notes
+            samples = read_samples(image, again, notes, bits=facts.bits)
+            is_plain = samples.colour.dtype == np.uint8 and not (chunks and chunks.damaged)
+            pixels = to_srgb(image, samples, facts, notes, background)
+        except UsageError as error:
+            raise UsageError(f"{file.name}: {error}") from None
+        except MemoryError as error:
+            size = f"{image.size[0]}x{image.size[1]}"
+            raise UsageError(f"{file.name}: not enough memory for {size} pixels") from error
+        except DECODER_ERRORS as error:
+            raise _DamageError(file.name, image, error) from error
+    return Decoded(Picture(pixels, tuple(notes)), image, is_plain)
+
+
+def _examined(file: _File, *, header_only: bool = False) -> tuple[_File, png.Png | None]:
+    """The file without what would keep Pillow from reading it, and the chunks of a PNG.
+
+    Raises:
+      UsageError: missing, unreadable, or of a kind that is not read, which is named.
+    """
+    chunks = None
+    with file.open() as stream:
+        try:
+            head = stream.read(formats.HEAD_BYTES)
+            if head.startswith(png.SIGNATURE):
+                chunks = png.walk(stream, header_only=header_only)
+        except OSError as error:
+            raise UsageError(f"{file.name}: cannot be read: {error}") from error
+    if not head:
+        raise UsageError(f"{file.name}: expected a picture, got an empty file")
+    refused = formats.refused(head)
+    if refused is not None:
+        raise UsageError(f"{file.name}: {refused}")
+    if chunks is not None and chunks.damaged:
+        file = _File(file.name, data=png.without_damage(file.read(), chunks))
+    return file, chunks
+
+
+def _open(file: _File, max_pixels: int, max_side: int) -> Image.Image:
+    """The lazy Pillow image, within the limits."""
+    # A path goes to Pillow as it is, which then closes what it opened.
+    stream = file.path if file.path is not None else io.BytesIO(file.data or b"")
+    try:
+        with _OPEN_LOCK:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                image = Image.open(stream, formats=(*formats.READ, *plugins.registered()))
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
+    except DECODER_ERRORS as error:
+        with file.open() as again:
+            kind = formats.known(again.read(formats.HEAD_BYTES))
+        if kind is not None:
+            raise UsageError(
+                f"{file.name}: damaged {kind}, or one of a rare kind that is not read; save it "
+                "again with another program"
+            ) from error
+        raise UsageError(
+            f"{file.name}: not an image that can be read (expected PNG, JPEG, WebP, AVIF, TIFF, "
+            "BMP, GIF, PPM, JPEG 2000 or QOI)"
+        ) from error
+    width, height = image.size
+    refused = formats.refused_tiff(image)
+    if width < 1 or height < 1 or max(width, height) > max_side or width * height > max_pixels:
+        refused = (
+            f"expected an image of 1 to {max_pixels} pixels and sides up to {max_side}, "
+            f"got {width}x{height}"
+        )
+    if refused is not None:
+        image.close()
+        raise UsageError(f"{file.name}: {refused}")
+    return image

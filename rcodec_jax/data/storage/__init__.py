@@ -1,0 +1,1 @@
+"""Sets on disk: records, shards and their manifest."""

@@ -1,0 +1,1 @@
+"""From intervals to bytes: frequency tables, the range coder, interleaved rANS."""

@@ -1,0 +1,1 @@
+"""Tables of values: Gaussian by sigma and dither, static, foreseen and fitted."""

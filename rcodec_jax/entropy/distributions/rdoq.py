@@ -1,0 +1,105 @@
+"""Rate-distortion optimised quantisation: which integers of a latent are worth their bits.
+
+Encoders alone use it; decoders know nothing of it.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from rcodec_jax.entropy.distributions.dither import dither_values
+from rcodec_jax.entropy.distributions.fitting import REACH, Counts, fit
+from rcodec_jax.entropy.distributions.gaussian import (
+    SIGMA_LEVELS,
+    STORED_DITHERS,
+    GaussianTables,
+    sigma_of_level,
+)
+
+_POINTS = 4001
+_ROUNDS = 4
+_SAMPLES = 1e5  # that a table's probabilities count for, against what theory says of rare integers
+
+
+def trim(
+    j: np.ndarray,
+    v: np.ndarray,
+    sigma: np.ndarray,
+    bits: np.ndarray,
+    tables: GaussianTables,
+    sigma_index: np.ndarray,
+    dither_index: np.ndarray,
+    *,
+    trade: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Moves integers towards 0 where that pays.
+
+    Of j, one less and two less in magnitude, each position takes the one with the least
+    bits + trade * (estimate - v)^2, where the estimate is the best linear one from the dequantised
+    value. Files stay ordinary files; decoders know nothing of it.
+
+    Args:
+      j: integers of any shape, of the dithered quantiser.
+      v: scaled residual s (y - mu) [h, w, C], what j - g stands for.
+      sigma: its deviation s sigma as the tables have it.
+      bits: code lengths of j.
+      tables, sigma_index, dither_index: what codes them.
+      trade: bits per squared step.
+
+    Returns:
+      (j, bits) after trimming, [h, w, C].
+    """
+    at = np.flatnonzero(j)
+    first, v, dither, index = (a.reshape(-1)[at] for a in (j, v, dither_index, sigma_index))
+    variance = np.square(sigma.reshape(-1)[at])
+    gain, g = variance / (variance + 1 / 12), dither_values(dither)
+
+    def cost(integers: np.ndarray, length: np.ndarray) -> np.ndarray:
+        return length + trade * np.square(gain * (integers - g) - v)
+
+    best, length = first, bits.reshape(-1)[at]
+    least = cost(best, length)
+    for less in (1, 2):
+        other = first - np.sign(first) * np.minimum(less, np.abs(first))
+        other_length = tables.bits(index, dither, other)
+        other_cost = cost(other, other_length)
+        better = other_cost < least
+        best, length, least = (
+            np.where(better, new, old)
+            for new, old in ((other, best), (other_length, length), (other_cost, least))
+        )
+    j, bits = j.copy(), bits.copy()
+    j.reshape(-1)[at], bits.reshape(-1)[at] = best, length
+    return j, bits
+
+
+@functools.cache
+def expected_tables(trade: float) -> GaussianTables:
+    """Tables of what an encoder that trims writes, before there is any: the fixed point in theory.
+
+    Of a Laplacian, which latents are closer to than to the Gaussian that prices them: on Kodak its
+    tables cost 2 to 4 % more than those fitted to pictures, theory without trimming 20 to 100 %.
+
+    Args:
+      trade: see `trim`.
+    """
+    quantiles = 2 * (np.arange(_POINTS) + 0.5) / _POINTS - 1
+    unit = -np.sign(quantiles) * np.log1p(-np.abs(quantiles)) / np.sqrt(2.0)  # of deviation 1
+    index = np.repeat(np.arange(STORED_DITHERS, dtype=np.uint8), _POINTS)
+    g = dither_values(index)
+    tables = GaussianTables.build()
+    for _ in range(_ROUNDS):
+        counts = Counts()
+        for level in range(SIGMA_LEVELS):
+            sigma = float(sigma_of_level(level))
+            v = np.tile(sigma * unit, STORED_DITHERS)
+            levels = np.full(v.shape, level, np.uint8)
+            j = np.floor(v + g + 0.5).astype(np.int64)
+            bits = tables.bits(levels, index, j)
+            j, _ = trim(j, v, np.full(v.shape, sigma), bits, tables, levels, index, trade=trade)
+            counts.add(levels, index, np.clip(j, -REACH, REACH))
+        counts.counts = np.rint(counts.counts * (_SAMPLES / _POINTS)).astype(np.int64)
+        tables = fit(counts)
+    return tables

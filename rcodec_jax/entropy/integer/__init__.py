@@ -1,0 +1,1 @@
+"""The integer networks that steer the entropy decoder, and their files."""

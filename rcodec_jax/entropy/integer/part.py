@@ -1,0 +1,286 @@
+"""The integer part of a model: everything that steers the entropy decoder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from rcodec_jax.entropy.coder.tables import check_range
+from rcodec_jax.entropy.distributions.dither import dither_indices
+from rcodec_jax.entropy.distributions.gaussian import GaussianTables
+from rcodec_jax.entropy.distributions.static import StaticTables
+from rcodec_jax.entropy.integer import hyper, partfile
+from rcodec_jax.entropy.integer.context import ContextModel
+from rcodec_jax.entropy.integer.network import IntegerNetwork
+from rcodec_jax.errors import BundleError, RcodecError
+from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, seen_nodes
+from rcodec_jax.passes import CONTEXTS, first_half
+
+DIGEST_BYTES = 8
+_MAX_LOG2_S = 1 << 16  # 32 octaves at 11 fraction bits
+
+
+@dataclass(frozen=True, eq=False)
+class Prior:
+    """Prior of the clean latent, 11 fraction bits.
+
+    Attributes:
+      mean, log2_sigma: int32 [h, w, C].
+    """
+
+    mean: np.ndarray
+    log2_sigma: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class IntegerPart:
+    """Tables and integer network of one model.
+
+    Attributes:
+      latent_channels: C, channels of y.
+      hyper_channels: Cz, channels of z.
+      hyper_stride: latent cells per side of one z cell.
+      node_log2_s: int32 [1024], log2 s of each node, 11 fraction bits.
+      node_class: uint8 [1024], class of the z tables of each node.
+      gaussian, hyper_tables: tables of y and z.
+      network: z and levels to mean and log2 sigma.
+      hyper_weight: int16 [Cz], what the mean of its neighbours counts for each channel of z, 8
+        fraction bits; None where z is coded without them.
+      context: the network that corrects the prior of the latent's second half, or None.
+      sees: which of `partfile.SIGHTS` networks and tables of z see of the levels, in that order.
+
+    Raises:
+      BundleError: the parts do not fit together.
+    """
+
+    latent_channels: int
+    hyper_channels: int
+    hyper_stride: int
+    node_log2_s: np.ndarray
+    node_class: np.ndarray
+    gaussian: GaussianTables
+    hyper_tables: StaticTables
+    network: IntegerNetwork
+    hyper_weight: np.ndarray | None = None
+    context: ContextModel | None = None
+    sees: tuple[str, ...] = partfile.SIGHTS
+    _stored_digest: bytes | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        checks: list[tuple[str, object, object]] = [
+            ("hyper tables: channels", self.hyper_tables.channels, self.hyper_channels),
+            ("network: input channels", self.network.input_channels, self.hyper_channels),
+            ("network: output channels", self.network.output_channels, 2 * self.latent_channels),
+            ("network: upsampling", self.network.upsampling, self.hyper_stride),
+            ("node_log2_s: shape", self.node_log2_s.shape, (NODE_COUNT,)),
+            ("node_log2_s: dtype", self.node_log2_s.dtype, np.dtype(np.int32)),
+            ("node_class: shape", self.node_class.shape, (NODE_COUNT,)),
+            ("node_class: dtype", self.node_class.dtype, np.dtype(np.uint8)),
+        ]
+        if (weight := self.hyper_weight) is not None:
+            checks.append(("hyper weight: shape", weight.shape, (self.hyper_channels,)))
+            checks.append(("hyper weight: dtype", weight.dtype, np.dtype(np.int16)))
+        if self.context is not None:
+            checks.append(("context: channels", self.context.latent_channels, self.latent_channels))
+        for name, given, expected in checks:
+            if given != expected:
+                raise BundleError(f"{name}: expected {expected}, got {given}")
+        if np.abs(self.node_log2_s.astype(np.int64)).max() > _MAX_LOG2_S:
+            raise BundleError(f"node_log2_s: not within +-{_MAX_LOG2_S}")
+        classes, rest = divmod(self.hyper_tables.classes, 1 if weight is None else CONTEXTS)
+        if rest or self.node_class.max() >= classes:
+            raise BundleError(
+                f"node_class: names class {self.node_class.max()} of "
+                f"{self.hyper_tables.classes} tables a channel"
+            )
+
+    @cached_property
+    def _blob(self) -> bytes:
+        return partfile.serialise(vars(self))
+
+    def to_bytes(self) -> bytes:
+        """The part as safetensors bytes, always the same for the same part."""
+        return self._blob
+
+    @cached_property
+    def digest(self) -> bytes:
+        """First 8 bytes of the SHA-256 of the stored bytes: what a file names its model by."""
+        return self._stored_digest or hashlib.sha256(self._blob).digest()[:DIGEST_BYTES]
+
+    @classmethod
+    def from_bytes(cls, blob: bytes) -> IntegerPart:
+        """Reads and checks a part.
+
+        Raises:
+          BundleError: malformed, inconsistent, or a layer whose exactness cannot be proved.
+        """
+        digest = hashlib.sha256(blob).digest()[:DIGEST_BYTES]
+        fields: dict[str, Any] = partfile.parse(blob)
+        return cls(**fields, _stored_digest=digest)
+
+    def hyper_size(self, height_cells: int, width_cells: int) -> tuple[int, int]:
+        """(hz, wz): z cells of a grid of latent cells."""
+        return -(-height_cells // self.hyper_stride), -(-width_cells // self.hyper_stride)
+
+    def halves(self, height_cells: int, width_cells: int) -> list[np.ndarray]:
+        """Which latents are coded together, one group after the other: bool [h, w, C] each.
+
+        With a context network they are two halves, else all are in one group.
+        """
+        first = first_half(height_cells, width_cells, self.latent_channels)
+        return [np.ones_like(first)] if self.context is None else [first, ~first]
+
+    def padded_map(self, level_map: np.ndarray) -> np.ndarray:
+        """The level map with its edges repeated to whole z cells."""
+        height, width = level_map.shape
+        hz, wz = self.hyper_size(height, width)
+        extra = (hz * self.hyper_stride - height, wz * self.hyper_stride - width)
+        return np.pad(level_map, ((0, extra[0]), (0, extra[1])), mode="edge")
+
+    def cell_classes(self, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+        """Class of each z cell, that of the lowest level it covers: uint8 [hz, wz]."""
+        padded = self.padded_map(level_map)
+        s = self.hyper_stride
+        lowest = padded.reshape(padded.shape[0] // s, s, padded.shape[1] // s, s).min((1, 3))
+        return self.node_class[self._seen(nodes)[lowest]]
+
+    def hyper_symbols(
+        self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """(symbols, tables) of z in the order they are coded in: int64 [hz wz Cz] each."""
+        classes = self.cell_classes(nodes, level_map)
+        order = hyper.coding_order(self.hyper_weight, *classes.shape)
+        both = hyper.to_symbols(self.hyper_tables, self.hyper_weight, classes, z)
+        symbols, tables = (a.reshape(order.size, -1)[order].reshape(-1) for a in both)
+        return symbols, tables
+
+    def read_hyper(self, nodes: np.ndarray, level_map: np.ndarray, read: hyper.Read) -> np.ndarray:
+        """z int32 [hz, wz, Cz] from symbols that `read` gives for the tables it is asked for.
+
+        Raises:
+          CorruptPayloadError: no hyper-latents have these symbols.
+        """
+        classes = self.cell_classes(nodes, level_map)
+        return hyper.from_symbols(self.hyper_tables, self.hyper_weight, classes, read)
+
+    def hyper_bits(self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+        """Ideal code length of each hyper-latent, escapes included: float64 [hz, wz, Cz]."""
+        classes = self.cell_classes(nodes, level_map)
+        k, tables = hyper.to_symbols(self.hyper_tables, self.hyper_weight, classes, z)
+        return self.hyper_tables.bank.bits(tables, k)
+
+    def predict(self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray) -> Prior:
+        """Prior of the latent from the hyper-latents and the levels, before `refine`.
+
+        Args:
+          z: int [hz, wz, Cz], |z| < 2^15.
+          nodes: int [L], ascending, 0..1023.
+          level_map: uint8 [h, w], 0..L-1.
+
+        Raises:
+          RcodecError: shapes or ranges are wrong.
+        """
+        nodes, level_map = self.check_levels(nodes, level_map)
+        height, width = level_map.shape
+        expected = (*self.hyper_size(height, width), self.hyper_channels)
+        if z.shape != expected or z.dtype.kind not in "iu":
+            raise RcodecError(f"z: expected integers {expected}, got {z.dtype} {z.shape}")
+        check_range(z)  # the proof of exactness counts on it
+        seen = self._seen(nodes)
+        out = self.network.run(z, seen, self.padded_map(level_map))[:height, :width]
+        c = self.latent_channels
+        return Prior(np.ascontiguousarray(out[..., :c]), np.ascontiguousarray(out[..., c:]))
+
+    def refine(
+        self, prior: Prior, j: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
+    ) -> Prior:
+        """The prior of both halves of the latent: that of the second half knows the first.
+
+        Args:
+          prior: what `predict` gives.
+          j: int [h, w, C], |j| < 2^15, of which the first half counts (`passes.first_half`).
+          nodes, level_map: as for `predict`.
+
+        Returns:
+          `prior` itself if the part has no context network.
+
+        Raises:
+          RcodecError: |j| >= 2^15.
+        """
+        if self.context is None:
+            return prior
+        height, width = level_map.shape
+        first = self.halves(height, width)[0]
+        mean, log2_sigma = self.context.changes(
+            prior.mean,
+            prior.log2_sigma,
+            check_range(np.where(first, j, 0)),
+            dither_indices(*first.shape),
+            self.sigma_index(prior, nodes, level_map),
+            first,
+            nodes,
+            self._seen(nodes),
+            level_map,
+        )
+        mean[first] = 0
+        log2_sigma[first] = 0
+        return Prior(prior.mean + mean, prior.log2_sigma + log2_sigma)
+
+    def _seen(self, nodes: np.ndarray) -> np.ndarray:
+        """What networks and tables of z see of nodes int [L]."""
+        wide = np.asarray(nodes, np.int64)
+        seen: np.ndarray = seen_nodes(
+            wide, see_node="node" in self.sees, see_map="map" in self.sees
+        )
+        return seen
+
+    def sigma_index(self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+        """Level of s sigma of each latent value: uint8 [h, w, C]."""
+        log2_s = self.node_log2_s[nodes][level_map]
+        return self.gaussian.index(prior.log2_sigma, log2_s[:, :, None])
+
+    def bits(
+        self,
+        z: np.ndarray,
+        j: np.ndarray,
+        nodes: np.ndarray,
+        level_map: np.ndarray,
+        prior: Prior | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Ideal code lengths -log2 p of the integer tables, escapes included.
+
+        Args:
+          z: int [hz, wz, Cz]; j: int [h, w, C]; nodes int [L]; level_map uint8 [h, w].
+          prior: what `predict` and `refine` give for them, if known already.
+
+        Returns:
+          (bits_z float64 [hz, wz, Cz], bits_y float64 [h, w, C]).
+        """
+        nodes, level_map = self.check_levels(nodes, level_map)
+        if prior is None:
+            prior = self.refine(self.predict(z, nodes, level_map), j, nodes, level_map)
+        index = self.sigma_index(prior, nodes, level_map)
+        dither = dither_indices(level_map.shape[0], level_map.shape[1], self.latent_channels)
+        return self.hyper_bits(z, nodes, level_map), self.gaussian.bits(index, dither, j)
+
+    @staticmethod
+    def check_levels(nodes: np.ndarray, level_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Checks nodes [L] and level_map [h, w] and returns them as arrays.
+
+        Raises:
+          RcodecError: a shape, type or range is wrong.
+        """
+        nodes, level_map = np.asarray(nodes), np.asarray(level_map)
+        if nodes.ndim != 1 or not 1 <= nodes.size <= MAX_LEVELS or nodes.dtype.kind not in "iu":
+            raise RcodecError(f"nodes: expected integers [1..{MAX_LEVELS}], got {nodes.shape}")
+        if nodes.min() < 0 or nodes.max() >= NODE_COUNT or np.any(np.diff(nodes) < 0):
+            raise RcodecError(f"nodes: expected ascending values 0..{NODE_COUNT - 1}, got {nodes}")
+        if level_map.ndim != 2 or level_map.size == 0 or level_map.dtype.kind not in "iu":
+            raise RcodecError(f"level map: expected integers [h, w], got {level_map.shape}")
+        if level_map.min() < 0 or level_map.max() >= nodes.size:
+            raise RcodecError(f"level map: expected 0..{nodes.size - 1}, got {level_map.max()}")
+        return nodes, level_map

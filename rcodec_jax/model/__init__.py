@@ -1,0 +1,1 @@
+"""The model as an artefact: its networks, weights, bundles, and what makes integers of them."""

@@ -1,0 +1,1 @@
+"""Batches: from sources or held on the device, held-out pictures, cached latents."""

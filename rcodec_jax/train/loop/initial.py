@@ -1,0 +1,108 @@
+"""The state a run begins with: a checkpoint's, an earlier model's, or one from the seed."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rcodec_jax import scale
+from rcodec_jax.checkpoint import Checkpoints
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.errors import UsageError
+from rcodec_jax.model.networks import tracked_ranges
+from rcodec_jax.model.trained import Trained, load_trained
+from rcodec_jax.model.trees import flatten, unflatten
+from rcodec_jax.train.loop.growing import (
+    CONTEXT,
+    grow,
+    grow_shift,
+    lacks_context,
+    needs_growing,
+    obstacles,
+)
+from rcodec_jax.train.step.build import Setup
+from rcodec_jax.train.step.state import TrainState, init_state
+from rcodec_jax.train.step.statistics import Stats
+
+
+def starting_state(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, int, Any]:
+    """Where a run goes on, or begins.
+
+    Returns:
+      The state on the mesh, finished steps, and the state of the data iterator (None at step 0).
+    """
+    step = checkpoints.latest_step() or 0
+    if step:
+        state, data_state = checkpoints.restore(step, setup.abstract_state)
+        return state, step, data_state
+    if setup.config.train.init_from:
+        return _warm_state(setup, load_trained(setup.config.train.init_from)), 0, None
+    return setup.initial_state(), 0, None
+
+
+def _warm_state(setup: Setup, trained: Trained) -> TrainState:
+    """The state at step 0 with parameters and statistics of an earlier model.
+
+    Random parameters are never made, and the earlier ones are read and placed one at a time: beside
+    the state there is only the largest of them.
+    """
+    trained = _fitting(trained, setup)
+    stats = _trained_stats(trained, setup.config.model)
+    params = jax.tree.map(
+        lambda leaf, sharding: scale.place(np.asarray(leaf, np.float32), sharding),
+        trained.params,
+        setup.shardings.params,
+    )
+
+    def begin(params: Any) -> TrainState:
+        state = init_state(setup.networks, setup.optimizer, setup.config.train)
+        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
+        return dataclasses.replace(state, params=None, ema=ema)
+
+    shardings = dataclasses.replace(setup.shardings, params=None)
+    state = jax.jit(begin, out_shardings=shardings)(params)
+    stats = scale.place(stats, setup.shardings.stats)
+    return dataclasses.replace(state, params=params, stats=stats)
+
+
+def _fitting(trained: Trained, setup: Setup) -> Trained:
+    """An earlier model, grown into that of the recipe where the recipe's is larger.
+
+    Raises:
+      UsageError: the earlier model has another shape, and cannot grow into it.
+    """
+    old, new = trained.config, setup.config.model
+    for change in obstacles(old, new):
+        raise UsageError(
+            f"train.init_from: model.{change.path}: expected {change.new}, as the recipe has "
+            f"it, got {change.old}"
+        )
+    if not needs_growing(old, new):
+        return trained
+    context = None
+    if lacks_context(old, new):
+        context = flatten(setup.networks.init(jax.random.key(setup.config.train.seed), (CONTEXT,)))
+    _, ranges = trained.entropy_model()
+    params = grow(flatten(trained.params), old, new, power=trained.power, context=context)
+    return dataclasses.replace(
+        trained,
+        config=new,
+        params=unflatten(params),
+        shift=grow_shift(trained.shift, new.latent_channels),
+        ranges=ranges,
+    )
+
+
+def _trained_stats(trained: Trained, config: ModelConfig) -> Stats:
+    """The statistics of an earlier model, to train on from it; ranges are 0 of what it grew."""
+    _, ranges = trained.entropy_model()
+    ranges = {name: ranges.get(name, 0.0) for name in tracked_ranges(config)}
+    return Stats(
+        shift=jnp.asarray(trained.shift, jnp.float32),
+        power=jnp.asarray(trained.power, jnp.float32),
+        ranges={name: jnp.asarray(value, jnp.float32) for name, value in ranges.items()},
+    )

@@ -1,0 +1,1 @@
+"""What a run will take: operations, memory and hours, before it starts."""

@@ -1,0 +1,204 @@
+"""Losses of the three stages; pure functions of parameters, statistics, batch and key.
+
+The unit is bits per pixel.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.config.train import LossConfig
+from rcodec_jax.levels import CELL_PX
+from rcodec_jax.model.networks import LevelInputs, Networks, Params
+from rcodec_jax.model.structure import structural_distance
+from rcodec_jax.nn.hyperprior import HYPER_STRIDE
+from rcodec_jax.ops.pixels import to_signed
+from rcodec_jax.ops.spatial import upsample_nearest
+from rcodec_jax.train.step import statistics
+from rcodec_jax.train.step.forward import Noise, code_latent
+from rcodec_jax.train.step.statistics import Observed, Stats, observe
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+class Perceptual(Protocol):
+    """A perceptual distance: two [B, H, W, 3] in -1..1 -> [B]."""
+
+    def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array: ...
+
+
+def pixel_losses(
+    original: jax.Array,
+    decoded: jax.Array,
+    weight: jax.Array,
+    loss: LossConfig,
+    perceptual: Perceptual | None,
+    perceptual_weight: jax.Array | None = None,
+) -> tuple[jax.Array, Metrics]:
+    """Weighted distortion.
+
+    Args:
+      original, decoded: [B, H, W, 3] in -1..1.
+      weight: worth of each cell [B, H/8, W/8, 1].
+      loss: weights of the terms.
+      perceptual: needed if `loss.lpips` is not 0.
+      perceptual_weight: worth of each cell to it, averaged over the picture; None: as `weight`.
+    """
+    worth = upsample_nearest(weight, CELL_PX)
+    error = decoded - original
+    mse, pixels = jnp.mean(jnp.square(error)), worth.size
+    total = loss.mse * jnp.mean(worth * jnp.square(error))
+    if loss.l1:
+        total = total + loss.l1 * jnp.mean(worth * jnp.abs(error))
+    if loss.coarse:
+        blocks = mean_pool(error, CELL_PX)
+        fine = jnp.mean(weight * jnp.square(blocks))
+        coarse = jnp.mean(mean_pool(weight, 2) * jnp.square(mean_pool(blocks, 2)))
+        total = total + loss.coarse * (fine + coarse)
+    metrics = {"mse": mse, "psnr": -10.0 * jnp.log10(mse / 4.0)}
+    worth = weight if perceptual_weight is None else perceptual_weight
+    if loss.structure:
+        distance = structural_distance(original, decoded, upsample_nearest(worth, CELL_PX))
+        metrics["structure"] = distance / pixels
+        total = total + loss.structure * distance / pixels
+    if loss.lpips:
+        if perceptual is None:
+            raise ValueError("a loss with lpips > 0 needs a perceptual distance")
+        distance = perceptual(original, decoded)
+        metrics["lpips"] = jnp.mean(distance)
+        total = total + loss.lpips * jnp.mean(jnp.mean(worth, axis=(1, 2, 3)) * distance)
+    return total, metrics
+
+
+def autoencoder_loss(
+    networks: Networks,
+    params: Params,
+    stats: Stats,
+    batch: Batch,
+    loss: LossConfig,
+    perceptual: Perceptual | None = None,
+) -> tuple[jax.Array, tuple[Metrics, Observed]]:
+    """Stage "autoencoder": reconstruction from a sample of the posterior, and its KL divergence."""
+    del stats
+    image = to_signed(batch["image"])
+    mean, log_variance = networks.encode(params, image)
+    sample = mean + jnp.exp(0.5 * log_variance) * batch["noise"]
+    decoded = networks.decode(params, sample)
+    total, metrics = pixel_losses(image, decoded, jnp.ones_like(mean[..., :1]), loss, perceptual)
+    divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
+    metrics["kl"] = jnp.mean(jnp.sum(divergence, axis=-1)) / CELL_PX**2
+    total = total + loss.kl * metrics["kl"]
+    return total, (metrics, observe(mean, None))
+
+
+def codec_loss(
+    networks: Networks,
+    params: Params,
+    stats: Stats,
+    batch: Batch,
+    loss: LossConfig,
+    perceptual: Perceptual | None = None,
+    *,
+    joint: bool,
+) -> tuple[jax.Array, tuple[Metrics, Observed]]:
+    """Stages "codec" and "joint".
+
+    Args:
+      networks, params, stats: the model.
+      batch: image uint8 [B, H, W, 3], or (not `joint`) latent [B, H/8, W/8, C] as the encoder
+        gives it; level_map [B, H/8, W/8], nodes [B, 16]; the noise of `draw_noise`.
+      loss: weights.
+      perceptual: LPIPS or the like.
+      joint: pixels count, through a decode in one step; otherwise the autoencoder is frozen and
+        only rate and the denoiser's error do.
+
+    Returns:
+      The loss in bits per pixel, and (metrics, what statistics need of this batch).
+    """
+    levels = LevelInputs.of(batch["level_map"], batch["nodes"])
+    pixels = levels.node_map.size * CELL_PX**2
+    if "latent" in batch:
+        raw = batch["latent"].astype(jnp.float32)
+    else:
+        image = to_signed(batch["image"])
+        raw, _ = networks.encode(params, image)
+    if not joint:
+        raw = jax.lax.stop_gradient(raw)
+    y = statistics.scale_in_training(raw, stats) if joint else statistics.scale(raw, stats)
+    noise = Noise(batch["noise_y"], batch["noise_z"])
+    clean, bits_y, bits_z, alpha_bar, ranges = code_latent(
+        networks, params, y, levels, noise=noise, trim=loss.trim
+    )
+
+    # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
+    errors = jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar)
+    latent_error = jnp.mean(errors)
+    bpp_y, bpp_z = jnp.sum(bits_y) / pixels, jnp.sum(bits_z) / pixels
+    snr = alpha_bar / (1.0 - alpha_bar)
+    balance = snr**-loss.balance
+    rate = jnp.sum(bits_y * balance) + jnp.sum(bits_z * mean_pool(balance, HYPER_STRIDE))
+    weighted = (
+        jnp.mean(min_snr_weight(snr, loss.min_snr) * errors) if loss.min_snr else latent_error
+    )
+    total = loss.rate * rate / pixels + loss.latent * weighted
+    metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
+    if joint:
+        decoded = networks.decode(params, statistics.unscale(clean, stats))
+        weights = balance * snr**loss.power, balance * snr**loss.lpips_power
+        distortion, pixel_metrics = pixel_losses(
+            image, decoded, weights[0], loss, perceptual, weights[1]
+        )
+        total = total + distortion
+        metrics |= pixel_metrics
+    return total, (metrics, observe(raw if joint else None, ranges))
+
+
+def min_snr_weight(snr: jax.Array, gamma: float) -> jax.Array:
+    """Min-SNR weight of an error of v: min(snr, gamma) / (snr + 1).
+
+    Hang et al. (ICCV 2023) weight the error of x0 with min(snr, gamma); that is the error of
+    epsilon times min(snr, gamma) / snr, and the error of v, which here is the error of x0 over the
+    noise's variance, times the above. Cells of much signal, where the x0 error is small and its
+    gradient in v would be large, no longer outweigh the others.
+
+    Args:
+      snr: abar / (1 - abar) by cell.
+      gamma: the bound; 5 in the paper.
+    """
+    return jnp.minimum(snr, gamma) / (snr + 1.0)
+
+
+def draw_noise(
+    kind: str, key: jax.Array, level_map: jax.Array, config: ModelConfig
+) -> dict[str, jax.Array]:
+    """The randomness of a step for its whole batch, as further rows of it.
+
+    Drawn before the batch is divided over micro-batches, so that it does not depend on how.
+
+    Args:
+      kind: of the stage.
+      key: of the step.
+      level_map: integers [B, h, w].
+      config: the model.
+
+    Returns:
+      "noise" [B, h, w, C] for stage "autoencoder"; "noise_y" and "noise_z", see `Noise`, for the
+      others.
+    """
+    shape = (*level_map.shape, config.latent_channels)
+    if kind == "autoencoder":
+        return {"noise": jax.random.normal(key, shape)}
+    noise = Noise.draw(key, shape, config.hyper.hyper_channels)
+    return {"noise_y": noise.y, "noise_z": noise.z}
+
+
+def mean_pool(x: jax.Array, stride: int) -> jax.Array:
+    """Mean over stride x stride blocks of [B, h, w, C]."""
+    batch, height, width, channels = x.shape
+    blocks = x.reshape(batch, height // stride, stride, width // stride, stride, channels)
+    return blocks.mean(axis=(2, 4))
