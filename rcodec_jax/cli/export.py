@@ -104,12 +104,14 @@ def _safetensors(args: argparse.Namespace, progress: Progress) -> list[str]:
 
 def _stablehlo(args: argparse.Namespace, progress: Progress) -> list[str]:
     from rcodec_jax.export.stablehlo import export_stablehlo
-    from rcodec_jax.model.trained import load_trained
+    from rcodec_jax.model.trained import kind_of, load_trained
 
     model = load_trained(args.source, step=args.step, entropy=False)
     dtype = args.dtype or "float32"
     export_stablehlo(model, args.out, source=args.source, dtype=dtype, progress=progress)
-    return ["the programs have no entropy coder: a file's symbols are read by the bundle"]
+    if kind_of(args.source) != "bundle":
+        return ["no bundle: 'rcodec freeze' makes one, whose folder goes from symbols to pictures"]
+    return ["the folder goes from a file's symbols to its picture; the package reads symbols"]
 
 
 FORMATS: dict[str, Callable[[argparse.Namespace, Progress], list[str]]] = {

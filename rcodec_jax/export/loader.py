@@ -7,6 +7,8 @@ This file lies beside the programs, so that the folder is all that is needed:
     (y,) = programs.call("encoder", image)            # float32 [B, H, W, 3] in -1..1
     image = programs.decode(x, level_map, levels_t)   # dequantised latent to picture
 
+Of a frozen model `rcodec_symbols.py` beside it makes x of the integers of a file, see there.
+
     python rcodec_programs.py [FOLDER]                # calls every program once on noise
 
 `manifest.json` lists inputs, outputs and weights of every program; as arguments the weights come
@@ -36,6 +38,8 @@ WEIGHTS = "weights.safetensors"
 ENDING = ".jax_export"
 FORMAT = "rcodec programs"
 VERSION = 0
+EXTENDED = 16
+"""Cells to multiples of which pictures are extended, as the package does up to 128 a side."""
 
 
 class Programs:
@@ -101,6 +105,39 @@ class Programs:
             t, after = ((1.0 - n / steps) * np.asarray(levels_t, np.float64) for n in (i, i + 1))
             _, clean, now = self.call("step", now, t, after, level_map, *given)
         return self.call("decoder", clean)[0]
+
+    def picture(
+        self,
+        x: np.ndarray,
+        prior: np.ndarray,
+        levels_t: np.ndarray,
+        level_map: np.ndarray,
+        *,
+        size: tuple[int, int],
+        steps: int | None = None,
+    ) -> np.ndarray:
+        """One picture in pixels: `decode` of what is mirrored at the lower and the right edge.
+
+        Args:
+          x, prior, levels_t: what `rcodec_symbols.Dequantiser` gives.
+          level_map: integers [h, w].
+          size: height and width in pixels.
+          steps: evaluations of the denoiser; None for the model's own number.
+
+        Returns:
+          uint8 [H, W, 3], the package's own picture but for what the last bits of floats change;
+          with sides above 1536 px, which the package does in tiles, also but for these.
+        """
+        unit = max(EXTENDED, self.manifest["multiples"]["cells"])
+        sides = [(0, -side % unit) for side in level_map.shape]
+        x, prior = (np.pad(a, [*sides, (0, 0)], mode="symmetric")[None] for a in (x, prior))
+        level_map = np.pad(level_map, sides, mode="symmetric")[None]
+        model = self.manifest["model"]
+        given = prior if model["unet"]["prior"] else None
+        steps = model["steps"] if steps is None else steps
+        image = self.decode(x, level_map, levels_t[None], steps=steps, prior=given)
+        pixels = np.rint(np.clip(np.asarray(image[0]) * 127.5 + 127.5, 0, 255)).astype(np.uint8)
+        return pixels[: size[0], : size[1]]
 
     def _load(self, name: str) -> tuple:
         if name not in self._loaded:

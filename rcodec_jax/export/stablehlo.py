@@ -5,6 +5,12 @@ manifest.json          programs, their inputs, outputs and weights in order, dig
                        and TPU, as `jax.export` serialises it
 weights.safetensors    the weights, by name
 rcodec_programs.py     a loader that needs jax, NumPy and safetensors
+
+and of a bundle, so that the symbols of a file give its picture:
+
+integer.safetensors    the bundle's integer part: hyper-synthesis and context network
+nodes.safetensors      what a node determines: t, alpha_bar, delta and log2_scale
+rcodec_symbols.py      reads both with NumPy and safetensors
 """
 
 from __future__ import annotations
@@ -19,10 +25,12 @@ from typing import Any
 
 import jax
 import numpy as np
+import safetensors.numpy
 
 from rcodec_jax.config import to_dict
+from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.errors import UsageError
-from rcodec_jax.export import loader
+from rcodec_jax.export import loader, symbols
 from rcodec_jax.export.programs import (
     SCALE,
     SHIFT,
@@ -34,9 +42,9 @@ from rcodec_jax.export.programs import (
 )
 from rcodec_jax.files import write_json
 from rcodec_jax.levels import CELL_PX
-from rcodec_jax.model.bundle import MANIFEST as BUNDLE
+from rcodec_jax.model.bundle import INTEGER, MANIFEST
 from rcodec_jax.model.tensorstream import write_tensors
-from rcodec_jax.model.trained import Trained
+from rcodec_jax.model.trained import Trained, kind_of, located
 from rcodec_jax.model.trees import flatten
 from rcodec_jax.progress import Progress, no_progress
 
@@ -54,12 +62,14 @@ def export_stablehlo(
 ) -> None:
     """Writes a model as programs, weights and a loader.
 
-    What decodes the files' symbols, the integer part, is no program: it stays in the bundle.
+    What is behind the symbols of files is no program: networks of integers that NumPy runs, of a
+    frozen model alone. The coder that reads symbols is not among it.
 
     Args:
       model: what to write.
       out: folder, made if it is missing; it is whole when it has a manifest.
-      source: where the model was read from; the digests of a bundle go into the manifest.
+      source: where the model was read from; of a bundle the digests go into the manifest, and the
+        integer part into the folder.
       dtype: what the networks compute in, and what the programs take their weights in: float32 or
         bfloat16.
       progress: called after each program, and after the weights.
@@ -95,6 +105,11 @@ def export_stablehlo(
         progress(i + 1, len(programs) + 1, name)
     digest = _write_weights(out / loader.WEIGHTS, tensors)
     shutil.copyfile(loader.__file__, out / "rcodec_programs.py")
+    bundle = None if source is None or kind_of(source) != "bundle" else located(source)
+    if bundle is not None:
+        shutil.copyfile(bundle / INTEGER, out / symbols.INTEGER)
+        safetensors.numpy.save_file(node_table()._asdict(), out / symbols.NODES)
+        shutil.copyfile(symbols.__file__, out / "rcodec_symbols.py")
     manifest = {
         "format": loader.FORMAT,
         "version": loader.VERSION,
@@ -104,7 +119,7 @@ def export_stablehlo(
         "weights": {"file": loader.WEIGHTS, "sha256": digest},
         "programs": described,
         "model": to_dict(model.config),
-        "bundle": _digests(source),
+        "bundle": None if bundle is None else _digests(bundle),
         "card": model.card,
     }
     write_json(out / loader.MANIFEST, manifest)
@@ -143,9 +158,6 @@ def _describe(port: Port) -> dict[str, Any]:
     }
 
 
-def _digests(source: str | os.PathLike[str] | None) -> dict[str, str] | None:
-    path = None if source is None else Path(source) / BUNDLE
-    if path is None or not path.is_file():
-        return None
-    manifest = json.loads(path.read_text(encoding="utf-8"))
+def _digests(bundle: Path) -> dict[str, str]:
+    manifest = json.loads((bundle / MANIFEST).read_text(encoding="utf-8"))
     return {key: manifest[key] for key in ("integer_digest", "float_digest")}

@@ -79,13 +79,19 @@ class Trained:
         return parts, self.ranges or measured_ranges(self.config, parts)
 
 
+def located(folder: str | os.PathLike[str]) -> Path:
+    """A folder as it is; where there is none of that name, `SHIPPED` is the shipped bundle."""
+    path = Path(folder)
+    return shipped_bundle() if os.fspath(folder) == SHIPPED and not path.exists() else path
+
+
 def kind_of(folder: str | os.PathLike[str]) -> Literal["weights", "bundle", "run"]:
     """What a folder holds, or that of the model that ships with the package, `SHIPPED`.
 
     Raises:
       UsageError: none of the three.
     """
-    folder = _located(folder)
+    folder = located(folder)
     if is_weights(folder):
         return "weights"
     if (folder / MANIFEST).is_file():
@@ -111,19 +117,13 @@ def load_trained(
       WeightsError: damaged weights.
       BundleError: a damaged bundle, or one without what training needs of its entropy model.
     """
-    folder, kind = _located(folder), kind_of(folder)
+    folder, kind = located(folder), kind_of(folder)
     if kind == "run":
         return _of_run(folder, step)
     if step is not None:
         held = "a bundle" if kind == "bundle" else kind
         raise UsageError(f"{folder}: a step is of a run, and this folder holds {held}")
     return _of_weights(folder) if kind == "weights" else _of_bundle(folder, entropy)
-
-
-def _located(folder: str | os.PathLike[str]) -> Path:
-    """A folder as it is; where there is none of that name, `SHIPPED` is the shipped bundle."""
-    path = Path(folder)
-    return shipped_bundle() if os.fspath(folder) == SHIPPED and not path.exists() else path
 
 
 def _of_weights(folder: Path) -> Trained:

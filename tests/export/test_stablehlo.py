@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -18,11 +19,17 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from rcodec_jax.cli.main import main
+from rcodec_jax.codec.codec import Codec
+from rcodec_jax.codec.decode import dequantise
+from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import UsageError
+from rcodec_jax.export import loader
+from rcodec_jax.export import symbols as symbols_alone
 from rcodec_jax.export.loader import Programs
 from rcodec_jax.export.programs import unit_cells
 from rcodec_jax.export.stablehlo import export_stablehlo
@@ -34,6 +41,7 @@ from rcodec_jax.model.trees import unflatten
 pytest.importorskip("flatbuffers")
 
 NANO = Path(__file__).parents[1] / "golden" / "nano"
+SOURCES = {"programs": Path(loader.__file__), "symbols": Path(symbols_alone.__file__)}
 SIZES = ((3, 3, 1), (1, 2, 3))
 """Pictures and sides in units of the model's own multiple."""
 
@@ -72,11 +80,18 @@ RUNNER = """
 import sys
 import numpy as np
 import rcodec_programs
+import rcodec_symbols
 programs = rcodec_programs.Programs(sys.argv[1])
 cases = np.load(sys.argv[2])
 found = {}
 for case in sorted({name[0] for name in cases}):
     given = {k[2:]: v for k, v in cases.items() if k.startswith(case)}
+    if "j" in given:
+        symbols = [given[name] for name in ("z", "j", "nodes", "level_map")]
+        start = rcodec_symbols.Dequantiser(sys.argv[1])(*symbols)
+        found |= {case + name: value for name, value in start._asdict().items()}
+        found[case + "picture"] = programs.picture(*start, symbols[3], size=given["size"])
+        continue
     prior = [given["prior"]] if "prior" in given else []
     call = programs.call
     (found[case + "y"],) = call("encoder", given["image"])
@@ -172,11 +187,24 @@ def expected_of(model: Trained, sizes: tuple) -> tuple[dict, dict]:
     return given, expected
 
 
+def symbols_of(path: Path) -> tuple[dict, dict]:
+    """What a file of the nano model says, and what our own decoder makes of it."""
+    bundle = load_bundle(NANO)
+    container, levels, symbols = read_symbols(path.read_bytes(), bundle.integers)
+    size = container.header.height_px, container.header.width_px
+    given = {"z": symbols.z, "j": symbols.j, "nodes": levels.nodes, "level_map": levels.level_map}
+    x, prior = dequantise(symbols, levels)
+    expected = {"x": x, "prior": prior, "levels_t": node_table().t[levels.padded_nodes]}
+    expected["picture"] = Codec(bundle).decode(path.read_bytes())
+    return given | {"size": size}, expected
+
+
 def run_alone(folder: Path, work: Path, given: dict) -> dict:
     """Calls the programs in a process that has the folder's loader and the libraries, no more."""
     np.savez(work / "given.npz", **given)
     (work / "run.py").write_text(ALONE + RUNNER)
-    (work / "rcodec_programs.py").write_bytes((folder / "rcodec_programs.py").read_bytes())
+    for name in ("programs", "symbols"):
+        shutil.copyfile(SOURCES[name], work / f"rcodec_{name}.py")
     words = [sys.executable, "run.py", str(folder), "given.npz", "found.npz"]
     done = subprocess.run(words, cwd=work, capture_output=True, text=True, env=os.environ | QUICK)
     assert done.returncode == 0, done.stderr
@@ -205,11 +233,44 @@ def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
         export_stablehlo(model, folder)
     sizes = {"nano": SIZES, "stable diffusion": SIZES[:1], "full size": ((1, 1, 1),)}
     given, expected = expected_of(model, sizes[which])
+    if which == "nano":
+        said, ours = symbols_of(NANO.parent / "odd_box.rdc")
+        given |= {f"8_{name}": value for name, value in said.items()}
     found = run_alone(folder, tmp_path, given)
+    if which == "nano":
+        for name in ("x", "prior", "levels_t"):  # bit by bit
+            assert np.array_equal(found[f"8{name}"], ours[name]), name
+            del found[f"8{name}"]
+        difference = np.abs(found.pop("8picture").astype(int) - ours["picture"])
+        assert difference.max() <= 1 and difference.mean() < 0.001
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
         assert np.linalg.norm(found[name] - value) <= 1e-5 * np.linalg.norm(value), name
+
+
+@pytest.mark.parametrize("name", ["lively", "halves"])
+def test_priors_are_ours_bit_by_bit(name: str, nano, tmp_path) -> None:
+    """Of models whose prior varies, with and without context network."""
+    golden = NANO.parent / name
+    blob = lzma.decompress((golden / "integer.safetensors.xz").read_bytes())
+    part = IntegerPart.from_bytes(blob)
+    shutil.copy(nano / "nodes.safetensors", tmp_path)
+    (tmp_path / "integer.safetensors").write_bytes(blob)
+    about = {"bundle": {"integer_digest": part.digest.hex()}}
+    (tmp_path / "manifest.json").write_text(json.dumps(about))
+    given = symbols_alone.Dequantiser(tmp_path)
+    for path in sorted(golden.glob("[!l]*.rdc")):  # lanes are long, and no matter here
+        _, levels, symbols = read_symbols(path.read_bytes(), part)
+        start = given(symbols.z, symbols.j, levels.nodes, levels.level_map)
+        for found, expected in zip(start, dequantise(symbols, levels), strict=False):
+            assert np.array_equal(found, expected), path
+            assert found.dtype == expected.dtype
+    with pytest.raises(ValueError, match=r"z: expected .* got"):
+        given(symbols.z[1:], symbols.j, levels.nodes, levels.level_map)
+    (tmp_path / "integer.safetensors").write_bytes(blob[:-1])
+    with pytest.raises(ValueError, match=r"integer\.safetensors: expected digest"):
+        symbols_alone.Dequantiser(tmp_path)
 
 
 def test_manifest_says_what_there_is(nano) -> None:
@@ -236,6 +297,7 @@ def test_manifest_says_what_there_is(nano) -> None:
         assert "cudnn" not in exported.mlir_module().lower()
     assert sorted(path.name for path in nano.iterdir()) == sorted(
         ["manifest.json", "rcodec_programs.py", "weights.safetensors"]
+        + ["integer.safetensors", "nodes.safetensors", "rcodec_symbols.py"]
         + [entry["file"] for entry in manifest["programs"].values()]
     )
 
