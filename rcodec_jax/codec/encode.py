@@ -66,7 +66,7 @@ class Encoded:
     @property
     def cell_bits(self) -> np.ndarray:
         """Ideal bits of each cell [h, w], hyper-latents' shared by the cells they cover."""
-        return cell_bits(self.symbols.bits_z, self.symbols.bits_y, HYPER_STRIDE)
+        return cell_bits(self.symbols.bits_z, self.symbols.bits_y[..., None], HYPER_STRIDE)
 
 
 def encode(

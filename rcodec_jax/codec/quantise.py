@@ -9,6 +9,7 @@ import numpy as np
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
+from rcodec_jax.entropy.bands import band_rows, in_bands
 from rcodec_jax.entropy.distributions.rdoq import trim
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import Bundle
@@ -31,9 +32,10 @@ class Quantised:
     Attributes:
       levels: the level map.
       z: hyper-latents int32 [hz, wz, Z].
-      j: latents int64 [h, w, C].
+      j: latents int32 [h, w, C].
       prior: what z, the levels and the latent's first half say of the latent.
-      bits_z, bits_y: ideal code lengths of each, float64.
+      bits_z: ideal code length of each hyper-latent, float64 [hz, wz, Z].
+      bits_y: of each cell's latents, float64 [h, w].
       level_bytes: the coded level map.
     """
 
@@ -73,22 +75,33 @@ def quantise(
     height, width = levels.level_map.shape
     z = programs.hyper(y, levels) if z is None else z
     prior = part.predict(z, levels.nodes, levels.level_map)
-    scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
     dither = dither_indices(height, width, part.latent_channels)
-    j = np.zeros(dither.shape, np.int64)
-    bits_y = np.zeros(dither.shape)
+    j = np.zeros(dither.shape, np.int32)
+    bits_y = np.zeros((height, width))
+    node_scale = np.exp2(node_table().log2_scale)[levels.nodes]
     for number, half in enumerate(part.halves(height, width)):
         if number:
             prior = part.refine(prior, j, levels.nodes, levels.level_map)
-        v = (scale * (y[:height, :width] - prior.mean / 2.0**PRIOR_BITS))[half]
-        g, index = dither[half], part.sigma_index(prior, levels.nodes, levels.level_map)[half]
-        j[half] = np.floor(v + dither_values(g) + 0.5)
-        bits_y[half] = part.gaussian.bits(index, g, j[half])
-        if np.isfinite(trade):
-            sigma = scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS)
-            sigma = np.clip(sigma[half], SCALE_MIN, SCALE_MAX)
-            trimmed = trim(j[half], v, sigma, bits_y[half], part.gaussian, index, g, trade=trade)
-            j[half], bits_y[half] = trimmed
+
+        def band(top: int, bottom: int, half: np.ndarray = half, prior: Prior = prior) -> None:
+            rows, own = slice(top, bottom), half[top:bottom]
+            here = Prior(prior.mean[rows], prior.log2_sigma[rows])
+            scale = np.broadcast_to(node_scale[levels.level_map[rows]][..., None], own.shape)[own]
+            index = part.sigma_index(here, levels.nodes, levels.level_map[rows])[own]
+            g = dither[rows][own]
+            v = scale * (y[rows, :width][own] - here.mean[own] / 2.0**PRIOR_BITS)
+            k = np.floor(v + dither_values(g) + 0.5).astype(np.int32)
+            bits = part.gaussian.bits(index, g, k)
+            if np.isfinite(trade):
+                sigma = scale * np.exp2(here.log2_sigma[own] / 2.0**PRIOR_BITS)
+                sigma = np.clip(sigma, SCALE_MIN, SCALE_MAX)
+                k, bits = trim(k, v, sigma, bits, part.gaussian, index, g, trade=trade)
+            j[rows][own] = k
+            spent = np.zeros(own.shape)
+            spent[own] = bits
+            bits_y[rows] += spent.sum(-1)
+
+        in_bands(band, height, band_rows(dither[0].size))
     bits_z = part.hyper_bits(z, levels.nodes, levels.level_map)
     level_bytes = encode_level_map(levels.level_map, levels.level_count)
     return Quantised(levels, z, j, prior, bits_z, bits_y, level_bytes)

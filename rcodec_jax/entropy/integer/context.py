@@ -63,7 +63,7 @@ class ContextModel:
     def latent_channels(self) -> int:
         return self.network.output_channels // 2
 
-    def changes(
+    def inputs(
         self,
         mean: np.ndarray,
         log2_sigma: np.ndarray,
@@ -71,29 +71,27 @@ class ContextModel:
         dither: np.ndarray,
         index: np.ndarray,
         first: np.ndarray,
-        nodes: np.ndarray,
-        seen: np.ndarray,
-        level_map: np.ndarray,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """What to add to the prior of the second half.
+        step: np.ndarray,
+    ) -> np.ndarray:
+        """What the network is given, float64 [h, w, 3 C] within int16.
 
         Args:
           mean, log2_sigma: int32 [h, w, C], the prior that z gives, 11 fraction bits.
           j: int [h, w, C], |j| < 2^15, of which the first half counts.
           dither, index: uint8 [h, w, C], dither and sigma index of each value.
           first: bool [h, w, C], the first half.
-          nodes: int [L]; seen: what the network sees of them; level_map: uint8 [h, w].
-
-        Returns:
-          Differences of mean and log2 sigma, int32 [h, w, C], of use at the second half alone.
+          step: int [h, w], `step` of each cell's node.
         """
         n = 2 * DITHER_POINTS * j.astype(np.int64) - (2 * dither.astype(np.int64) + 1 - 64)
         n *= self.gain[index]
-        n *= self.step[nodes].astype(np.int64)[level_map][..., None]
-        value = np.where(first, (n + (1 << (_VALUE_SHIFT - 1))) >> _VALUE_SHIFT, 0)
+        n *= step.astype(np.int64)[..., None]
+        n += 1 << (_VALUE_SHIFT - 1)
+        n >>= _VALUE_SHIFT
         half = 1 << (_PRIOR_SHIFT - 1)
-        inputs = [(mean + half) >> _PRIOR_SHIFT, (log2_sigma + half) >> _PRIOR_SHIFT, value]
-        x = np.concatenate(inputs, axis=-1)
-        out = self.network.run(np.clip(x, ACTIVATION_MIN, ACTIVATION_MAX), seen, level_map)
-        channels = self.latent_channels
-        return out[..., :channels], out[..., channels:]
+        height, width, channels = j.shape
+        x = np.empty((height, width, 3, channels))
+        x[:, :, 0] = (mean + half) >> _PRIOR_SHIFT
+        x[:, :, 1] = (log2_sigma + half) >> _PRIOR_SHIFT
+        x[:, :, 2] = np.where(first, n, 0)
+        np.clip(x, ACTIVATION_MIN, ACTIVATION_MAX, out=x)
+        return x.reshape(height, width, 3 * channels)

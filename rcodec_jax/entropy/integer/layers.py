@@ -7,6 +7,7 @@ so no operation rounds and neither thread count nor summation order can change a
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,7 +21,8 @@ EXACT_LIMIT = 1 << 53
 MAX_SHIFT = 48
 MAX_KERNEL = 9
 MAX_CHANNELS = 4096
-_BLOCK_VALUES = 1 << 19  # im2col values at a time: 4 MB, about a cache
+_BLOCK_VALUES = 1 << 17  # im2col values at a time: 1 MB, about a cache of a core
+_LEAST_BLOCK = 16  # cells
 
 
 def _integer(name: str, value: object, low: int, high: int) -> int:
@@ -45,6 +47,11 @@ class LevelContext:
 
     nodes: np.ndarray
     level_map: np.ndarray
+
+    def window(self, rows: slice, columns: slice, stride: int) -> LevelContext:
+        """The part that these activations see, each of which has `stride` cells a side."""
+        own = (slice(s.start * stride, s.stop * stride) for s in (rows, columns))
+        return LevelContext(self.nodes, self.level_map[tuple(own)])
 
     def counts(self, stride: int) -> np.ndarray:
         """Occupancy counts of the levels: float64 [h / stride, w / stride, L], sums stride^2."""
@@ -114,25 +121,44 @@ class Conv:
     def __call__(self, x: np.ndarray, context: LevelContext) -> np.ndarray:
         """float64 [h, w, cin] -> float64 [h, w, cout], integers within int16."""
         del context
-        height, width, cin = x.shape
-        kh, kw, _, cout = self.weight.shape
-        y = np.empty((height, width, cout))
-        if kh > 1 or kw > 1:
-            x = np.pad(x, ((kh // 2, kh // 2), (kw // 2, kw // 2), (0, 0)))
+        down, right = self.reach
+        y = np.empty((*x.shape[:2], self.output_channels))
+        for place, block in self.blocks(np.pad(x, ((down, down), (right, right), (0, 0)))):
+            y[place] = block
+        return y
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """Rows and columns of context on either side of an output."""
+        return self.weight.shape[0] // 2, self.weight.shape[1] // 2
+
+    def blocks(self, x: np.ndarray) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
+        """The convolution block by block, each while it is in the cache.
+
+        Args:
+          x: float64 [h + 2 down, w + 2 right, cin], its context around it; see `reach`.
+
+        Yields:
+          (rows, columns) of a block of [h, w] and its outputs float64 [rows, columns, cout].
+        """
         x = np.ascontiguousarray(x)
+        kh, kw, cin, cout = self.weight.shape
+        height, width = x.shape[0] - kh + 1, x.shape[1] - kw + 1
         row, cell, value = x.strides
         # overlapping windows as a view: a patch row of kw cells is contiguous in memory
         windows = np.lib.stride_tricks.as_strided(
             x, (height, width, kh, kw * cin), (row, cell, row, value), writeable=False
         )
-        rows = max(1, _BLOCK_VALUES // (width * kh * kw * cin))
+        most = max(_LEAST_BLOCK, _BLOCK_VALUES // (kh * kw * cin))  # cells
+        columns = min(width, most)
+        rows = max(1, most // columns)
         for top in range(0, height, rows):
-            block = windows[top : top + rows].reshape(-1, kh * kw * cin)
-            target = y[top : top + rows].reshape(-1, cout)
-            np.matmul(block, self._matrix, out=target)
-            target += self._offset
-            _requantise(target, self.shift)
-        return y
+            for left in range(0, width, columns):
+                place = slice(top, min(top + rows, height)), slice(left, min(left + columns, width))
+                patches = windows[place]
+                block = patches.reshape(-1, kh * kw * cin) @ self._matrix
+                block += self._offset
+                yield place, _requantise(block, self.shift).reshape(*patches.shape[:2], cout)
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 
+from rcodec_jax.entropy.bands import in_bands, workers
 from rcodec_jax.entropy.integer.layers import (
     Conv,
     DepthToSpace,
@@ -18,7 +21,7 @@ from rcodec_jax.errors import BundleError
 
 MAX_LAYERS = 256
 MAX_RADIUS = 64
-_BAND_VALUES = 1 << 23  # activations of the widest layer computed at once, halo apart
+_BAND_VALUES = 1 << 22  # activations of the widest layer in a band, halo apart
 
 
 class IntegerNetwork:
@@ -100,6 +103,20 @@ class IntegerNetwork:
                 radius = -(-radius // layer.block)
         return int(radius)
 
+    @cached_property
+    def _stages(self) -> list[tuple[Conv, tuple[Layer, ...], int, int]]:
+        """Convolutions, the layers up to the next one, how much these upsample, and cells a side
+        of an activation of the convolution."""
+        starts = [i for i, layer in enumerate(self.layers) if isinstance(layer, Conv)]
+        stages, stride = [], self.upsampling
+        for start, end in zip(starts, [*starts[1:], len(self.layers)], strict=True):
+            conv, tail = self.layers[start], self.layers[start + 1 : end]
+            assert isinstance(conv, Conv)
+            block = math.prod(layer.block for layer in tail if isinstance(layer, DepthToSpace))
+            stages.append((conv, tail, block, stride))
+            stride //= block
+        return stages
+
     def run(
         self,
         z: np.ndarray,
@@ -110,9 +127,6 @@ class IntegerNetwork:
     ) -> np.ndarray:
         """Applies the layers.
 
-        Bands of z rows with a halo of `radius` rows give the same integers as the whole picture,
-        because whatever the zero padding at an inner edge spoils lies within the halo.
-
         Args:
           z: int [hz, wz, Cz], within int16.
           nodes: int [L], 0..1023.
@@ -122,16 +136,82 @@ class IntegerNetwork:
         Returns:
           int32 [hz u, wz u, output channels].
         """
-        height, width, _ = z.shape
-        up = self.upsampling
-        rows = band_rows or max(1, _BAND_VALUES // (width * self._widest))
-        out = np.empty((height * up, width * up, self.output_channels), np.int32)
-        for top in range(0, height, rows):
-            bottom = min(top + rows, height)
-            first, last = max(0, top - self.radius), min(height, bottom + self.radius)
-            context = LevelContext(nodes, level_map[first * up : last * up])
-            x = z[first:last].astype(np.float64)
-            for layer in self.layers:
-                x = layer(x, context)
-            out[top * up : bottom * up] = x[(top - first) * up : (bottom - first) * up]
+        out = np.empty((*level_map.shape, self.output_channels), np.int32)
+
+        def write(top: int, bottom: int, rows: np.ndarray) -> None:
+            out[top:bottom] = rows
+
+        self.run_in_bands(
+            lambda first, last: z[first:last].astype(np.float64),
+            write, nodes, level_map, band_rows=band_rows,
+        )  # fmt: skip
         return out
+
+    def run_in_bands(
+        self,
+        read: Callable[[int, int], np.ndarray],
+        write: Callable[[int, int, np.ndarray], None],
+        nodes: np.ndarray,
+        level_map: np.ndarray,
+        *,
+        band_rows: int | None = None,
+    ) -> None:
+        """`run` where neither input nor result need be in memory as a whole.
+
+        Each layer of a band computes the rows that the later ones need: the same integers as in
+        the whole picture, whose border alone is padded.
+
+        Args:
+          read: (first, last) -> z rows float64 [last - first, wz, Cz].
+          write: takes (first, last, result rows float64 [last - first, wz u, output channels]),
+            each row once, from any thread.
+          nodes, level_map, band_rows: as for `run`.
+        """
+        up = self.upsampling
+        height, width = (side // up for side in level_map.shape)
+        most = max(1, _BAND_VALUES // (width * self._widest))
+        rows = band_rows or min(most, -(-height // workers()))
+
+        def band(top: int, bottom: int) -> None:
+            write(top * up, bottom * up, self._band(read, nodes, level_map, top * up, bottom * up))
+
+        in_bands(band, height, rows)
+
+    def _band(
+        self,
+        read: Callable[[int, int], np.ndarray],
+        nodes: np.ndarray,
+        level_map: np.ndarray,
+        top: int,
+        bottom: int,
+    ) -> np.ndarray:
+        """Rows top..bottom of the result, in latent cells."""
+        spans = []  # first and last row that each convolution computes, from the last one back
+        for conv, _, block, stride in reversed(self._stages):
+            first, last = top // block, -(-bottom // block)
+            spans.append((first, last))
+            reach, height = conv.reach[0], level_map.shape[0] // stride
+            top, bottom = max(0, first - reach), min(height, last + reach)
+        x, begin = read(top, bottom), top
+        context = LevelContext(nodes, level_map)
+        for (conv, tail, block, stride), (first, last) in zip(
+            self._stages, spans[::-1], strict=True
+        ):
+            down, right = conv.reach
+            height = level_map.shape[0] // stride
+            before, after = max(0, down - first), max(0, last + down - height)
+            x = x[max(0, first - down) - begin : min(height, last + down) - begin]
+            x = np.pad(x, ((before, after), (right, right), (0, 0)))
+            shape = ((last - first) * block, (x.shape[1] - 2 * right) * block)
+            y: np.ndarray | None = None
+            for (rows, columns), part in conv.blocks(x):
+                seen = context.window(slice(first + rows.start, first + rows.stop), columns, stride)
+                for layer in tail:
+                    part = layer(part, seen)
+                if y is None:
+                    y = np.empty((*shape, part.shape[2]))
+                place = (slice(s.start * block, s.stop * block) for s in (rows, columns))
+                y[tuple(place)] = part
+            assert y is not None
+            x, begin = y, first * block
+        return x

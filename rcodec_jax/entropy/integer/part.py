@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from rcodec_jax.entropy.bands import band_rows
 from rcodec_jax.entropy.coder.tables import check_range
 from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.distributions.gaussian import GaussianTables
@@ -191,9 +192,18 @@ class IntegerPart:
             raise RcodecError(f"z: expected integers {expected}, got {z.dtype} {z.shape}")
         check_range(z)  # the proof of exactness counts on it
         seen = self._seen(nodes)
-        out = self.network.run(z, seen, self.padded_map(level_map))[:height, :width]
         c = self.latent_channels
-        return Prior(np.ascontiguousarray(out[..., :c]), np.ascontiguousarray(out[..., c:]))
+        prior = Prior(*(np.empty((height, width, c), np.int32) for _ in range(2)))
+
+        def write(top: int, bottom: int, rows: np.ndarray) -> None:
+            for array, own in ((prior.mean, rows[..., :c]), (prior.log2_sigma, rows[..., c:])):
+                array[top:bottom] = own[: height - top, :width]
+
+        self.network.run_in_bands(
+            lambda top, bottom: z[top:bottom].astype(np.float64),
+            write, seen, self.padded_map(level_map),
+        )  # fmt: skip
+        return prior
 
     def refine(
         self, prior: Prior, j: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
@@ -211,24 +221,29 @@ class IntegerPart:
         Raises:
           RcodecError: |j| >= 2^15.
         """
-        if self.context is None:
+        context = self.context
+        if context is None:
             return prior
         height, width = level_map.shape
-        first = self.halves(height, width)[0]
-        mean, log2_sigma = self.context.changes(
-            prior.mean,
-            prior.log2_sigma,
-            check_range(np.where(first, j, 0)),
-            dither_indices(*first.shape),
-            self.sigma_index(prior, nodes, level_map),
-            first,
-            nodes,
-            self._seen(nodes),
-            level_map,
-        )
-        mean[first] = 0
-        log2_sigma[first] = 0
-        return Prior(prior.mean + mean, prior.log2_sigma + log2_sigma)
+        first, dither = self.halves(height, width)[0], dither_indices(*prior.mean.shape)
+        refined = Prior(np.empty_like(prior.mean), np.empty_like(prior.mean))
+
+        def read(top: int, bottom: int) -> np.ndarray:
+            rows = slice(top, bottom)
+            known = check_range(np.where(first[rows], j[rows], 0))
+            before = prior.mean[rows], prior.log2_sigma[rows]
+            index = self.sigma_index(Prior(*before), nodes, level_map[rows])
+            step = context.step[nodes[level_map[rows]]]
+            return context.inputs(*before, known, dither[rows], index, first[rows], step)
+
+        def write(top: int, bottom: int, changes: np.ndarray) -> None:
+            rows, c = slice(top, bottom), self.latent_channels
+            for name, change in (("mean", changes[..., :c]), ("log2_sigma", changes[..., c:])):
+                change = np.where(first[rows], 0, change).astype(np.int32)
+                np.add(getattr(prior, name)[rows], change, out=getattr(refined, name)[rows])
+
+        context.network.run_in_bands(read, write, self._seen(nodes), level_map)
+        return refined
 
     def _seen(self, nodes: np.ndarray) -> np.ndarray:
         """What networks and tables of z see of nodes int [L]."""
@@ -240,8 +255,14 @@ class IntegerPart:
 
     def sigma_index(self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
         """Level of s sigma of each latent value: uint8 [h, w, C]."""
-        log2_s = self.node_log2_s[nodes][level_map]
-        return self.gaussian.index(prior.log2_sigma, log2_s[:, :, None])
+        log2_s = self.node_log2_s[nodes]
+        index: np.ndarray = np.empty(prior.log2_sigma.shape, np.uint8)
+        rows = band_rows(index[0].size)
+        for top in range(0, index.shape[0], rows):
+            band = slice(top, top + rows)
+            seen = log2_s[level_map[band]][:, :, None]
+            index[band] = self.gaussian.index(prior.log2_sigma[band], seen)
+        return index
 
     def bits(
         self,
