@@ -1,4 +1,4 @@
-"""The file: header, level map, payload, two checksums (layout in FORMAT.md)."""
+"""The file: header, level map, tone map, payload, two checksums (layout in FORMAT.md)."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ FLOAT_DIGEST_BYTES = 4
 CRC_BYTES = 4
 _SIZE_OFFSET = len(MAGIC) + 1
 _NODE_BYTES = 3
+_HAS_TONE = 1 << 20  # among the bits above the nodes
 
 DEFAULT_MAX_PIXELS = 2**28
 DEFAULT_MAX_SIDE = 2**16
@@ -117,13 +118,15 @@ class Container:
     Attributes:
       header: its fields.
       level_map: coded level map, empty if there is one level.
+      tone: coded tone map, empty if there is none.
       payload: coded symbols.
-      sections: bytes of "header" (with all that is not named otherwise), "level_map", "payload"
-        and "checksums"; they sum to the size of the file.
+      sections: bytes of "header" (with all that is not named otherwise), "level_map", "tone",
+        "payload" and "checksums"; they sum to the size of the file.
     """
 
     header: Header
     level_map: bytes
+    tone: bytes
     payload: bytes
     sections: dict[str, int]
 
@@ -133,18 +136,26 @@ class Container:
         return self.sections["header"]
 
     @property
+    def tone_offset(self) -> int:
+        """Where in the file the tone map begins."""
+        return self.level_map_offset + self.sections["level_map"]
+
+    @property
     def payload_offset(self) -> int:
         """Where in the file the payload begins."""
-        return self.sections["header"] + self.sections["level_map"] + CRC_BYTES
+        return self.tone_offset + self.sections["tone"] + CRC_BYTES
 
 
-def write_container(header: Header, level_map: bytes, payload: bytes) -> bytes:
+def write_container(
+    header: Header, level_map: bytes, payload: bytes, *, tone: bytes = b""
+) -> bytes:
     """Puts a file together.
 
     Args:
       header: its fields.
       level_map: coded level map; empty if and only if there is one level.
       payload: coded symbols.
+      tone: coded tone map; empty for none.
 
     Raises:
       RcodecError: a level map where none belongs, or a size no reader accepts by default.
@@ -166,11 +177,13 @@ def write_container(header: Header, level_map: bytes, payload: bytes) -> bytes:
             bytes([FORMAT_VERSION << 4 | (header.level_count - 1)]),
             write_varint(header.width_px),
             write_varint(header.height_px),
-            (header.n_lo | header.n_hi << 10).to_bytes(3, "little"),
+            (header.n_lo | header.n_hi << 10 | bool(tone) * _HAS_TONE).to_bytes(3, "little"),
             header.integer_digest,
             header.float_digest,
             write_varint(len(level_map)) if header.level_count > 1 else b"",
+            write_varint(len(tone)) if tone else b"",
             level_map,
+            tone,
         ]
     )
     checks = [crc32c(section).to_bytes(CRC_BYTES, "little") for section in (head, payload)]
@@ -225,13 +238,17 @@ def read_container(
     end = fixed + _NODE_BYTES + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
     _require(data, end)
     packed = int.from_bytes(data[fixed : fixed + _NODE_BYTES], "little")
-    if packed >> 20:
+    if packed >> 21:
         raise BitstreamError("reserved bits are set", offset=fixed + 2)
-    map_length = 0
+    map_length = tone_length = 0
     map_offset = end
     if level_count > 1:
         map_length, map_offset = read_varint(data, end)
-    head_end = map_offset + map_length
+    tone_length_at = map_offset
+    if packed & _HAS_TONE:
+        tone_length, map_offset = read_varint(data, tone_length_at)
+    map_end = map_offset + map_length
+    head_end = map_end + tone_length
     _require(data, head_end + 2 * CRC_BYTES)
     _check_crc(data[:head_end], data[head_end : head_end + CRC_BYTES], "header", head_end)
     payload = data[head_end + CRC_BYTES : -CRC_BYTES]
@@ -242,7 +259,7 @@ def read_container(
             height_px=height_px,
             width_px=width_px,
             n_lo=packed & 1023,
-            n_hi=packed >> 10,
+            n_hi=packed >> 10 & 1023,
             level_count=level_count,
             integer_digest=digests[:INTEGER_DIGEST_BYTES],
             float_digest=digests[INTEGER_DIGEST_BYTES:],
@@ -251,13 +268,16 @@ def read_container(
         raise BitstreamError(str(error), offset=fixed) from error
     if level_count > 1 and not map_length:
         raise BitstreamError(f"{level_count} levels but no level map", offset=end)
+    if packed & _HAS_TONE and not tone_length:
+        raise BitstreamError("a tone map is announced but empty", offset=tone_length_at)
     sections = {
         "header": map_offset,
         "level_map": map_length,
+        "tone": tone_length,
         "payload": len(payload),
         "checksums": 2 * CRC_BYTES,
     }
-    return Container(header, data[map_offset:head_end], payload, sections)
+    return Container(header, data[map_offset:map_end], data[map_end:head_end], payload, sections)
 
 
 def _require(data: bytes, length: int) -> None:

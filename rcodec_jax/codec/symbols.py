@@ -8,7 +8,15 @@ from __future__ import annotations
 import os
 
 from rcodec_jax.bitstream import Container, Header, read_container
-from rcodec_jax.entropy import IntegerPart, Limits, Symbols, decode_level_map, decode_symbols
+from rcodec_jax.entropy import (
+    IntegerPart,
+    Limits,
+    Symbols,
+    ToneMap,
+    decode_level_map,
+    decode_symbols,
+    decode_tone,
+)
 from rcodec_jax.errors import BitstreamError, DigestError
 from rcodec_jax.model.bundle import find_stored_integers, load_integers, stored_integers
 from rcodec_jax.regions.levelmap import LevelMap
@@ -85,6 +93,20 @@ def read_levels(container: Container, *, limits: Limits | None = None) -> LevelM
     except BitstreamError as error:
         raise error.in_section(container.level_map_offset) from error
     return LevelMap(level_map, header.n_lo, header.n_hi, header.level_count)
+
+
+def read_tone(container: Container) -> ToneMap | None:
+    """The tone map of a file, None if it has none.
+
+    Raises:
+      BitstreamError: a damaged map.
+    """
+    if not container.tone:
+        return None
+    try:
+        return decode_tone(container.tone, container.header.height_px, container.header.width_px)
+    except BitstreamError as error:
+        raise error.in_section(container.tone_offset) from error
 
 
 def find_integer_part(

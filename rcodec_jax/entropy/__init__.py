@@ -16,6 +16,7 @@ from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.levelmap import decode_level_map, encode_level_map
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.symbols import Symbols, decode_symbols, encode_symbols
+from rcodec_jax.entropy.tone import ToneMap, decode_tone, encode_tone
 
 __all__ = [
     "DITHER_KEY",
@@ -34,11 +35,14 @@ __all__ = [
     "Prior",
     "StaticTables",
     "Symbols",
+    "ToneMap",
     "decode_level_map",
     "decode_symbols",
+    "decode_tone",
     "dither_indices",
     "dither_values",
     "encode_level_map",
     "encode_symbols",
+    "encode_tone",
     "sigma_of_level",
 ]

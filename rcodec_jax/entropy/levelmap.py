@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rcodec_jax.entropy.coder.rangecoder import HALF, TOTAL, RangeDecoder, RangeEncoder
+from rcodec_jax.entropy.flags import Counts, FlagReader, FlagWriter
 from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.errors import CorruptPayloadError, RcodecError
 from rcodec_jax.levels import MAX_LEVELS
@@ -21,76 +21,15 @@ GRANULARITIES = (1, 2, 4, 8)
 _NORTH, _NORTH_EAST, _UP, _STEP = 16, 24, 26, 27
 _CONTEXTS = 30
 _FLAT = 7  # west, north, north-west and north-east all agree
-_INCREMENT = 16
-_COUNT_LIMIT = 1 << 20
+_GRANULARITY_BITS = 2
 
 
-class _Counts:
-    """How often each context's flag was false and true; the source of its probability."""
-
-    def __init__(self) -> None:
-        self.false = [_INCREMENT // 2] * _CONTEXTS
-        self.true = [_INCREMENT // 2] * _CONTEXTS
-        self.false[_FLAT] = self.false[_FLAT | 8] = 64 * _INCREMENT
-        self.true[_FLAT] = self.true[_FLAT | 8] = _INCREMENT // 2
-
-    def freq_true(self, context: int) -> int:
-        true = self.true[context]
-        freq = (true << 16) // (true + self.false[context])
-        return min(max(freq, 1), TOTAL - 1)
-
-    def update(self, context: int, flag: bool) -> None:
-        counts = self.true if flag else self.false
-        counts[context] += _INCREMENT
-        if self.true[context] + self.false[context] >= _COUNT_LIMIT:
-            self.true[context] = (self.true[context] + 1) >> 1
-            self.false[context] = (self.false[context] + 1) >> 1
-
-
-class _Writer:
-    """Codes the flags it is told."""
-
-    def __init__(self, granularity_log2: int) -> None:
-        self._counts = _Counts()
-        self._starts = [(granularity_log2 >> bit & 1) * HALF for bit in (1, 0)]
-        self._freqs = [HALF, HALF]
-
-    def flag(self, context: int, truth: bool) -> bool:
-        freq = self._counts.freq_true(context)
-        self._counts.update(context, truth)
-        self._starts.append(0 if truth else freq)
-        self._freqs.append(freq if truth else TOTAL - freq)
-        return truth
-
-    def finish(self) -> bytes:
-        encoder = RangeEncoder()
-        encoder.encode(self._starts, self._freqs)
-        return encoder.finish()
-
-
-class _Reader:
-    """Decodes flags, whatever it is told."""
-
-    def __init__(self, data: bytes) -> None:
-        self._counts = _Counts()
-        self._decoder = RangeDecoder(data)
-
-    def granularity_log2(self) -> int:
-        high = 1 - self._decoder.decode_bit(HALF)
-        return high << 1 | (1 - self._decoder.decode_bit(HALF))
-
-    def flag(self, context: int, truth: bool) -> bool:
-        del truth
-        flag = bool(self._decoder.decode_bit(self._counts.freq_true(context)))
-        self._counts.update(context, flag)
-        return flag
-
-    def finish(self) -> None:
-        self._decoder.finish()
+def _counts() -> Counts:
+    return Counts(_CONTEXTS, mostly_false=(_FLAT, _FLAT | 8))
 
 
 def _code_entry(
-    coder: _Writer | _Reader, around: tuple[int, int, int, int], count: int, value: int
+    coder: FlagWriter | FlagReader, around: tuple[int, int, int, int], count: int, value: int
 ) -> int:
     """Codes one entry; a reader ignores `value` and returns the decoded one.
 
@@ -124,7 +63,7 @@ def _code_entry(
 
 
 def _code_row(
-    coder: _Writer | _Reader, row: list[int], above: list[int] | None, count: int
+    coder: FlagWriter | FlagReader, row: list[int], above: list[int] | None, count: int
 ) -> None:
     """Codes one row in place; a reader fills it in.
 
@@ -171,7 +110,8 @@ def encode_level_map(level_map: np.ndarray, level_count: int) -> bytes:
         entries = level_map[::side, ::side]
         if side > 1 and not np.array_equal(_expand(entries, side, level_map.shape), level_map):
             break  # what is lost at this granularity is lost at all coarser ones
-        writer = _Writer(log2)
+        writer = FlagWriter(_counts())
+        writer.raw(log2, _GRANULARITY_BITS)
         above = None
         for row in entries.tolist():
             _code_row(writer, row, above, level_count)
@@ -210,8 +150,8 @@ def decode_level_map(
                 f"a single level needs no map, got {len(data)} bytes", offset=0
             )
         return np.zeros((height, width), np.uint8)
-    reader = _Reader(data)
-    side = GRANULARITIES[reader.granularity_log2()]
+    reader = FlagReader(data, _counts())
+    side = GRANULARITIES[reader.raw(0, _GRANULARITY_BITS)]
     rows, columns = -(-height // side), -(-width // side)
     entries = np.zeros((rows, columns), np.uint8)
     above: list[int] | None = None

@@ -1,0 +1,109 @@
+"""The tone map: what a decoded picture is off by over wide areas, in a few bytes of its own.
+
+A latent-diffusion decoder is good at structure and poor at means: at low rates the tone of areas of
+a hundred pixels is off by several levels, which latents would pay for in each cell. The encoder
+therefore decodes what it is about to write, fits a coarse grid of colours to the error, and sends
+it where it is worth its bits.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rcodec_jax.entropy import ToneMap, encode_tone
+from rcodec_jax.entropy.tone import SPACINGS_PX, STEPS, grid_shape
+from rcodec_jax.levels import CELL_PX
+
+_ROWS = 256  # of pixels corrected at a time
+_MOST_POINTS = 1 << 12  # of a grid; coding one takes a second for 2^15
+_HALF_RANGE = 127.5  # levels of 0..255 that are 1 in -1..1
+
+
+def interpolation(length_px: int, spacing_px: int, at: np.ndarray) -> np.ndarray:
+    """Linear interpolation of a grid along one side.
+
+    Args:
+      length_px: of the side.
+      spacing_px: of the grid's points, the first at half of it.
+      at: coordinates in pixels [n].
+
+    Returns:
+      float64 [n, points], rows that sum to 1.
+    """
+    points = -(-length_px // spacing_px)
+    place = np.clip(at / spacing_px - 0.5, 0, points - 1)
+    low = np.minimum(place.astype(np.int64), max(points - 2, 0))
+    share = place - low
+    matrix = np.zeros((at.size, points))
+    rows = np.arange(at.size)
+    matrix[rows, low] = 1 - share
+    matrix[rows, np.minimum(low + 1, points - 1)] += share
+    return matrix
+
+
+def add_tone(pixels: np.ndarray, tone: ToneMap) -> np.ndarray:
+    """The picture with its tone map added: uint8 [H, W, 3] each."""
+    height, width = pixels.shape[:2]
+    across = interpolation(width, tone.spacing_px, np.arange(width) + 0.5)
+    down = interpolation(height, tone.spacing_px, np.arange(height) + 0.5)
+    grid = (tone.grid * tone.step).transpose(0, 2, 1) @ across.T  # [points, 3, W]
+    out = np.empty_like(pixels)
+    for first in range(0, height, _ROWS):
+        rows = slice(first, first + _ROWS)
+        added = np.tensordot(down[rows], grid, 1).transpose(0, 2, 1).astype(np.float32)
+        out[rows] = np.clip(np.rint(pixels[rows] + added), 0, 255)
+    return out
+
+
+def fit_tone(
+    image: np.ndarray, decoded: np.ndarray, worth: np.ndarray, *, most_bytes: float = np.inf
+) -> bytes:
+    """The tone map that saves most, coded; empty if none is worth its bits.
+
+    Args:
+      image, decoded: uint8 [H, W, 3].
+      worth: bits that a squared error of 1 (in -1..1, averaged over colours) of one pixel is worth,
+        by cell [h, w].
+      most_bytes: that it may take.
+    """
+    error = _cell_means(image) - _cell_means(decoded)
+    height, width = image.shape[:2]
+    down, across = (_cells(n) for n in (height, width))
+    pixels = np.outer(down[1], across[1])
+    weight = (worth * pixels / (3 * _HALF_RANGE**2))[..., None]
+    best, saved = b"", 0.0
+    for spacing in SPACINGS_PX:
+        if np.prod(grid_shape(height, width, spacing)[:2]) > _MOST_POINTS:
+            continue
+        rows = interpolation(height, spacing, down[0])
+        columns = interpolation(width, spacing, across[0])
+        grid = np.einsum(
+            "ph,hwc,qw->pqc", np.linalg.pinv(rows), error, np.linalg.pinv(columns), optimize=True
+        )
+        for step in STEPS:
+            whole = np.clip(np.rint(grid / step), -(255 // step), 255 // step).astype(np.int32)
+            if not whole.any():
+                continue
+            coded = encode_tone(ToneMap(spacing, step, whole))
+            added = np.einsum("hp,pqc,wq->hwc", rows, whole * step, columns, optimize=True)
+            gain = float(np.sum(weight * (2 * error - added) * added)) - 8 * (len(coded) + 1)
+            if gain > saved and len(coded) + 1 <= most_bytes:
+                best, saved = coded, gain
+    return best
+
+
+def _cells(length_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Centres of the cells along a side, in pixels, and their lengths."""
+    edges = np.minimum(np.arange(0, length_px + CELL_PX, CELL_PX), length_px)
+    edges = np.unique(edges)
+    return (edges[:-1] + edges[1:]) / 2, np.diff(edges)
+
+
+def _cell_means(pixels: np.ndarray) -> np.ndarray:
+    """Means of cells: uint8 [H, W, 3] -> float64 [h, w, 3]."""
+    starts = [np.arange(0, side, CELL_PX) for side in pixels.shape[:2]]
+    sums = np.add.reduceat(pixels, starts[1], axis=1, dtype=np.float32)
+    sums = np.add.reduceat(sums, starts[0], axis=0)
+    lengths = [np.diff(np.append(s, n)) for s, n in zip(starts, pixels.shape[:2], strict=True)]
+    means: np.ndarray = sums / np.outer(*lengths)[..., None].astype(np.float64)
+    return means
