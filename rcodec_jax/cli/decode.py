@@ -14,6 +14,7 @@ from rcodec_jax.cli import arguments, batch, files, output
 
 if TYPE_CHECKING:
     from rcodec_jax.codec import Codec
+    from rcodec_jax.progress import Progress
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -68,7 +69,8 @@ def run(args: argparse.Namespace) -> int:
     import rcodec_jax
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
-    figures = _decode(args, codec, data, picture_format)
+    with output.Progress("decode") as progress:
+        figures = _decode(args, codec, data, picture_format, progress.update)
     if args.json or not piped:
         stream = sys.stderr if piped else sys.stdout
         output.report(figures, _in_words(figures), as_json=args.json, stream=stream)
@@ -84,6 +86,7 @@ def _run_many(args: argparse.Namespace) -> int:
 
     import rcodec_jax
     from rcodec_jax.codec.many import FirstAlone, file_programs
+    from rcodec_jax.progress import no_progress
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
     first_alone = FirstAlone()
@@ -92,7 +95,7 @@ def _run_many(args: argparse.Namespace) -> int:
         one = argparse.Namespace(**vars(args) | {"input": job.source, "output": job.target})
         data = files.read_input(job.source, expected="an rcodec file")
         with first_alone(file_programs(data)):
-            figures = _decode(one, codec, data, picture_format)
+            figures = _decode(one, codec, data, picture_format, no_progress)
         return figures | {"input_bytes": len(data)}
 
     def totals(made: Sequence[dict[str, Any]]) -> str:
@@ -104,7 +107,7 @@ def _run_many(args: argparse.Namespace) -> int:
 
 
 def _decode(
-    args: argparse.Namespace, codec: Codec, data: bytes, picture_format: str
+    args: argparse.Namespace, codec: Codec, data: bytes, picture_format: str, progress: Progress
 ) -> dict[str, Any]:
     """Decodes a file that has been read, writes its picture and gives its figures."""
     from rcodec_jax.data.pictures.images import write_image
@@ -113,7 +116,12 @@ def _decode(
     limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)
     start = time.perf_counter()
     pixels = codec.decode(
-        data, steps=args.steps, trajectory=args.trajectory, realism=args.realism, limits=limits
+        data,
+        steps=args.steps,
+        trajectory=args.trajectory,
+        realism=args.realism,
+        limits=limits,
+        progress=progress,
     )
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()

@@ -30,6 +30,7 @@ from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.model.bundle import Bundle, load_bundle
+from rcodec_jax.progress import Progress, no_progress
 
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -83,7 +84,8 @@ class Codec:
           roi_strength: 0..1, how much the importance counts; 1 sacrifices the background.
           effort: 1..9, how long to fit the latents to this picture before they are coded: smaller
             files of the same quality, for time at encoding alone (see `refine.STEPS`). None: the
-            default, or 1 for a model that lacks what it takes, with a note.
+            default, or 1 with a note, for more than `encode.LARGE_PX` pixels and for a model that
+            lacks what it takes.
           tune: what effort beyond 1 is for: "mse" for PSNR alone, "balanced" for it and for how
             pictures look, "perceptual" for the latter.
 
@@ -170,6 +172,7 @@ class Codec:
         trajectory: Trajectory = "proportional",
         realism: float = 0.0,
         limits: Limits | None = None,
+        progress: Progress = no_progress,
     ) -> np.ndarray:
         """Decodes a file.
 
@@ -180,6 +183,7 @@ class Codec:
           realism: 0..1, from least error to real detail, part of which is made up; above 0 of
             models that have such a decoder.
           limits: what to refuse before anything is allocated.
+          progress: see `rcodec_jax.progress`; called after each tile of a large picture.
 
         Returns:
           uint8 [H, W, 3].
@@ -196,6 +200,7 @@ class Codec:
             trajectory=trajectory,
             realism=realism,
             limits=limits,
+            progress=progress,
         )
 
     def decode_many(

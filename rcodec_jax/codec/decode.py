@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 
 from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.codec.tiling import Window
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.entropy import (
     PRIOR_BITS,
@@ -20,6 +22,7 @@ from rcodec_jax.entropy import (
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import REALISM, Bundle
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import LevelMap
 
 MAX_STEPS = 50
@@ -34,6 +37,7 @@ def decode(
     trajectory: Trajectory = "proportional",
     realism: float = 0.0,
     limits: Limits | None = None,
+    progress: Progress = no_progress,
 ) -> np.ndarray:
     """Decodes a file; see `Codec.decode`."""
     steps = bundle.config.steps if steps is None else steps
@@ -53,9 +57,29 @@ def decode(
             f"{bundle.float_digest.hex()}: the picture may differ from what its maker saw",
             stacklevel=3,
         )
-    x, prior = dequantise(symbols, levels)
+    dither = dither_indices(*symbols.j.shape)
+    height, width, channels = symbols.j.shape
+
+    def part(number: int) -> Deferred:
+        shape = (height, width, (number + 1) * channels)
+        return Deferred(shape, lambda window: _parts(symbols, levels, dither, window)[number])
+
     size = (header.height_px, header.width_px)
-    return programs.pixels(x, prior, levels, size, steps=steps, kind=trajectory, realism=realism)
+    return programs.pixels(
+        part(0), part(1), levels, size,
+        steps=steps, kind=trajectory, realism=realism, progress=progress,
+    )  # fmt: skip
+
+
+class Deferred:
+    """An array [h, w, ...] whose windows are made when asked for: a `tiling.Array`."""
+
+    def __init__(self, shape: tuple[int, ...], made: Callable[[Window], np.ndarray]) -> None:
+        self.shape = shape
+        self._made = made
+
+    def __getitem__(self, window: Window) -> np.ndarray:
+        return self._made(window)
 
 
 def dequantise(symbols: Symbols, levels: LevelMap) -> tuple[np.ndarray, np.ndarray]:
@@ -65,15 +89,22 @@ def dequantise(symbols: Symbols, levels: LevelMap) -> tuple[np.ndarray, np.ndarr
       x float32 [h, w, C] = sqrt(abar) mean + delta (j - g), a sample of the forward process, and
       the prior float32 [h, w, 2C]: its mean and its log2 sigma within the tables' range.
     """
+    everything = slice(None), slice(None)
+    return _parts(symbols, levels, dither_indices(*symbols.j.shape), everything)
+
+
+def _parts(
+    symbols: Symbols, levels: LevelMap, dither: np.ndarray, window: Window
+) -> tuple[np.ndarray, np.ndarray]:
+    """`dequantise` of a window."""
     table = node_table()
-    node_map = levels.node_map
+    node_map = levels.node_map[window]
     signal = np.sqrt(table.alpha_bar)[node_map][..., None]
     delta = table.delta[node_map][..., None]
     log2_s = table.log2_scale[node_map][..., None]
-    g = dither_values(dither_indices(*symbols.j.shape))
-    mean = symbols.prior.mean / 2.0**PRIOR_BITS
-    spread = symbols.prior.log2_sigma / 2.0**PRIOR_BITS + log2_s
+    mean = symbols.prior.mean[window] / 2.0**PRIOR_BITS
+    spread = symbols.prior.log2_sigma[window] / 2.0**PRIOR_BITS + log2_s
     spread = np.clip(spread, np.log2(SCALE_MIN), np.log2(SCALE_MAX))
-    x = signal * mean + delta * (symbols.j - g)
+    x = signal * mean + delta * (symbols.j[window] - dither_values(dither[window]))
     prior = np.concatenate([mean, spread - log2_s], axis=-1)
     return x.astype(np.float32), prior.astype(np.float32)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,13 +22,14 @@ from rcodec_jax.codec.refine import (
     Refiner,
     check_effort,
 )
+from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
 from rcodec_jax.entropy import encode_symbols
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import DEFAULT_STRENGTH, SPAN
+from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, SPAN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.progress import Progress, no_progress
-from rcodec_jax.regions.budget import fit_base
+from rcodec_jax.regions.budget import fit_base, fit_by_sample
 from rcodec_jax.regions.levelmap import (
     LevelMap,
     build_level_map,
@@ -38,6 +40,15 @@ from rcodec_jax.regions.levelmap import (
 DEFAULT_QUALITY = 50.0
 TOLERANCE = 0.004
 """A file this much below its budget is close enough to stop searching."""
+
+CLOSE = 0.018
+"""The same for pictures that are searched by a sample."""
+
+_STAGES = 2  # of progress
+
+LARGE_PX = 1 << 22
+"""Pictures of more pixels are encoded at effort 1 unless told otherwise: each step of refinement
+takes several times what all else does. They fit a budget by a sample, too."""
 
 NEAR = 0.06
 """The same for where latents are refined, which need not be the very base of the file."""
@@ -102,21 +113,29 @@ def encode(
         else pool_importance(check_shape(importance, image), *cell_shape(height, width))
     )
     refiner = Refiner(bundle) if refiner is None else refiner
-    steps, notes = _steps(refiner, effort)
+    steps, notes = _steps(refiner, effort, height * width)
 
-    def levels_at(base: int) -> LevelMap:
+    def levels_at(base: int, blocks: Blocks | None = None) -> LevelMap:
+        own, shape = cells, cell_shape(height, width)
+        if blocks is not None:
+            own = None if cells is None else take_blocks(cells, blocks, SAMPLE_SIDE)
+            shape = blocks[0].size * SAMPLE_SIDE, blocks[1].size * SAMPLE_SIDE
         return build_level_map(
-            cells, base=base, strength=roi_strength, span=SPAN,
-            node_range=bundle.config.node_range, shape=cell_shape(height, width),
+            own, base=base, strength=roi_strength, span=SPAN,
+            node_range=bundle.config.node_range, shape=shape,
         )  # fmt: skip
 
     def refined(latents: _Latents, base: int, steps: int) -> _Latents:
         levels, z = levels_at(base), latents.z
         z = programs.hyper(latents.y, levels) if z is None else z
         y, z = refiner(image, latents.y, z, levels, steps=steps, tune=tune, progress=progress)
-        return dataclasses.replace(latents, y=y, z=z, known={})
+        return dataclasses.replace(latents, y=y, z=z, sizes={}, known={})
 
-    latents = _Latents(bundle, programs, levels_at, (height, width), trade, programs.latent(image))
+    progress(0, _STAGES, "analysing")
+    blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
+    size, y = (height, width), programs.latent(image)
+    latents = _Latents(bundle, programs, levels_at, size, trade, y, blocks=blocks)
+    progress(1, _STAGES, "coding")
     if target is None:
         if steps:
             latents = refined(latents, base, steps)
@@ -128,23 +147,24 @@ def encode(
             low -= math.ceil(SPAN * roi_strength)
         plain, start = latents, None
         if steps:
-            start = _near(latents.size_of, target, (low, high))
+            start = _near(latents.roughly, target, (low, high))
             if steps > SHORT:
                 # Refined files are smaller, so that a finer base is within reach than the first.
                 latents = refined(latents, start, steps // 2)
-                start = _near(latents.size_of, target, (low, high), start)
+                start = _near(latents.roughly, target, (low, high), start)
             latents = refined(latents, start, steps)
         try:
-            found = _fit(latents.size_of, latents.finish, target, (low, high), start)
+            found = _fit(latents, target, (low, high), start)
         except UsageError:
             if latents is plain:
                 raise
             # The smallest file is not always among those that become smaller.
             latents = plain
-            found = _fit(latents.size_of, latents.finish, target, (low, high), start)
+            found = _fit(latents, target, (low, high), start)
         base, data, more = found
         notes += more
     symbols = latents.at(base)
+    progress(_STAGES, _STAGES, "")
     return Encoded(
         data=data,
         header=_header(bundle, symbols.levels, height, width),
@@ -161,25 +181,32 @@ class _Latents:
 
     Attributes:
       bundle, programs: the model.
-      levels_at: the level map of a base.
+      levels_at: the level map of a base, and of the cells in blocks at that.
       size: height and width of the picture in pixels.
       trade: see `quantise.trim`.
       y: of a bucket [h', w', C].
       z: int32 [hz, wz, Z]; None for what the model's analysis gives at each base.
-      known: what has been quantised, by base.
+      blocks: places of a sample (`sample_blocks`), None where the whole is small enough to be
+        looked at for every base.
+      sizes: of files, by base.
+      known: what has been quantised, by base; of a large picture the last alone.
     """
 
     bundle: Bundle
     programs: Programs
-    levels_at: Callable[[int], LevelMap]
+    levels_at: Callable[..., LevelMap]
     size: tuple[int, int]
     trade: float
     y: np.ndarray
     z: np.ndarray | None = None
+    blocks: Blocks | None = None
+    sizes: dict[int, float] = dataclasses.field(default_factory=dict)
     known: dict[int, Quantised] = dataclasses.field(default_factory=dict)
 
     def at(self, base: int) -> Quantised:
         if base not in self.known:
+            if self.blocks is not None:
+                self.known.clear()
             self.known[base] = quantise(
                 self.bundle,
                 self.programs,
@@ -191,9 +218,35 @@ class _Latents:
         return self.known[base]
 
     def size_of(self, base: int) -> float:
-        s = self.at(base)
-        around = write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, b"")
-        return len(around) + s.payload_bytes
+        if base not in self.sizes:
+            s = self.at(base)
+            around = write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, b"")
+            self.sizes[base] = len(around) + s.payload_bytes
+        return self.sizes[base]
+
+    def roughly(self, base: int) -> float:
+        """`size_of` by the sample, where there is one."""
+        if self.blocks is None:
+            return self.size_of(base)
+        return self._sample.size_of(base) * self._share
+
+    @functools.cached_property
+    def _share(self) -> float:
+        """Cells of the picture for each of the sample."""
+        return math.prod(cell_shape(*self.size)) / math.prod(cell_shape(*self._sample.size))
+
+    @functools.cached_property
+    def _sample(self) -> _Latents:
+        """A small picture's latents, blocks of this one's beside one another."""
+        assert self.blocks is not None
+        y = take_blocks(self.y, self.blocks, SAMPLE_SIDE)
+        z = None
+        if self.z is not None:
+            coarse = [starts // HYPER_STRIDE for starts in self.blocks]
+            z = take_blocks(self.z, (coarse[0], coarse[1]), SAMPLE_SIDE // HYPER_STRIDE)
+        size = (y.shape[0] * CELL_PX, y.shape[1] * CELL_PX)
+        levels_at = functools.partial(self.levels_at, blocks=self.blocks)
+        return _Latents(self.bundle, self.programs, levels_at, size, self.trade, y, z)
 
     def finish(self, base: int) -> bytes:
         s = self.at(base)
@@ -203,12 +256,15 @@ class _Latents:
         return write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, payload)
 
 
-def _steps(refiner: Refiner, effort: int | None) -> tuple[int, tuple[str, ...]]:
+def _steps(refiner: Refiner, effort: int | None, pixels: int) -> tuple[int, tuple[str, ...]]:
     """Steps of refinement at an effort, and what the user should know of them.
 
     Raises:
       UsageError: an effort was asked for that the model cannot make.
     """
+    if effort is None and pixels > LARGE_PX:
+        most = LARGE_PX / 1e6
+        return 0, (f"encoded at effort 1, as more than {most:.1f} megapixels are by default",)
     steps = STEPS[(DEFAULT_EFFORT if effort is None else effort) - 1]
     missing = refiner.lacks() if steps else None
     if missing is None:
@@ -283,16 +339,17 @@ def _near(
 
 
 def _fit(
-    size_of: Callable[[int], float],
-    finish: Callable[[int], bytes],
-    target: float,
-    base_range: tuple[int, int],
-    start: int | None,
+    latents: _Latents, target: float, base_range: tuple[int, int], start: int | None
 ) -> tuple[int, bytes, tuple[str, ...]]:
     """Base node, file and notes for a budget in bytes; the file is never above it."""
-    high = base_range[1]
+    high, finish = base_range[1], latents.finish
     try:
-        fit = fit_base(size_of, target, base_range, tolerance=TOLERANCE, start=start)
+        fit = None
+        if latents.blocks is not None:
+            sizes = latents.size_of, latents.roughly
+            fit = fit_by_sample(*sizes, target, base_range, tolerance=CLOSE, start=start)
+        if fit is None:
+            fit = fit_base(latents.size_of, target, base_range, tolerance=TOLERANCE, start=start)
     except UsageError:
         # Sizes are estimates to a byte or two: the smallest file itself has the last word.
         data = finish(high)

@@ -13,9 +13,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.tiling import HALO, TILE, bucket, extend, map_tiles
+from rcodec_jax.codec.tiling import (
+    HALO,
+    TILE,
+    WIDE_HALO,
+    Array,
+    Extended,
+    bucket,
+    map_tiles,
+    spans,
+)
 from rcodec_jax.codec.tracing import Program
-from rcodec_jax.diffusion.sampler import Denoise, ddim
+from rcodec_jax.diffusion.sampler import advance, walk
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.bundle import REALISM, Bundle
@@ -25,6 +34,7 @@ from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.ops.rounding import round_half_up
+from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import LevelMap
 
 
@@ -38,11 +48,11 @@ class Programs:
       tile, halo: pictures with a side beyond `tile` cells go through in tiles; see `tiling`. Of
         networks that see no further than the halo they give what the whole would; those with
         statistics or attention over the whole picture (Stable Diffusion's) see a tile instead, and
-        their tiles fade into one another.
+        their tiles fade into one another. None for the halo that suits the networks.
     """
 
     def __init__(
-        self, bundle: Bundle, *, dtype: str = "float32", tile: int = TILE, halo: int = HALO
+        self, bundle: Bundle, *, dtype: str = "float32", tile: int = TILE, halo: int | None = None
     ) -> None:
         self._config = bundle.config
         self._networks = Networks(bundle.config, jnp.dtype(dtype), folded=True)
@@ -51,10 +61,11 @@ class Programs:
         self._dtype = jnp.dtype(dtype)
         self._shift = bundle.shift.reshape(1, 1, -1)
         self._scale = bundle.scale.reshape(1, 1, -1)
-        self._tile, self._halo = tile, halo
         auto, unet = bundle.config.autoencoder, bundle.config.unet
         attends = auto.attention or any((*unet.heads, unet.middle_heads))
         self._blend = attends or "group" in (auto.norm, unet.norm)
+        self._tile = tile
+        self._halo = (WIDE_HALO if self._blend else HALO) if halo is None else halo
 
     def _params(self, part: str) -> dict[str, Any]:
         """Parameters of one network on the device: encoding never needs the denoiser's."""
@@ -80,38 +91,51 @@ class Programs:
         Rows and columns past ceil(H/8), ceil(W/8) belong to the mirrored extension.
         """
         height, width = (bucket(-(-side // CELL_PX)) for side in pixels.shape[:2])
-        pixels = extend(pixels, height * CELL_PX, width * CELL_PX)
+        extended = Extended(pixels, height * CELL_PX, width * CELL_PX)
 
         def run(window: np.ndarray) -> np.ndarray:
-            return np.asarray(self._encode(self._params("encoder"), window[None])[0])
+            raw = np.asarray(self._encode(self._params("encoder"), window[None])[0])
+            return (raw - self._shift) * self._scale
 
-        raw = self._tiled(run, [pixels], (height, width))
-        return (raw - self._shift) * self._scale
+        return self._tiled(run, [extended], (height, width))
 
     def hyper(self, y: np.ndarray, levels: LevelMap) -> np.ndarray:
         """Scaled latent of a bucket [h', w', C] and the picture's levels -> z int32 [hz, wz, Z]."""
-        height, width = levels.level_map.shape
-        level_map = extend(levels.level_map, *y.shape[:2])
-        z = self._hyper(
-            self._params("hyper_analysis"), y[None], levels.padded_nodes[None], level_map[None]
-        )
-        return np.asarray(z[0, : -(-height // HYPER_STRIDE), : -(-width // HYPER_STRIDE)])
+        level_map, nodes = Extended(levels.level_map, *y.shape[:2]), levels.padded_nodes[None]
+        sides, z = [min(self._tile, side) for side in y.shape[:2]], None
+        rows, columns = (spans(side, self._tile, self._halo) for side in y.shape[:2])
+        for top, first, last in rows:
+            for left, begin, end in columns:
+                window = slice(top, top + sides[0]), slice(left, left + sides[1])
+                params = self._params("hyper_analysis")
+                out = self._hyper(params, y[window][None], nodes, level_map[window][None])
+                if z is None:
+                    shape = (side // HYPER_STRIDE for side in y.shape[:2])
+                    z = np.empty((*shape, out.shape[3]), np.int32)
+                core = [(first, last, top), (begin, end, left)]
+                to = tuple(slice(a // HYPER_STRIDE, b // HYPER_STRIDE) for a, b, _ in core)
+                own = [slice((a - o) // HYPER_STRIDE, (b - o) // HYPER_STRIDE) for a, b, o in core]
+                z[to] = np.asarray(out[0])[own[0], own[1]]
+        assert z is not None  # there is at least one tile
+        height, width = (-(-side // HYPER_STRIDE) for side in levels.level_map.shape)
+        return z[:height, :width]
 
     def pixels(
         self,
-        x: np.ndarray,
-        prior: np.ndarray,
+        x: Array,
+        prior: Array,
         levels: LevelMap,
         size: tuple[int, int],
         *,
         steps: int,
         kind: Trajectory,
         realism: float = 0.0,
+        progress: Progress = no_progress,
     ) -> np.ndarray:
         """Denoises and decodes.
 
         Args:
-          x: dequantised latent float32 [h, w, C].
+          x: dequantised latent float32 [h, w, C]; it and the prior may be a `tiling.Array`.
           prior: mean and log2 sigma of the entropy model, float32 [h, w, 2C].
           levels: the picture's level map [h, w].
           size: (height, width) of the picture in pixels.
@@ -123,50 +147,47 @@ class Programs:
           uint8 [H, W, 3].
         """
         cells = (bucket(x.shape[0]), bucket(x.shape[1]))
-        x, prior, level_map = (extend(a, *cells) for a in (x, prior, levels.level_map))
         levels_t = node_table().t[levels.padded_nodes[None]]
-        clean = ddim(
-            self._denoise_in_tiles(prior, level_map, cells),
-            jnp.asarray(x[None]),
-            jnp.asarray(level_map[None].astype(np.int32)),
-            levels_t,
-            steps=steps,
-            prediction=self._config.unet.prediction,
-            kind=kind,
-            prior=jnp.asarray(prior[None]),
-        )
-        raw = np.asarray(clean[0]) / self._scale + self._shift
+        params, unet = self._decoder(realism), self._params("unet")
+        around = [Extended(a, *cells) for a in (prior, levels.level_map)]
+        stages, parts = iter(range(steps + 1)), steps + 1
 
-        params = self._decoder(realism)
+        def told() -> Callable[[int, int], None]:
+            stage, what = next(stages), "decoding"
+            return lambda done, total: progress(stage * total + done, parts * total, what)
 
-        def run(window: np.ndarray) -> np.ndarray:
-            return np.asarray(self._decode(params, window[None])[0])
+        def step(x: Array, t: np.ndarray, now: np.ndarray, then: np.ndarray) -> tuple[Array, Array]:
+            def run(x: np.ndarray, prior: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+                given = x[None], prior[None], level_map[None]
+                out = self._denoise(unet, *given, np.asarray(t, np.float32))
+                both = advance(
+                    given[0], out, given[2].astype(np.int32), now, then, given[1],
+                    self._config.unet.prediction,
+                )  # fmt: skip
+                return np.concatenate([np.asarray(a[0]) for a in both[:wanted]], axis=-1)
 
-        pixels = self._tiled(run, [raw], cells)
+            wanted = 1 if steps == 1 else 2
+            result = self._tiled(run, [x, *around], cells, told())
+            return result[..., : x.shape[2]], result[..., -x.shape[2] :]
+
+        clean = walk(step, Extended(x, *cells), levels_t, steps=steps, kind=kind)
+
+        def run(clean: np.ndarray) -> np.ndarray:
+            raw = clean / self._scale + self._shift
+            return np.asarray(self._decode(params, raw[None])[0])
+
+        pixels = self._tiled(run, [clean], cells, told())
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
 
     def _tiled(
         self,
         run: Callable[..., np.ndarray],
-        arrays: Sequence[np.ndarray],
+        arrays: Sequence[Array],
         cells: tuple[int, int],
+        told: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
-        return map_tiles(run, arrays, cells, self._tile, self._halo, blend=self._blend)
-
-    def _denoise_in_tiles(
-        self, prior: np.ndarray, level_map: np.ndarray, cells: tuple[int, int]
-    ) -> Denoise:
-        def denoise(x: jax.Array, levels_t: np.ndarray) -> jax.Array:
-            t, params = np.asarray(levels_t, np.float32), self._params("unet")
-
-            def run(x: np.ndarray, prior: np.ndarray, levels: np.ndarray) -> np.ndarray:
-                out = self._denoise(params, x[None], prior[None], levels[None], t)
-                return np.asarray(out[0])
-
-            arrays = [np.asarray(x[0]), prior, level_map]
-            return jnp.asarray(self._tiled(run, arrays, cells)[None])
-
-        return denoise
+        tile, halo = self._tile, self._halo
+        return map_tiles(run, arrays, cells, tile, halo, blend=self._blend, told=told)
 
     def _compiled(self, name: str, network: Callable[..., jax.Array]) -> Program:
         return Program(network, f"{name} {self._dtype} {self._config}", compiler_options())

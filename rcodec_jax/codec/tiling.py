@@ -7,6 +7,7 @@ of the extension is cut off again, and no symbol exists for it, so files do not 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,10 +20,19 @@ BUCKETS = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192)
 TILE = BUCKETS[-1]
 """Side of a tile of anything larger."""
 
-HALO = 32
-"""Cells of context around a tile's core; further away, an output hardly depends on an input."""
+HALO = 16
+"""Cells of context around a tile's core: the autoencoders here reach 10 cells, and of the denoiser
+what is further away changes one byte in a million by 1. Twice as much made 24 megapixels take 1.6
+times the work."""
+
+WIDE_HALO = 32
+"""The same of networks with statistics or attention over the whole picture, whose tiles fade into
+one another."""
 
 Window = tuple[slice, slice]
+
+Array = Any
+"""An array [h, w, ...], or what has a `shape` and gives such arrays for a `Window`."""
 
 
 def bucket(side: int) -> int:
@@ -37,6 +47,29 @@ def extend(x: np.ndarray, height: int, width: int) -> np.ndarray:
     """Mirrors [h, w, ...] at its lower and right edge to [height, width, ...]."""
     pad = [(0, height - x.shape[0]), (0, width - x.shape[1])] + [(0, 0)] * (x.ndim - 2)
     return np.pad(x, pad, mode="symmetric") if any(after for _, after in pad) else x
+
+
+class Extended:
+    """An array [h, w, ...] mirrored to [height, width, ...], window by window.
+
+    Args:
+      x: an array, or what has its shape and gives arrays for windows.
+      height, width: at least those of `x`.
+    """
+
+    def __init__(self, x: Any, height: int, width: int) -> None:
+        self._x = x
+        self.shape = (height, width, *x.shape[2:])
+
+    def __getitem__(self, window: Window) -> np.ndarray:
+        inner, sides = [], []
+        for own, side in zip(window, self._x.shape, strict=False):
+            # What is mirrored into a window may lie in front of it.
+            beyond = max(0, own.stop - side)
+            inner.append(slice(min(own.start, max(0, side - beyond)), min(own.stop, side)))
+            sides.append(own.stop - inner[-1].start)
+        rows, columns = (own.start - part.start for own, part in zip(window, inner, strict=True))
+        return extend(self._x[tuple(inner)], *sides)[rows:, columns:]
 
 
 def spans(side: int, tile: int = TILE, halo: int = HALO) -> list[tuple[int, int, int]]:
@@ -67,12 +100,13 @@ def spans(side: int, tile: int = TILE, halo: int = HALO) -> list[tuple[int, int,
 
 def map_tiles(
     f: Callable[..., np.ndarray],
-    arrays: Sequence[np.ndarray],
+    arrays: Sequence[Array],
     cells: tuple[int, int],
     tile: int = TILE,
     halo: int = HALO,
     *,
     blend: bool = False,
+    told: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Applies a function to a picture in tiles and puts the results together.
 
@@ -84,13 +118,15 @@ def map_tiles(
       blend: whether tiles fade into one another over their halos. For a function that is not local,
         such as a network with statistics over the whole picture: its tiles differ in tone, and a
         hard edge between cores would show.
+      told: called with (tiles done, tiles in all) where there are several.
 
     Returns:
       What `f` would return for the whole, up to what it draws from beyond the halo.
     """
     rows, columns = spans(cells[0], tile, halo), spans(cells[1], tile, halo)
     if len(rows) == len(columns) == 1:
-        return np.asarray(f(*arrays))
+        whole = (slice(0, cells[0]), slice(0, cells[1]))
+        return np.asarray(f(*(a[_scaled(whole, a.shape[0] // cells[0])] for a in arrays)))
     result: np.ndarray | None = None
     size = (min(tile, cells[0]), min(tile, cells[1]))
     kind = np.dtype(np.uint8)
@@ -108,6 +144,11 @@ def map_tiles(
                 kind = out.dtype
                 shape = (cells[0] * k, cells[1] * k, *out.shape[2:])
                 result = np.zeros(shape, np.float32 if blend else kind)
+            if told:
+                told(
+                    rows.index(row) * len(columns) + columns.index(column) + 1,
+                    len(rows) * len(columns),
+                )
             window = _window((row[0], column[0]), size, k)
             shares = [
                 _shares(span, length, side, k, fade)
@@ -120,6 +161,11 @@ def map_tiles(
                 np.copyto(result[window], out, where=weight > 0)
     assert result is not None  # there is at least one tile
     return result.astype(kind) if kind.kind == "f" else np.rint(result).astype(kind)
+
+
+def _scaled(window: Window, k: int) -> Window:
+    rows, columns = (slice(s.start * k, s.stop * k) for s in window)
+    return rows, columns
 
 
 def _window(start: tuple[int, int], size: tuple[int, int], k: int) -> Window:

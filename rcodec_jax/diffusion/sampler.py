@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +16,9 @@ import numpy as np
 from rcodec_jax.diffusion.schedule import Trajectory, alpha_bar, trajectory
 
 Prediction = Literal["epsilon", "v", "sample", "residual"]
+
+X = TypeVar("X")
+Pair = tuple[jax.Array, jax.Array]
 
 Denoise = Callable[[jax.Array, np.ndarray], jax.Array]
 """(x [B,h,w,C], levels_t [B,L]) -> raw network output [B,h,w,C]."""
@@ -113,26 +116,51 @@ def ddim(
     Returns:
       x0 [B, h, w, C], the last evaluation's estimate of the clean latent.
     """
+
+    def step(x: jax.Array, t: np.ndarray, now: np.ndarray, then: np.ndarray) -> Pair:
+        return advance(x, denoise(x, t), level_map, now, then, prior, prediction)
+
+    return walk(step, x, levels_t, steps=steps, kind=kind)
+
+
+def walk(
+    step: Callable[[X, np.ndarray, np.ndarray, np.ndarray], tuple[X, X]],
+    x: X,
+    levels_t: np.ndarray,
+    *,
+    steps: int,
+    kind: Trajectory = "proportional",
+) -> X:
+    """The loop of `ddim`, for those who take its steps in tiles.
+
+    Args:
+      step: takes x, timesteps of the levels and their abar now and then [B, L]; gives x0 and the
+        next x, which nobody looks at after the last step.
+      x: where it begins.
+      levels_t, steps, kind: as for `ddim`.
+
+    Returns:
+      The last step's x0.
+    """
     times = trajectory(levels_t, steps, kind)
     abars = [np.asarray(alpha_bar(t), np.float32) for t in times]
     clean = x
     for i, t in enumerate(times):
-        after = abars[min(i + 1, steps - 1)]  # of no use after the last
-        clean, x = _advance(x, denoise(x, t), level_map, abars[i], after, prior, prediction)
+        clean, x = step(x, t, abars[i], abars[min(i + 1, steps - 1)])
     return clean
 
 
 @functools.partial(jax.jit, static_argnames="prediction")
-def _advance(
+def advance(
     x: jax.Array,
     output: jax.Array,
     level_map: jax.Array,
-    abar: jax.Array,
-    after: jax.Array,
+    abar: jax.typing.ArrayLike,
+    after: jax.typing.ArrayLike,
     prior: jax.Array | None,
     prediction: Prediction,
 ) -> tuple[jax.Array, jax.Array]:
-    """(x0, x at the next timestep); abar of the levels, now and then, [B, L]."""
+    """A step of `ddim`: (x0, x at the next timestep); abar of the levels now and then [B, L]."""
     now, then = per_cell(abar, level_map), per_cell(after, level_map)
     clean, epsilon = clean_and_noise(
         x, output, jnp.sqrt(now), jnp.sqrt(1.0 - now), prediction, prior

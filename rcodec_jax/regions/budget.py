@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ _FIRST_SLOPE = -0.008
 """Change of log size a node before two sizes are known: a node is about 1 % of rate."""
 
 _SLOPES = (-0.05, -0.0005)
+
+MAX_CORRECTIONS = 4
+"""Most sizes that a search by a sample computes."""
 
 MAX_PROBES = 8
 """Most sizes that a search computes."""
@@ -80,6 +84,46 @@ def fit_base(
             f"{math.ceil(largest)} bytes of this image, got {_plain(target_bytes)}"
         )
     return Fit(search.fits, at_best=search.fits == low)
+
+
+def fit_by_sample(
+    size_of: Callable[[int], float],
+    roughly: Callable[[int], float],
+    target_bytes: float,
+    node_range: tuple[int, int],
+    *,
+    tolerance: float,
+    start: int | None = None,
+) -> Fit | None:
+    """`fit_base` for sizes that take long, by estimates that are off by about the same factor.
+
+    The search goes by the estimates; what the size of the node that it finds is off by corrects
+    them. Two sizes are usual where `fit_base` takes six.
+
+    Args:
+      size_of, target_bytes, node_range, start: as for `fit_base`.
+      roughly: estimates of `size_of`.
+      tolerance: a size of at least (1 - tolerance) * target is good enough.
+
+    Returns:
+      The fit; None if it has not come so near, or the estimates are out of reach of the target.
+    """
+    factor, aim = 1.0, (1 - tolerance / 2) * target_bytes
+    for _ in range(MAX_CORRECTIONS):
+        known = functools.partial(_times, factor, roughly)
+        try:
+            fit = fit_base(known, aim, node_range, tolerance=tolerance / 4, start=start)
+        except UsageError:
+            return None
+        size = size_of(fit.base)
+        if size <= target_bytes and (size >= (1 - tolerance) * target_bytes or fit.at_best):
+            return fit
+        factor, start = size / roughly(fit.base), fit.base
+    return None
+
+
+def _times(factor: float, of: Callable[[int], float], node: int) -> float:
+    return factor * of(node)
 
 
 class _Search:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions.budget import fit_base
+from rcodec_jax.regions.budget import MAX_CORRECTIONS, fit_base, fit_by_sample
 
 
 def counted(sizes):
@@ -126,3 +126,22 @@ def test_a_start_that_is_close_enough_is_the_only_probe():
     assert probes == [best + 1]
     for start in (0, best - 40, best + 3, 5000):  # beyond the range: from its end
         assert fit_base(size_of, 5e4, (0, 1023), start=start).base == best
+
+
+def test_a_sample_finds_the_budget_in_few_sizes():
+    """Of estimates that are off by some factor, and a little by chance."""
+    rng = np.random.default_rng(3)
+    taken = []
+    for _ in range(100):
+        sizes = curve(rng)
+        size_of, calls = counted(sizes)
+        rough = sizes * rng.uniform(0.6, 1.6) * rng.uniform(0.998, 1.002, sizes.size)
+        target = rng.uniform(sizes[900], sizes[100])
+        fit = fit_by_sample(size_of, lambda n, r=rough: r[n], target, (0, 1023), tolerance=0.018)
+        assert len(calls) <= MAX_CORRECTIONS
+        if fit is not None:
+            assert calls[-1] == fit.base
+            assert 0.982 * target <= sizes[fit.base] <= target or fit.at_best
+            taken.append(len(calls))
+    assert len(taken) >= 90 and np.mean(taken) < 2.5
+    assert fit_by_sample(size_of, size_of, 1.0, (0, 1023), tolerance=0.018) is None
