@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.symbols import read_symbols
+from rcodec_jax.codec.symbols import read_symbols, read_tone
 from rcodec_jax.codec.tiling import Window
+from rcodec_jax.codec.tone import add_tone
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.entropy import (
     PRIOR_BITS,
@@ -57,6 +59,27 @@ def decode(
             f"{bundle.float_digest.hex()}: the picture may differ from what its maker saw",
             stacklevel=3,
         )
+    tone = read_tone(container)
+    pixels = draw(
+        programs, symbols, levels, (header.height_px, header.width_px),
+        steps=steps, kind=trajectory, realism=realism, progress=progress,
+    )  # fmt: skip
+    return pixels if tone is None else add_tone(pixels, tone)
+
+
+def draw(
+    programs: Programs,
+    symbols: Symbols,
+    levels: LevelMap,
+    size: tuple[int, int],
+    **options: Any,
+) -> np.ndarray:
+    """The picture uint8 [H, W, 3] that symbols stand for, before its tone map.
+
+    Args:
+      size: H and W.
+      options: as for `Programs.pixels`.
+    """
     dither = dither_indices(*symbols.j.shape)
     height, width, channels = symbols.j.shape
 
@@ -64,11 +87,7 @@ def decode(
         shape = (height, width, (number + 1) * channels)
         return Deferred(shape, lambda window: _parts(symbols, levels, dither, window)[number])
 
-    size = (header.height_px, header.width_px)
-    return programs.pixels(
-        part(0), part(1), levels, size,
-        steps=steps, kind=trajectory, realism=realism, progress=progress,
-    )  # fmt: skip
+    return programs.pixels(part(0), part(1), levels, size, **options)
 
 
 class Deferred:

@@ -12,18 +12,22 @@ import numpy as np
 from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number
+from rcodec_jax.codec.decode import draw
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
 from rcodec_jax.codec.refine import (
     DEFAULT_EFFORT,
     DEFAULT_TUNE,
+    MSE_WEIGHT,
     SHORT,
     STEPS,
     Refiner,
     check_effort,
 )
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
-from rcodec_jax.entropy import encode_symbols
+from rcodec_jax.codec.tone import fit_tone
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import Symbols, encode_symbols
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, SPAN
 from rcodec_jax.model.bundle import Bundle
@@ -52,6 +56,9 @@ takes several times what all else does. They fit a budget by a sample, too."""
 
 NEAR = 0.06
 """The same for where latents are refined, which need not be the very base of the file."""
+
+TONE_SHARE = 0.01
+"""Share of a budget that is kept for the tone map."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -105,7 +112,7 @@ def encode(
     check_effort(effort, tune)
     check_number(roi_strength, "a strength in 0..1", 0, 1)
     height, width = image.shape[:2]
-    target = _target_bytes(quality, bpp, size_bytes, height * width)
+    target = total = _target_bytes(quality, bpp, size_bytes, height * width)
     base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
     cells = (
         None
@@ -141,6 +148,7 @@ def encode(
             latents = refined(latents, base, steps)
         data = latents.finish(base)
     else:
+        target -= TONE_SHARE * target if steps else 0
         low, high = bundle.config.node_range
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
@@ -163,6 +171,8 @@ def encode(
             found = _fit(latents, target, (low, high), start)
         base, data, more = found
         notes += more
+    if steps:
+        data = latents.with_tone(base, data, image, math.inf if total is None else total)
     symbols = latents.at(base)
     progress(_STAGES, _STAGES, "")
     return Encoded(
@@ -248,12 +258,25 @@ class _Latents:
         levels_at = functools.partial(self.levels_at, blocks=self.blocks)
         return _Latents(self.bundle, self.programs, levels_at, size, self.trade, y, z)
 
-    def finish(self, base: int) -> bytes:
+    def with_tone(self, base: int, data: bytes, image: np.ndarray, most_bytes: float) -> bytes:
+        """The file of a base with a tone map, if there is one that is worth its bits."""
+        s, steps = self.at(base), self.bundle.config.steps
+        symbols = Symbols(s.z, s.j, s.prior)
+        decoded = draw(
+            self.programs, symbols, s.levels, image.shape[:2], steps=steps, kind="proportional"
+        )
+        alpha_bar = node_table().alpha_bar[s.levels.node_map]
+        worth = MSE_WEIGHT * alpha_bar / (1 - alpha_bar)
+        tone = fit_tone(image, decoded, worth, most_bytes=most_bytes - len(data))
+        return self.finish(base, tone) if tone else data
+
+    def finish(self, base: int, tone: bytes = b"") -> bytes:
         s = self.at(base)
         payload = encode_symbols(
             self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
         )
-        return write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, payload)
+        header = _header(self.bundle, s.levels, *self.size)
+        return write_container(header, s.level_bytes, payload, tone=tone)
 
 
 def _steps(refiner: Refiner, effort: int | None, pixels: int) -> tuple[int, tuple[str, ...]]:
