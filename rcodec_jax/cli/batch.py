@@ -264,16 +264,7 @@ def why(error: BaseException, source: str) -> str:
     return text.removeprefix(f"{source}: ")
 
 
-def size_in_words(size_bytes: float) -> str:
-    """1234567 -> "1.2 MB"."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if size_bytes < 1000 or unit == "GB":
-            break
-        size_bytes /= 1000
-    return f"{size_bytes:.0f} bytes" if unit == "bytes" else f"{size_bytes:.1f} {unit}"
-
-
 def saved_in_words(before: float, after: float) -> str:
     """What coding saved: "12.0 MB -> 0.4 MB, 97 % saved"."""
-    text = f"{size_in_words(before)} -> {size_in_words(after)}"
+    text = f"{output.size_in_words(before)} -> {output.size_in_words(after)}"
     return f"{text}, {100 * (1 - after / before):.0f} % saved" if 0 < after <= before else text

@@ -101,7 +101,7 @@ def _run_many(args: argparse.Namespace) -> int:
     def totals(made: Sequence[dict[str, Any]]) -> str:
         pixels = sum(figures["width_px"] * figures["height_px"] for figures in made)
         read = sum(figures["input_bytes"] for figures in made)
-        return f"{pixels / 1e6:.1f} megapixels from {batch.size_in_words(read)}"
+        return f"{pixels / 1e6:.1f} megapixels from {output.size_in_words(read)}"
 
     return batch.run(args, jobs, work, label="decode", in_words=_in_words, totals=totals)
 

@@ -51,10 +51,10 @@ def in_words(
                 "all",
                 f"{described.parameters:,}",
                 *(
-                    size_in_words(sum(getattr(part, field) for part in described.parts))
+                    output.size_in_words(sum(getattr(part, field) for part in described.parts))
                     for field in ("parameter_bytes", "average_bytes", "optimizer_bytes")
                 ),
-                size_in_words(described.state_bytes),
+                output.size_in_words(described.state_bytes),
             ),
         ],
     )
@@ -65,7 +65,7 @@ def in_words(
                 tensor.path,
                 "x".join(map(str, tensor.shape)),
                 split_in_words(tensor.split),
-                size_in_words(tensor.device_bytes),
+                output.size_in_words(tensor.device_bytes),
             )
             for tensor in described.tensors[:LARGEST]
         ],
@@ -102,14 +102,7 @@ def in_words(
 
 def _held(part: Any) -> tuple[str, ...]:
     sizes = (part.parameter_bytes, part.average_bytes, part.optimizer_bytes)
-    return tuple(map(size_in_words, (*sizes, sum(sizes))))
-
-
-def size_in_words(size_bytes: float) -> str:
-    """Bytes in MB or GB, decimal as chips are sold."""
-    if size_bytes >= 1e9:
-        return f"{size_bytes / 1e9:,.2f} GB"
-    return f"{size_bytes / 1e6:,.2f} MB"
+    return tuple(map(output.size_in_words, (*sizes, sum(sizes))))
 
 
 def split_in_words(split: tuple[Any, ...]) -> str:

@@ -53,6 +53,15 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
     return "\n".join("  ".join(cells).rstrip() for cells in padded)
 
 
+def size_in_words(size_bytes: float) -> str:
+    """Bytes in decimal units, as chips and disks are sold: 1234567 -> "1.2 MB"."""
+    if size_bytes < 1000:
+        return f"{size_bytes:.0f} bytes"
+    if size_bytes < 1e6:
+        return f"{size_bytes / 1e3:.1f} kB"
+    return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:,.2f} GB"
+
+
 class Progress:
     """A bar on standard error for long work; silent where that is no terminal.
 

@@ -8,7 +8,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, environment, output
-from rcodec_jax.cli.description import size_in_words
 from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
@@ -127,7 +126,7 @@ def in_words(plan: Plan) -> str:
     needed, there = plan.memory.total_bytes, plan.chip.memory_bytes
     verdict = "fits" if plan.fits else "DOES NOT FIT"
     lines.append(
-        f"{verdict}: {size_in_words(needed)} of {size_in_words(there)} a chip "
+        f"{verdict}: {output.size_in_words(needed)} of {output.size_in_words(there)} a chip "
         f"({100 * needed / there:.0f} %)"
     )
     return "\n\n".join(lines)
@@ -151,7 +150,7 @@ def _memory(plan: Plan) -> str:
             ("program", memory.program_bytes),
         ]
     rows.append(("all", memory.total_bytes))
-    return output.table(("memory of a chip", ""), [(n, size_in_words(b)) for n, b in rows])
+    return output.table(("memory of a chip", ""), [(n, output.size_in_words(b)) for n, b in rows])
 
 
 def _speed(plan: Plan) -> list[str]:
@@ -171,8 +170,8 @@ def _speed(plan: Plan) -> list[str]:
                 str(row.group),
                 str(row.slices),
                 str(row.count),
-                size_in_words(row.array_bytes),
-                size_in_words(row.sent_bytes() + row.sent_between_slices_bytes()),
+                output.size_in_words(row.array_bytes),
+                output.size_in_words(row.sent_bytes() + row.sent_between_slices_bytes()),
             )
             for row in plan.memory.collectives
         ],
@@ -180,7 +179,7 @@ def _speed(plan: Plan) -> list[str]:
     bound = plan.bound
     read = "traffic not said by the compiler"
     if plan.traffic_bytes:
-        read = size_in_words(plan.traffic_bytes)
+        read = output.size_in_words(plan.traffic_bytes)
         if plan.accumulate > 1:
             read += f", at most, in {plan.accumulate} micro-batches"
     times = output.table(

@@ -10,8 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 from rcodec_jax.bitstream import read_container
+from rcodec_jax.codec.checks import check_whole
 from rcodec_jax.codec.tiling import BUCKETS, bucket
-from rcodec_jax.errors import BitstreamError, UsageError
+from rcodec_jax.errors import BitstreamError
 from rcodec_jax.levels import CELL_PX
 
 T = TypeVar("T")
@@ -19,6 +20,8 @@ R = TypeVar("R")
 
 WORKERS = 2
 """Pictures at a time. While the networks of one keep all cores busy, another is read or coded."""
+
+MAX_WORKERS = 1024
 
 
 def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int = WORKERS) -> Iterator[R]:
@@ -28,10 +31,9 @@ def in_order(work: Callable[[T], R], items: Iterable[T], *, workers: int = WORKE
     of the work is raised in its place; what has not begun then never does.
 
     Raises:
-      UsageError: fewer workers than one.
+      UsageError: workers that are no whole number of 1..`MAX_WORKERS`.
     """
-    if workers < 1:
-        raise UsageError(f"expected at least 1 worker, got {workers}")
+    check_whole(workers, f"1..{MAX_WORKERS} workers", 1, MAX_WORKERS)
     if workers == 1:
         yield from map(work, items)
         return

@@ -30,6 +30,12 @@ def test_table_lines_up():
     assert lines == ["name        n", "a           1", "long one  100"]
 
 
+def test_sizes_are_in_decimal_units():
+    sizes = (999, 1234, 1_234_567, 1.5e9, 1.234e12)
+    words = ["999 bytes", "1.2 kB", "1.2 MB", "1.50 GB", "1,234.00 GB"]
+    assert [output.size_in_words(size) for size in sizes] == words
+
+
 def test_progress_is_silent_where_nobody_looks():
     stream = io.StringIO()
     with output.Progress("work", stream) as progress:

@@ -137,5 +137,6 @@ def test_errors_among_many_come_in_their_place(codec, pixels):
         list(codec.encode_many([pixels] * 2, importance=[None], quality=60, effort=1))
     with pytest.raises(BitstreamError):
         list(codec.decode_many([b"no file"]))
-    with pytest.raises(UsageError, match="at least 1 worker"):
-        list(codec.encode_many([pixels], workers=0))
+    for workers in (0, "2", 1.5):
+        with pytest.raises(UsageError, match=r"expected 1\.\.1024 workers"):
+            list(codec.encode_many([pixels], workers=workers))
