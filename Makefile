@@ -11,7 +11,7 @@ FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit slow parity fuzz fuzz-atheris wheel clean
+.PHONY: help setup demo test lint types unit slow browser parity fuzz fuzz-atheris wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -41,6 +41,14 @@ unit: $(INSTALLED) ## pytest, TEST_PROCESSES files at a time
 slow: $(INSTALLED) ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -q -m slow
 
+# Gradio wants an older Pillow than the tests have, so that it gets an environment of its own. The
+# browser is the machine's: install the package chromium. Screenshots go to out/browser.
+browser: ## the page of `rcodec app` in headless Chromium
+	$(PYTHON) -m venv .venv-app
+	sed 's/^pillow==.*/pillow<13/' $(CONSTRAINTS) > .venv-app/constraints.txt
+	.venv-app/bin/python -m pip install --disable-pip-version-check -q -c .venv-app/constraints.txt -e ".[browser]"
+	.venv-app/bin/python -m pytest -q --noconftest -m browser tests/browser
+
 # Needs 12 GB of disk and 8 GB of memory. PyTorch from PyPI brings CUDA along on Linux: an index of
 # CPU builds, in PIP_EXTRA_INDEX_URL, saves gigabytes.
 parity: $(INSTALLED) ## our networks against diffusers and PyTorch, up to the full size of SD 2.1 and 1.5
@@ -60,4 +68,4 @@ wheel: $(INSTALLED) ## build the wheel into dist/
 	$(BIN)/python -m pip wheel --no-deps -q -w dist .
 
 clean: ## remove what the other targets made
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-app dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -48,8 +48,9 @@ ALLOWED: dict[str, set[str]] = {
         "pillow": "bitstream codec",  # a plug-in of Pillow, which users import
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics model nn regions scale train",
+        "app": "bitstream codec data entropy evaluate model regions",
         "assets": "",
-        "cli": "bench bitstream codec config data entropy evaluate export metrics model "
+        "cli": "app bench bitstream codec config data entropy evaluate export metrics model "
         "regions scale train",
     }.items()
 }
@@ -102,9 +103,13 @@ ONLY_IN = {
     "pillow_heif": {"data"},
     "ssimulacra2": {"evaluate"},
     "jinja2": {"evaluate"},  # pages
+    "gradio": {"app"},
+    "starlette": {"app"},  # comes with Gradio
     "imageio_ffmpeg": {"evaluate"},  # HEVC, and regions of x265 and SVT-AV1
 }
 OPTIONAL = {
+    "gradio",
+    "starlette",
     "imageio_ffmpeg",
     "jinja2",
     "huggingface_hub",

@@ -41,6 +41,7 @@ COMMANDS = (
     "eval",
     "bench",
     "demo",
+    "app",
 )
 
 FAULT = 1
