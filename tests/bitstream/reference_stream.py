@@ -7,6 +7,7 @@ what it cannot do from the page is missing in the page. Section numbers are thos
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 
 Table = tuple[int, list[int]]
@@ -35,6 +36,7 @@ class Container:
     integer_digest: bytes
     float_digest: bytes
     level_map: bytes
+    tone: bytes
     payload: bytes
 
 
@@ -70,21 +72,26 @@ def read_container(data: bytes) -> Container:
     require(len(data) >= at + 15, "the header is cut")
     packed = int.from_bytes(data[at : at + 3], "little")
     n_lo, n_hi = packed & 1023, packed >> 10 & 1023
-    require(packed >> 20 == 0 and n_lo <= n_hi, "nodes")
+    require(packed >> 21 == 0 and n_lo <= n_hi, "nodes")
     require(levels > 1 or n_lo == n_hi, "one level has one node")
     digests = data[at + 3 : at + 15]
-    at, length = at + 15, 0
+    at, length, tone_length = at + 15, 0, 0
     if levels > 1:
         length, at = read_varint(data, at)
         require(length >= 1, "no level map")
-    end = at + length
+    if packed >> 20:
+        tone_length, at = read_varint(data, at)
+        require(tone_length >= 1, "no tone map")
+    tone = at + length
+    end = tone + tone_length
     require(len(data) >= end + 8, "the file is cut")
     payload = data[end + 4 : -4]
     require(crc32c(data[:end]) == int.from_bytes(data[end : end + 4], "little"), "header CRC")
     require(crc32c(payload) == int.from_bytes(data[-4:], "little"), "payload CRC")
     return Container(
-        width, height, levels, n_lo, n_hi, digests[:8], digests[8:], data[at:end], payload
-    )
+        width, height, levels, n_lo, n_hi, digests[:8], digests[8:],
+        data[at:tone], data[tone:end], payload,
+    )  # fmt: skip
 
 
 # Section 2
@@ -214,14 +221,8 @@ def escaped(table: Table, u: int) -> int:
 # Section 5
 
 
-def decode_level_map(data: bytes, h: int, w: int, levels: int) -> list[list[int]]:
-    if levels == 1:
-        return [[0] * w for _ in range(h)]
-    stream = RangeDecoder(data)
-    g = stream.bits(1) << 1
-    g |= stream.bits(1)
-    true, false = [8] * 30, [8] * 30
-    false[7] = false[15] = 1024
+def flags(stream: RangeDecoder, contexts: int, other: dict[int, int]) -> Callable[[int], bool]:
+    true, false = [8] * contexts, [other.get(context, 8) for context in range(contexts)]
 
     def flag(context: int) -> bool:
         t, f = true[context], false[context]
@@ -231,6 +232,17 @@ def decode_level_map(data: bytes, h: int, w: int, levels: int) -> list[list[int]
             true[context] = (true[context] + 1) >> 1
             false[context] = (false[context] + 1) >> 1
         return value
+
+    return flag
+
+
+def decode_level_map(data: bytes, h: int, w: int, levels: int) -> list[list[int]]:
+    if levels == 1:
+        return [[0] * w for _ in range(h)]
+    stream = RangeDecoder(data)
+    g = stream.bits(1) << 1
+    g |= stream.bits(1)
+    flag = flags(stream, 30, {7: 1024, 15: 1024})
 
     def entry(west: int, north: int, north_west: int, north_east: int) -> int:
         same_north = (north == north_west) + 2 * (north == north_east)
@@ -271,3 +283,40 @@ def decode_level_map(data: bytes, h: int, w: int, levels: int) -> list[list[int]
         rows.append(row)
     stream.finish()
     return [[rows[r >> g][q >> g] for q in range(w)] for r in range(h)]
+
+
+# Section 5.1
+
+
+def decode_tone(data: bytes, height: int, width: int) -> tuple[int, int, list[list[list[int]]]]:
+    """Spacing, step, and red, green and blue of every point."""
+    stream = RangeDecoder(data)
+    spacing = 32 << (stream.bits(1) << 1 | stream.bits(1))
+    step = 1 << (stream.bits(1) << 1 | stream.bits(1))
+    flag = flags(stream, 24, {})
+    numbers: dict[tuple[int, int, int], int] = {}
+    rests: dict[tuple[int, int, int], int] = {}
+    rows, columns = -(-height // spacing), -(-width // spacing)
+    for r in range(rows):
+        for q in range(columns):
+            for c in range(3):
+                near = [at for at in ((r, q - 1, c), (r - 1, q, c)) if at in numbers]
+                k = 12 if c else 0
+                rest = 0
+                if flag(k + sum(rests[at] != 0 for at in near)):
+                    negative, rest = flag(k + 3), 1
+                    while flag(k + 3 + min(rest, 8)):
+                        rest += 1
+                        require(rest <= 1023, "a rest of a tone map")
+                    rest = -rest if negative else rest
+                rests[r, q, c] = rest
+                numbers[r, q, c] = rest + sum(numbers[at] for at in near) // max(len(near), 1)
+    stream.finish()
+    grid = []
+    for r in range(rows):
+        grid.append([])
+        for q in range(columns):
+            green, red, blue = (numbers[r, q, c] for c in range(3))
+            grid[r].append([red + green, green, blue + green])
+            require(all(abs(value) <= 255 for value in grid[r][q]), "a colour of a tone map")
+    return spacing, step, grid

@@ -40,12 +40,20 @@ def headers(draw: st.DrawFn) -> Header:
     )
 
 
-@given(headers(), st.binary(min_size=1, max_size=200), st.binary(max_size=300))
-def test_every_field_comes_back(header: Header, level_map: bytes, payload: bytes) -> None:
+@given(
+    headers(),
+    st.binary(min_size=1, max_size=200),
+    st.binary(max_size=300),
+    st.binary(max_size=200),
+)
+def test_every_field_comes_back(
+    header: Header, level_map: bytes, payload: bytes, tone: bytes
+) -> None:
     level_map = level_map if header.level_count > 1 else b""
-    data = write_container(header, level_map, payload)
+    data = write_container(header, level_map, payload, tone=tone)
     back = read_container(data)
     assert (back.header, back.level_map, back.payload) == (header, level_map, payload)
+    assert back.tone == tone == data[back.tone_offset :][: len(tone)]
     assert sum(back.sections.values()) == len(data)
     assert len(back.header.nodes) == header.level_count
 
@@ -138,7 +146,8 @@ def signed(head: bytes, payload: bytes = b"") -> bytes:
         (b"rdc\x00" + write_varint(65537) + b"\x01" + bytes(15), LimitError),
         (b"rdc\x00" + write_varint(2**34) + write_varint(2**34) + bytes(15), LimitError),
         (b"rdc\x00\x00\x01" + bytes(15), BitstreamError),  # no columns
-        (b"rdc\x00\x08\x08\x00\x00\x10" + bytes(12), BitstreamError),  # reserved bit
+        (b"rdc\x00\x08\x08\x00\x00\x20" + bytes(12), BitstreamError),  # reserved bit
+        (b"rdc\x00\x08\x08\x00\x00\x10" + bytes(13), BitstreamError),  # no tone map
         (b"rdc\x00\x08\x08\x00\x04\x00" + bytes(12), BitstreamError),  # one level, two nodes
         (b"rdc\x01\x08\x08\x05\x04\x00" + bytes(12) + b"\x01m", BitstreamError),  # nodes descend
         (b"rdc\x01\x08\x08\x00\x04\x00" + bytes(12) + b"\x00", BitstreamError),  # no map

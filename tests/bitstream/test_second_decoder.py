@@ -11,7 +11,8 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rcodec_jax.entropy import dither_indices
+from rcodec_jax.entropy import ToneMap, dither_indices, encode_tone
+from rcodec_jax.entropy.tone import grid_shape
 from rcodec_jax.model.bundle import load_integers, shipped_bundle
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -90,3 +91,13 @@ def test_its_network_is_the_package_s(second) -> None:
     expected = np.concatenate([prior.mean, prior.log2_sigma], axis=-1)
     assert np.unique(expected).size > 100
     assert network.predict(own, z.tolist(), nodes[level_map].tolist()) == expected.tolist()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_reads_tone_maps(second, seed) -> None:
+    stream = importlib.import_module("reference_stream")
+    rng = np.random.default_rng(seed)
+    spacing, step = 32 << seed, 1 << seed
+    grid = rng.integers(-(9**seed), 9**seed + 1, grid_shape(150, 300, spacing)).astype(np.int32)
+    found = stream.decode_tone(encode_tone(ToneMap(spacing, step, grid)), 150, 300)
+    assert found == (spacing, step, grid.tolist())

@@ -1,0 +1,84 @@
+"""The tone map: what it adds, when the encoder sends one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rcodec_jax.bitstream import read_container
+from rcodec_jax.codec.tone import add_tone, fit_tone, interpolation
+from rcodec_jax.entropy import ToneMap, decode_tone
+
+SIZE = (150, 210)
+WORTH = np.full((19, 27), 100.0)
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(60, 190, (*SIZE, 3), np.uint8)
+
+
+@pytest.mark.parametrize("length,spacing", [(1, 32), (33, 32), (64, 32), (200, 64)])
+def test_interpolation_is_linear_between_points_and_level_beyond(length, spacing) -> None:
+    at = np.arange(length) + 0.5
+    matrix = interpolation(length, spacing, at)
+    points = (np.arange(matrix.shape[1]) + 0.5) * spacing
+    np.testing.assert_allclose(matrix.sum(1), 1)
+    np.testing.assert_allclose(matrix @ points, np.clip(at, points[0], points[-1]))
+
+
+def test_a_map_of_one_colour_shifts_the_picture_and_is_clipped() -> None:
+    pixels = picture()
+    grid = np.tile(np.array([3, -2, 90], np.int32), (3, 4, 1))
+    shifted = add_tone(pixels, ToneMap(64, 1, grid))
+    expected = np.clip(pixels.astype(int) + [3, -2, 90], 0, 255)
+    np.testing.assert_array_equal(shifted, expected)
+
+
+def test_what_is_off_evenly_is_found() -> None:
+    pixels = picture()
+    coded = fit_tone(pixels, (pixels - [12, 12, 12]).astype(np.uint8), WORTH)
+    assert 0 < len(coded) <= 12
+    tone = decode_tone(coded, *SIZE)
+    np.testing.assert_array_equal(tone.grid * tone.step, np.full_like(tone.grid, 12))
+
+
+def test_a_ramp_is_found_to_a_level() -> None:
+    ramp = np.rint(np.linspace(-20, 20, SIZE[1]))[None, :, None]
+    pixels = picture()
+    off = (pixels + ramp).astype(np.uint8)
+    tone = decode_tone(fit_tone(pixels, off, WORTH), *SIZE)
+    rest = add_tone(off, tone).astype(int) - pixels
+    inside = rest[:, tone.spacing_px // 2 : -tone.spacing_px // 2]
+    assert np.sqrt(np.mean(np.square(inside))) < 1.5
+
+
+def test_nothing_is_sent_for_nothing() -> None:
+    pixels = picture()
+    assert fit_tone(pixels, pixels, WORTH) == b""
+    noisy = np.clip(pixels + np.random.default_rng(1).normal(0, 4, pixels.shape), 0, 255)
+    assert fit_tone(pixels, noisy.astype(np.uint8), WORTH / 100) == b""
+
+
+def test_a_map_keeps_within_its_bytes() -> None:
+    pixels = picture()
+    off = pixels - np.random.default_rng(2).integers(0, 40, (5, 7, 3)).repeat(32, 0).repeat(32, 1)[
+        : SIZE[0], : SIZE[1]
+    ].astype(np.uint8)
+    free = fit_tone(pixels, off, WORTH)
+    tight = fit_tone(pixels, off, WORTH, most_bytes=len(free) - 4)
+    assert len(tight) < len(free) - 4
+    assert fit_tone(pixels, off, WORTH, most_bytes=2) == b""
+
+
+def test_files_of_a_picture_that_is_off_carry_one(codec, monkeypatch) -> None:
+    """Nano is off by a lot on a flat picture; effort 1 saves the time and sends none."""
+    flat = np.full((96, 128, 3), (200, 90, 40), np.uint8)
+    data = codec.encode(flat, quality=10, effort=2)
+    bare = read_container(codec.encode(flat, quality=10, effort=1))
+    with_tone = read_container(data)
+    assert with_tone.tone and not bare.tone
+    monkeypatch.setattr("rcodec_jax.codec.decode.add_tone", lambda pixels, tone: pixels)
+    untouched = codec.decode(data)
+    monkeypatch.undo()
+    errors = [np.square(p.astype(float) - flat).mean() for p in (codec.decode(data), untouched)]
+    assert errors[0] < errors[1] / 4
