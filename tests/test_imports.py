@@ -58,7 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 
 INSIDE = {
     "data": {"pictures": "", "storage": "", "sources": "pictures storage", "loading": "sources"},
-    "entropy": {"coder": "", "distributions": "coder", "integer": "coder distributions"},
+    "entropy": {"coder": "", "distributions": "coder", "integer": "bands coder distributions"},
     "train": {"step": "", "plan": "step", "input": "step", "loop": "input plan step"},
 }
 """What the packages inside a package may import of their neighbours. Modules that lie beside them
