@@ -60,6 +60,8 @@ class UNetConfig:
       prediction: what the network predicts; "residual" is what it adds to the linear estimate that
         the entropy model's mean and sigma give.
       prior: the network also sees mean and log2 sigma of the entropy model.
+      see_map: ablation; False tells the network one timestep for the whole picture, the middle of
+        its range.
     """
 
     channels: tuple[int, ...] = (112, 144)
@@ -75,6 +77,7 @@ class UNetConfig:
     scale_shift: bool = True
     prediction: Literal["epsilon", "v", "sample", "residual"] = "residual"
     prior: bool = True
+    see_map: bool = True
 
     def __post_init__(self) -> None:
         refuse_below(self, 1, "channels", "layers", "context_tokens", "time_features", "groups")

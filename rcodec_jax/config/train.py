@@ -19,6 +19,8 @@ CROP_PX = {"autoencoder": 8, "codec": 32, "joint": 32}
 """Crops are multiples of it: what the latent's networks reduce by, beyond the autoencoder's 8."""
 
 
+MapKind = Literal["uniform", "regions", "gradient", "blobs", "masks"]
+
 _POWERS = ("power", "balance", "lpips_power")
 
 
@@ -89,6 +91,8 @@ class StageConfig:
       freeze: regular expressions of parameter paths, such as "^unet/down", that stay as they are,
         besides what `kind` leaves alone.
       latents: batches hold cached latents instead of pictures (kind "codec" only).
+      noise: what stands for quantisation: "uniform", as dithered files have it, or (ablation)
+        "gaussian" of the same variance.
       rescale: shift and scale of the latent follow the encoder while it is trained; False keeps
         those of the weights, which a denoiser trained elsewhere expects.
     """
@@ -105,6 +109,7 @@ class StageConfig:
     accumulate: int = 1
     freeze: tuple[str, ...] = ()
     latents: bool = False
+    noise: Literal["uniform", "gaussian"] = "uniform"
     rescale: bool = True
     loss: LossConfig = LossConfig()
 
@@ -125,6 +130,8 @@ class StageConfig:
             )
         if self.latents and self.kind != "codec":
             raise ValueError(f"latents: expected kind codec, got {self.kind}")
+        if self.noise != "uniform" and self.loss.trim:
+            raise ValueError(f"noise: expected uniform with loss.trim, got {self.noise}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,6 +160,7 @@ class DataConfig:
       made: share of the rows that are made pictures (as the source "made"), beside those of the
         other sources of pictures or of what stands for them on the command line; below 1.
       grey: share of the crops of pictures that lose their colours, 0..1.
+      maps: kinds of random level maps, out of which they are drawn (`regions.sampler`).
       importance: named sources (`regions.sources`), such as "saliency", that make level maps of the
         pictures themselves; not with `resident`.
       importance_share: of the maps that are made so, 0..1, in place of random ones.
@@ -168,6 +176,7 @@ class DataConfig:
     exclude: tuple[str, ...] = ()
     made: float = 0.0
     grey: float = 0.0
+    maps: tuple[MapKind, ...] = ("uniform", "regions", "gradient", "blobs", "masks")
     importance: tuple[str, ...] = ()
     importance_share: float = 0.2
     max_damaged: float = 0.01
@@ -176,6 +185,7 @@ class DataConfig:
     resident: bool = False
 
     def __post_init__(self) -> None:
+        refuse_empty(self, "maps")
         refuse_outside_0_1(self, "made", "grey", "importance_share", "max_damaged")
         if self.importance and self.resident:
             raise ValueError("importance: expected none with resident, whose maps are drawn first")

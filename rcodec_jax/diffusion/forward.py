@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +11,11 @@ import jax.numpy as jnp
 def uniform_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """e ~ U(-1/2, 1/2), float32 of the given shape."""
     return jax.random.uniform(key, shape, minval=-0.5, maxval=0.5)
+
+
+def gaussian_noise(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """e ~ N(0, 1/12), of the variance of `uniform_noise`, float32 of the given shape."""
+    return jax.random.normal(key, shape) / math.sqrt(12.0)
 
 
 def diffuse(y: jax.Array, e: jax.Array, alpha_bar: jax.Array, delta: jax.Array) -> jax.Array:

@@ -91,7 +91,7 @@ class LevelInputs:
         return LevelInputs.of(self.level_map, nodes)
 
 
-_NOT_LAYERS = ("prediction", "prior", "linear_projection")
+_NOT_LAYERS = ("prediction", "prior", "linear_projection", "see_map")
 """Fields of `UNetConfig` that say how the network is used or stored, not what it is made of."""
 
 
@@ -235,6 +235,9 @@ class Networks:
         """Raw network output for x [B, h, w, C] at the levels' timesteps [B, L]."""
         variables = {"params": params["unet"]}
         prior = prior if self.config.unet.prior else None
+        if not self.config.unet.see_map:  # levels ascend
+            middle = (levels_t[:, :1] + levels_t[:, -1:]) / 2
+            levels_t = jnp.broadcast_to(middle, levels_t.shape)
         out: Any = self.unet.apply(variables, x, levels_t, level_map, prior)
         return out
 

@@ -6,6 +6,7 @@ regions, slopes, blobs (QmapCompression, Song et al., ICCV 2021), boxes and mask
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,12 +27,13 @@ MAX_SPAN = 500
 """Most nodes between the most and the least important cell of a mask."""
 
 _KINDS = tuple(FRACTIONS)
-_EDGES = np.cumsum(list(FRACTIONS.values()))
 
 
-def draw_kind(rng: np.random.Generator) -> str:
-    """A kind of map, with the shares of FRACTIONS."""
-    return _KINDS[min(int(np.searchsorted(_EDGES, rng.random(), "right")), len(_KINDS) - 1)]
+def draw_kind(rng: np.random.Generator, kinds: Sequence[str] = _KINDS) -> str:
+    """A kind of map out of some of FRACTIONS, whose shares they have among themselves."""
+    edges = np.cumsum([FRACTIONS[kind] for kind in kinds])
+    at = int(np.searchsorted(edges, rng.random() * edges[-1], "right"))
+    return kinds[min(at, len(kinds) - 1)]
 
 
 @dataclass(frozen=True)
@@ -40,9 +42,11 @@ class MapSampler:
 
     Attributes:
       node_range: lowest and highest node; the end nodes of maps are uniform over it.
+      kinds: of maps, out of FRACTIONS; at least one.
     """
 
     node_range: tuple[int, int]
+    kinds: Sequence[str] = _KINDS
 
     def __post_init__(self) -> None:
         low, high = self.node_range
@@ -63,7 +67,7 @@ class MapSampler:
     ) -> LevelMap:
         """Draws a map as a LevelMap, of a kind named in FRACTIONS or of a random one."""
         if kind is None:
-            kind = draw_kind(rng)
+            kind = draw_kind(rng, self.kinds)
         if kind == "uniform" or h * w == 1:
             return uniform_level_map(h, w, node=self._node(rng))
         if kind == "regions":

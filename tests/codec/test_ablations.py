@@ -128,3 +128,20 @@ def test_an_ablated_bundle_codes_pictures(bundle, floats, astronaut) -> None:
     decoded = codec.decode(data).astype(np.float64)
     errors = np.square(decoded - picture).mean(axis=(0, 2))
     assert decoded.shape == picture.shape and errors[:32].mean() < errors[32:].mean()
+
+
+def test_a_denoiser_that_is_told_one_timestep(bundle) -> None:
+    """It is that of the middle of the picture's range, in every cell."""
+    x, y = np.random.default_rng(4).normal(size=(2, 1, 8, 8, 4)).astype("f4")
+    prior = jnp.asarray(np.concatenate([x, y], axis=-1))
+    unet = dataclasses.replace(bundle.config.unet, see_map=False)
+    blind = Networks(dataclasses.replace(bundle.config, unet=unet))
+    seeing = Networks(bundle.config)
+    params = {"unet": bundle.params["unet"]}
+    level_map = jnp.asarray(HERE.level_map[None])
+    t = jnp.asarray([[100.0, 150.0, 400.0, 500.0]])
+    middle = jnp.full_like(t, 300.0)
+    given = params, jnp.asarray(x)
+    told = blind.denoise(*given, t, level_map, prior)
+    np.testing.assert_allclose(told, seeing.denoise(*given, middle, level_map, prior), atol=1e-5)
+    assert np.abs(told - seeing.denoise(*given, t, level_map, prior)).max() > 1e-4

@@ -29,6 +29,7 @@ NANO = str(Path(__file__).parents[2] / "configs" / "nano.py")
         ("stages.0.learning_rate", "0", "learning_rate: expected a number above 0"),
         ("stages.0.final_learning_rate", "-.1", "expected numbers of at least 0, got -0.1"),
         ("stages.0.latents", "true", "latents: expected kind codec, got joint"),
+        ("data.maps", "()", "maps: expected at least one, got none"),
         ("stages.0.loss.lpips", "-1", "lpips: expected numbers of at least 0, got -1.0"),
         ("steps", "0", "steps: expected whole numbers of at least 1"),
         ("ema_decay", "1.5", "ema_decay: expected a number in 0..1, got 1.5"),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from rcodec_jax.diffusion.forward import diffuse, uniform_noise
+from rcodec_jax.diffusion.forward import diffuse, gaussian_noise, uniform_noise
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import dither_indices, dither_values
 
@@ -74,3 +74,11 @@ def test_a_map_of_timesteps_acts_cell_by_cell() -> None:
     for r, c in np.ndindex(2, 2):
         alone = diffuse(y[:, r, c], e[:, r, c], abar[:, r, c], delta[:, r, c])
         np.testing.assert_array_equal(np.asarray(x[:, r, c]), np.asarray(alone))
+
+
+def test_gaussian_noise_has_the_variance_of_uniform_noise() -> None:
+    key, shape = jax.random.key(3), (200, 500)
+    gaussian, uniform = gaussian_noise(key, shape), uniform_noise(key, shape)
+    assert float(gaussian.var()) == pytest.approx(1 / 12, rel=0.02)
+    assert float(uniform.var()) == pytest.approx(1 / 12, rel=0.02)
+    assert stats.kurtosis(np.asarray(gaussian).ravel()) == pytest.approx(0, abs=0.05)

@@ -104,3 +104,13 @@ def test_bad_arguments():
         MapSampler((5, 1024))
     with pytest.raises(UsageError, match="'squares'"):
         MapSampler((0, 9)).sample(np.random.default_rng(0), 4, 4, kind="squares")
+
+
+def test_only_the_kinds_that_are_asked_for_are_drawn() -> None:
+    rng = np.random.default_rng(5)
+    some = ("uniform", "blobs")
+    counts = collections.Counter(draw_kind(rng, some) for _ in range(5_000))
+    assert set(counts) == set(some)
+    assert counts["uniform"] / 5_000 == pytest.approx(0.4, abs=0.03)  # .2 beside .3
+    drawn = MapSampler((100, 800), ("uniform",))
+    assert all(drawn.sample(rng, 6, 6).level_count == 1 for _ in range(50))

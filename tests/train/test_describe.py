@@ -139,7 +139,7 @@ def test_parameters_that_travel_in_bfloat16_are_used_in_it(tiny: Config, unet: U
         assert sum(leaf.size for leaf in cast) > 0.7 * sum(leaf.size for leaf in whole.values())
 
         def loss(params: Any, stats: Any, batch: Any) -> jax.Array:
-            noise = draw_noise("joint", jax.random.key(0), batch["level_map"], model)
+            noise = draw_noise(stage, jax.random.key(0), batch["level_map"], model)
             args = (params, stats, batch | noise, stage.loss, None)
             return codec_loss(setup.networks, *args, joint=True)[0]
 

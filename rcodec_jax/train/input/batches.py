@@ -73,7 +73,7 @@ def stage_mixture(sources: list[tuple[Source, float]], stage: StageConfig) -> Mi
 def stage_batches(config: Config, index: int, mixture: Mixture, mesh: Mesh) -> Any:
     """This process's batches of a stage, an endless iterator with `get_state` and `set_state`."""
     stage, data = config.train.stages[index], config.train.data
-    maps = MapSampler(stage.node_range or config.model.node_range)
+    maps = MapSampler(stage.node_range or config.model.node_range, data.maps)
     return make_dataset(
         mixture,
         crop_px=stage.crop_px,

@@ -149,7 +149,8 @@ class ResidentBatches:
     def __init__(self, config: Config, index: int, pictures: Held, mesh: Mesh) -> None:
         stage = config.train.stages[index]
         seed = (config.train.seed + 1000 * index) % 2**32
-        sampler = MapSampler(stage.node_range or config.model.node_range)
+        kinds = config.train.data.maps
+        sampler = MapSampler(stage.node_range or config.model.node_range, kinds)
         rng, cells = np.random.default_rng([seed, MAP_COUNT]), stage.crop_px // CELL_PX
         drawn = [sampler(rng, cells, cells) for _ in range(MAP_COUNT)]
         maps = {

@@ -161,7 +161,7 @@ def _measured(
     networks = setup.networks
     params = unflatten(setup.gather(flatten(averaged)))
     key = jax.random.fold_in(jax.random.key(_SEED), number)
-    batch = batch | draw_noise(stage.kind, key, batch["level_map"], networks.config)
+    batch = batch | draw_noise(stage, key, batch["level_map"], networks.config)
     image = to_signed(batch["image"])
     found: dict[str, jax.Array] = {}
     given = networks, params, stats, batch, stage.loss, perceptual

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import jax
 
-from rcodec_jax.diffusion.forward import uniform_noise
+from rcodec_jax.diffusion.forward import gaussian_noise, uniform_noise
 from rcodec_jax.model import relaxed
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import Coded, Dithered, Quantiser
@@ -20,7 +20,7 @@ from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 
 
 class Noise(NamedTuple):
-    """What stands for quantisation in a step, uniform in [-1/2, 1/2].
+    """What stands for quantisation in a step: of variance 1/12, uniform in [-1/2, 1/2].
 
     Attributes:
       y: of the latents [B, h, w, C].
@@ -31,8 +31,12 @@ class Noise(NamedTuple):
     z: jax.Array
 
     @classmethod
-    def draw(cls, key: jax.Array, latent: tuple[int, ...], hyper_channels: int) -> Noise:
+    def draw(
+        cls, key: jax.Array, latent: tuple[int, ...], hyper_channels: int, kind: str = "uniform"
+    ) -> Noise:
         """The noise of a whole batch of latents of shape [B, h, w, C].
+
+        That of y may be of the kind "gaussian" instead, see `StageConfig.noise`.
 
         A row's noise follows from the key and its place in the batch alone, so that it is the same
         for any number of devices and micro-batches.
@@ -40,7 +44,8 @@ class Noise(NamedTuple):
         key_y, key_z = jax.random.split(key)
         batch, height, width, _ = latent
         hyper = (batch, height // HYPER_STRIDE, width // HYPER_STRIDE, hyper_channels)
-        return cls(uniform_noise(key_y, latent), uniform_noise(key_z, hyper))
+        draw_y = gaussian_noise if kind == "gaussian" else uniform_noise
+        return cls(draw_y(key_y, latent), uniform_noise(key_z, hyper))
 
 
 def code_latent(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.config.train import LossConfig
+from rcodec_jax.config.train import LossConfig, StageConfig
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.structure import structural_distance
@@ -174,14 +174,14 @@ def min_snr_weight(snr: jax.Array, gamma: float) -> jax.Array:
 
 
 def draw_noise(
-    kind: str, key: jax.Array, level_map: jax.Array, config: ModelConfig
+    stage: StageConfig, key: jax.Array, level_map: jax.Array, config: ModelConfig
 ) -> dict[str, jax.Array]:
     """The randomness of a step for its whole batch, as further rows of it.
 
     Drawn before the batch is divided over micro-batches, so that it does not depend on how.
 
     Args:
-      kind: of the stage.
+      stage: whose it is.
       key: of the step.
       level_map: integers [B, h, w].
       config: the model.
@@ -191,9 +191,9 @@ def draw_noise(
       others.
     """
     shape = (*level_map.shape, config.latent_channels)
-    if kind == "autoencoder":
+    if stage.kind == "autoencoder":
         return {"noise": jax.random.normal(key, shape)}
-    noise = Noise.draw(key, shape, config.hyper.hyper_channels)
+    noise = Noise.draw(key, shape, config.hyper.hyper_channels, stage.noise)
     return {"noise_y": noise.y, "noise_z": noise.z}
 
 

@@ -49,7 +49,7 @@ def make_gradient(
 
     def of(state: TrainState, batch: Batch) -> Gradient:
         key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
-        batch = batch | draw_noise(stage.kind, key, batch["level_map"], networks.config)
+        batch = batch | draw_noise(stage, key, batch["level_map"], networks.config)
         flat = flatten(state.params)
         paths = moving_paths(stage, flat)
 
