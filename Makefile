@@ -11,7 +11,7 @@ FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit slow browser parity fuzz fuzz-atheris wheel clean
+.PHONY: help setup demo test lint types unit slow browser coverage docs parity fuzz fuzz-atheris wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,13 @@ browser: ## the page of `rcodec app` in headless Chromium
 	sed 's/^pillow==.*/pillow<13/' $(CONSTRAINTS) > .venv-app/constraints.txt
 	.venv-app/bin/python -m pip install --disable-pip-version-check -q -c .venv-app/constraints.txt -e ".[browser]"
 	.venv-app/bin/python -m pytest -q --noconftest -m browser tests/browser
+
+# Counting branches makes the tests slower, so `make test` does without it.
+coverage: $(INSTALLED) ## branch coverage of the package by its tests
+	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --cov=rcodec_jax --cov-branch --cov-report=term:skip-covered
+
+docs: $(INSTALLED) ## API reference from the docstrings, into out/docs
+	JAX_PLATFORMS=cpu $(BIN)/python .ci/docs.py out/docs
 
 # Needs 12 GB of disk and 8 GB of memory. PyTorch from PyPI brings CUDA along on Linux: an index of
 # CPU builds, in PIP_EXTRA_INDEX_URL, saves gigabytes.
