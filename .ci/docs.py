@@ -11,7 +11,7 @@ from typing import get_type_hints
 
 import pdoc
 
-# without `pillow` and `export`: pdoc cannot resolve annotations of Pillow and of modules loaded late
+# Without `pillow` and `export`: pdoc cannot read annotations of Pillow or of modules loaded late.
 PACKAGES = """bitstream checkpoint codec config data diffusion entropy errors levels metrics
 model nn ops regions scale train"""
 
