@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import numbers
 import os
 from typing import Any
@@ -24,6 +25,30 @@ def check_whole(value: Any, expected: str, low: int, high: int) -> None:
         raise UsageError(f"expected {expected} (a whole number), got {_shown(value)}")
     if not low <= value <= high:
         raise UsageError(f"expected {expected}, got {value}")
+
+
+def target_bytes(
+    quality: float | None, bpp: float | None, size_bytes: int | None, pixels: int
+) -> float | None:
+    """The budget of at most one of the three; None where quality or nothing sets the rate.
+
+    Raises:
+      UsageError: more than one, or one that is no number above 0.
+    """
+    given = [
+        f"{name}={value}"
+        for name, value in (("quality", quality), ("bpp", bpp), ("size_bytes", size_bytes))
+        if value is not None
+    ]
+    if len(given) > 1:
+        raise UsageError(f"expected one of quality, bpp and size_bytes, got {', '.join(given)}")
+    for name, value in (("bpp", bpp), ("size_bytes", size_bytes)):
+        if value is not None:
+            check_number(value, f"a budget above 0 as {name}", -math.inf, math.inf)
+    target = size_bytes if bpp is None else bpp * pixels / 8
+    if target is not None and not 0 < target < float("inf"):
+        raise UsageError(f"expected a budget above 0, got {given[0]}")
+    return target
 
 
 def check_process() -> None:

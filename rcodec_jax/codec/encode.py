@@ -11,7 +11,7 @@ import numpy as np
 
 from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.codec.bitsmap import cell_bits
-from rcodec_jax.codec.checks import check_number
+from rcodec_jax.codec.checks import check_number, target_bytes
 from rcodec_jax.codec.decode import draw
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
@@ -33,7 +33,7 @@ from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, SPAN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.progress import Progress, no_progress
-from rcodec_jax.regions.budget import fit_base, fit_by_sample
+from rcodec_jax.regions.budget import MAX_PROBES, fit_base, fit_by_sample, is_short, why_short
 from rcodec_jax.regions.levelmap import (
     LevelMap,
     build_level_map,
@@ -112,7 +112,7 @@ def encode(
     check_effort(effort, tune)
     check_number(roi_strength, "a strength in 0..1", 0, 1)
     height, width = image.shape[:2]
-    target = total = _target_bytes(quality, bpp, size_bytes, height * width)
+    target = total = target_bytes(quality, bpp, size_bytes, height * width)
     base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
     cells = (
         None
@@ -162,17 +162,17 @@ def encode(
                 start = _near(latents.roughly, target, (low, high), start)
             latents = refined(latents, start, steps)
         try:
-            found = _fit(latents, target, (low, high), start)
+            base, data = _fit(latents, target, (low, high), start)
         except UsageError:
             if latents is plain:
                 raise
             # The smallest file is not always among those that become smaller.
             latents = plain
-            found = _fit(latents, target, (low, high), start)
-        base, data, more = found
-        notes += more
+            base, data = _fit(latents, target, (low, high), start)
     if steps:
         data = latents.with_tone(base, data, image, math.inf if total is None else total)
+    if total is not None and is_short(len(data), total):
+        notes += (why_short(len(data), total, None if base <= low else latents.size_of(base - 1)),)
     symbols = latents.at(base)
     progress(_STAGES, _STAGES, "")
     return Encoded(
@@ -329,25 +329,6 @@ def check_shape(importance: np.ndarray, image: np.ndarray) -> np.ndarray:
     return importance
 
 
-def _target_bytes(
-    quality: float | None, bpp: float | None, size_bytes: int | None, pixels: int
-) -> float | None:
-    given = [
-        f"{name}={value}"
-        for name, value in (("quality", quality), ("bpp", bpp), ("size_bytes", size_bytes))
-        if value is not None
-    ]
-    if len(given) > 1:
-        raise UsageError(f"expected one of quality, bpp and size_bytes, got {', '.join(given)}")
-    for name, value in (("bpp", bpp), ("size_bytes", size_bytes)):
-        if value is not None:
-            check_number(value, f"a budget above 0 as {name}", -math.inf, math.inf)
-    target = size_bytes if bpp is None else bpp * pixels / 8
-    if target is not None and not 0 < target < float("inf"):
-        raise UsageError(f"expected a budget above 0, got {given[0]}")
-    return target
-
-
 def _near(
     size_of: Callable[[int], float],
     target: float,
@@ -363,8 +344,8 @@ def _near(
 
 def _fit(
     latents: _Latents, target: float, base_range: tuple[int, int], start: int | None
-) -> tuple[int, bytes, tuple[str, ...]]:
-    """Base node, file and notes for a budget in bytes; the file is never above it."""
+) -> tuple[int, bytes]:
+    """Base node and file for a budget in bytes; the file is never above it."""
     high, finish = base_range[1], latents.finish
     try:
         fit = None
@@ -378,7 +359,7 @@ def _fit(
         data = finish(high)
         if len(data) > target:
             raise
-        return high, data, ()
+        return high, data
     base = fit.base
     data = finish(base)
     while len(data) > target and base < high:
@@ -388,13 +369,15 @@ def _fit(
         raise UsageError(
             f"expected a budget of at least {len(data)} bytes for this picture, got {target:g}"
         )
-    notes: tuple[str, ...] = ()
-    if fit.at_best and len(data) < target - max(0.02 * target, 16):
-        notes = (
-            f"the budget of {int(target)} bytes is above what this model can use; "
-            f"encoded at its best quality, {len(data)} bytes",
-        )
-    return base, data, notes
+    low = base_range[0]
+    for finer in range(base - 1, max(low, base - MAX_PROBES) - 1, -1):
+        # The search ended before this: sizes of smooth pictures do not fall evenly.
+        if not is_short(len(data), target) or latents.size_of(finer) > target:
+            break
+        if len(candidate := finish(finer)) > target:
+            break
+        base, data = finer, candidate
+    return base, data
 
 
 def _header(bundle: Bundle, levels: LevelMap, height: int, width: int) -> Header:

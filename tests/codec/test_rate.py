@@ -47,6 +47,21 @@ def test_budgets_are_met_and_never_exceeded(codec, photos, reach, kind: str) -> 
             assert target - max(0.02 * target, 16) <= len(mapped.data) <= target
 
 
+def test_flat_pictures_meet_a_budget_or_say_why(codec) -> None:
+    """Their sizes do not fall evenly with the base."""
+    image = np.full((64, 64, 3), 128, np.uint8)
+    low, high = (len(codec.encode(image, quality=q, effort=1)) for q in (0, 100))
+    for target in np.linspace(min(low, high), 3 * max(low, high), 6).astype(int).tolist():
+        encoded = codec.encode_detailed(image, size_bytes=target, effort=1)
+        size = len(encoded.data)
+        assert size <= target
+        if size < target - max(0.02 * target, 16):
+            (note,) = encoded.notes
+            assert f"budget of {target} bytes" in note and f"{size} " in note
+        else:
+            assert not encoded.notes
+
+
 def test_above_the_range_is_the_best_and_a_note(codec, photos, reach) -> None:
     high = reach["face"][1]
     encoded = codec.encode_detailed(photos["face"], size_bytes=3 * high, effort=1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions.budget import MAX_CORRECTIONS, fit_base, fit_by_sample
+from rcodec_jax.regions.budget import MAX_CORRECTIONS, fit_base, fit_by_sample, is_short, why_short
 
 
 def counted(sizes):
@@ -145,3 +145,13 @@ def test_a_sample_finds_the_budget_in_few_sizes():
             taken.append(len(calls))
     assert len(taken) >= 90 and np.mean(taken) < 2.5
     assert fit_by_sample(size_of, size_of, 1.0, (0, 1023), tolerance=0.018) is None
+
+
+def test_files_far_below_their_budget_say_why() -> None:
+    assert not is_short(98, 100) and not is_short(84, 100)
+    assert is_short(83, 100) and is_short(9799, 10_000)
+    assert why_short(700, 1200.0, 2023.5) == (
+        "the budget of 1200 bytes cannot be met closely: sizes of this picture jump there, "
+        "from 700 to 2024 bytes"
+    )
+    assert "encoded at its best quality, 700 bytes" in why_short(700, 1200, None)
