@@ -32,6 +32,9 @@ EVERYWHERE, PAINTED, SALIENCY, CENTRE, GAZE = MATTERS = (
 
 KILOBYTES, BPP = UNITS = ("KB", "bits per pixel")
 RIVALS = ("avif", "jpeg")
+BRUSH_OPACITY = 0.55
+"""Of the paint, so that the picture is seen through it."""
+
 SHOWN_PX = 1600
 """Longest side of pictures on the page; files that are downloaded have all pixels."""
 
@@ -121,7 +124,8 @@ def paint_of(layers: Sequence[np.ndarray]) -> np.ndarray | None:
     """Where the brush was, floats [h,w] in 0..1, of the editor's layers uint8 [h,w,4]."""
     if not layers:
         return None
-    return np.maximum.reduce([layer[..., 3] for layer in layers]).astype(np.float32) / 255
+    opacity = np.maximum.reduce([layer[..., 3] for layer in layers]).astype(np.float32) / 255
+    return np.minimum(opacity / BRUSH_OPACITY, 1)
 
 
 def size_of(amount: float, unit: str, pixels: np.ndarray) -> int:

@@ -125,7 +125,13 @@ def build(
         return handlers.shown(made.decoded), bits(made), words, files(made, path)[1]
 
     has_realism = REALISM in codec.bundle.params
-    picture = functools.partial(gr.Image, interactive=False, format="png", height=300)
+    picture = functools.partial(
+        gr.Image,
+        interactive=False,
+        format="png",
+        height=300,
+        buttons=["download", "fullscreen"],
+    )
     realism_of = functools.partial(
         gr.Slider, 0, 1, 0, step=0.05, label="Realism at decoding", visible=has_realism,
         info="0: least error; 1: more detail, part of it made up",
@@ -147,7 +153,11 @@ def build(
                         layers=False,
                         format="png",
                         height=520,
-                        brush=gr.Brush(default_size=40, colors=["#ffd400"], color_mode="fixed"),
+                        brush=gr.Brush(
+                            default_size=40,
+                            colors=[("#ffd400", handlers.BRUSH_OPACITY)],
+                            color_mode="fixed",
+                        ),
                         buttons=[],
                     )
                 with gr.Column(scale=2):

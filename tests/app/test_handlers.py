@@ -63,9 +63,10 @@ def test_what_matters(photo) -> None:
 
 def test_paint_is_the_opacity_of_all_layers() -> None:
     layers = np.zeros((2, 4, 6, 4), np.uint8)
-    layers[0, 1, 1], layers[1, 2, 2] = 255, 51
+    layers[0, 1, 1], layers[1, 2, 2] = 255 * handlers.BRUSH_OPACITY + 1, 51
     painted = handlers.paint_of(list(layers))
-    assert painted[1, 1] == 1 and painted[2, 2] == pytest.approx(0.2) and painted.sum() < 1.21
+    assert painted[1, 1] == 1 and painted[2, 2] == pytest.approx(0.2 / handlers.BRUSH_OPACITY)
+    assert np.count_nonzero(painted) == 2
     assert handlers.paint_of([]) is None
 
 

@@ -32,15 +32,16 @@ def folders(tmp_path: Path) -> dict[str, Path]:
 def server(folders: dict[str, Path]) -> Iterator[Any]:
     command = [sys.executable, "-m", "rcodec_jax.cli", "app", "--no-browser", "--max-mb", "2"]
     environment = os.environ | {"TMPDIR": str(folders["temporary"])}
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=folders["work"], env=environment, stdout=subprocess.PIPE, text=True
-    )
-    line = process.stdout.readline()
-    assert line.startswith("rcodec: http://127.0.0.1:"), line
-    process.address = line.split()[1]
-    yield process
-    process.kill()
-    process.wait()
+    ) as process:
+        line = process.stdout.readline()
+        try:
+            assert line.startswith("rcodec: http://127.0.0.1:"), line
+            process.address = line.split()[1]
+            yield process
+        finally:
+            process.kill()
 
 
 @pytest.fixture
@@ -68,6 +69,8 @@ def test_the_page(server: Any, browser: Any, folders: dict[str, Path]) -> None:
     tab = context.new_page()
     tab.set_default_timeout(LONG_MS)
     tab.goto(server.address)
+    tab.locator("#editor canvas").first.wait_for()
+    tab.wait_for_timeout(2000)
 
     # No photo: a sentence, no traceback.
     tab.get_by_role("button", name="Encode", exact=True).click()
