@@ -27,7 +27,7 @@ FLOAT_DIGEST_BYTES = 4
 CRC_BYTES = 4
 _SIZE_OFFSET = len(MAGIC) + 1
 _NODE_BYTES = 3
-_HAS_TONE = 1 << 20  # among the bits above the nodes
+_HAS_TONE, _GREY = 1 << 20, 1 << 21  # the bits above the nodes
 
 DEFAULT_MAX_PIXELS = 2**28
 DEFAULT_MAX_SIDE = 2**16
@@ -45,6 +45,7 @@ class Header:
       level_count: L, 1..16.
       integer_digest: 8 bytes, names the model's integer part.
       float_digest: 4 bytes, names the model's float part.
+      grey: the picture has no colour, and its decoder gives it none.
 
     Raises:
       RcodecError: a value outside its range.
@@ -57,6 +58,7 @@ class Header:
     level_count: int
     integer_digest: bytes
     float_digest: bytes
+    grey: bool = False
 
     def __post_init__(self) -> None:
         if self.height_px < 1 or self.width_px < 1:
@@ -171,13 +173,14 @@ def write_container(
             f"picture: expected sides up to {DEFAULT_MAX_SIDE} and {DEFAULT_MAX_PIXELS} pixels, "
             f"got {header.width_px}x{header.height_px}"
         )
+    flags = bool(tone) * _HAS_TONE | header.grey * _GREY
     head = b"".join(
         [
             MAGIC,
             bytes([FORMAT_VERSION << 4 | (header.level_count - 1)]),
             write_varint(header.width_px),
             write_varint(header.height_px),
-            (header.n_lo | header.n_hi << 10 | bool(tone) * _HAS_TONE).to_bytes(3, "little"),
+            (header.n_lo | header.n_hi << 10 | flags).to_bytes(3, "little"),
             header.integer_digest,
             header.float_digest,
             write_varint(len(level_map)) if header.level_count > 1 else b"",
@@ -238,7 +241,7 @@ def read_container(
     end = fixed + _NODE_BYTES + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
     _require(data, end)
     packed = int.from_bytes(data[fixed : fixed + _NODE_BYTES], "little")
-    if packed >> 21:
+    if packed >> 22:
         raise BitstreamError("reserved bits are set", offset=fixed + 2)
     map_length = tone_length = 0
     map_offset = end
@@ -263,6 +266,7 @@ def read_container(
             level_count=level_count,
             integer_digest=digests[:INTEGER_DIGEST_BYTES],
             float_digest=digests[INTEGER_DIGEST_BYTES:],
+            grey=bool(packed & _GREY),
         )
     except RcodecError as error:  # sizes and level count are known to be right: the nodes
         raise BitstreamError(str(error), offset=fixed) from error

@@ -12,7 +12,7 @@ from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols, read_tone
 from rcodec_jax.codec.tiling import Window
-from rcodec_jax.codec.tone import add_tone
+from rcodec_jax.codec.tone import add_tone, without_colour
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.entropy import (
     PRIOR_BITS,
@@ -64,7 +64,8 @@ def decode(
         programs, symbols, levels, (header.height_px, header.width_px),
         steps=steps, kind=trajectory, realism=realism, progress=progress,
     )  # fmt: skip
-    return pixels if tone is None else add_tone(pixels, tone)
+    pixels = pixels if tone is None else add_tone(pixels, tone)
+    return without_colour(pixels) if header.grey else pixels
 
 
 def draw(

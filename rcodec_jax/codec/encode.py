@@ -25,7 +25,7 @@ from rcodec_jax.codec.refine import (
     check_effort,
 )
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
-from rcodec_jax.codec.tone import fit_tone
+from rcodec_jax.codec.tone import fit_tone, is_grey
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import Symbols, encode_symbols
 from rcodec_jax.errors import UsageError
@@ -141,7 +141,9 @@ def encode(
     progress(0, _STAGES, "analysing")
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
     size, y = (height, width), programs.latent(image)
-    latents = _Latents(bundle, programs, levels_at, size, trade, y, blocks=blocks)
+    latents = _Latents(
+        bundle, programs, levels_at, size, trade, y, blocks=blocks, grey=is_grey(image)
+    )
     progress(1, _STAGES, "coding")
     if target is None:
         if steps:
@@ -177,7 +179,7 @@ def encode(
     progress(_STAGES, _STAGES, "")
     return Encoded(
         data=data,
-        header=_header(bundle, symbols.levels, height, width),
+        header=latents.header(symbols.levels),
         bpp=len(data) * 8 / (height * width),
         base_node=max(base, bundle.config.node_range[0]),
         symbols=symbols,
@@ -198,6 +200,7 @@ class _Latents:
       z: int32 [hz, wz, Z]; None for what the model's analysis gives at each base.
       blocks: places of a sample (`sample_blocks`), None where the whole is small enough to be
         looked at for every base.
+      grey: the picture has no colour.
       sizes: of files, by base.
       known: what has been quantised, by base; of a large picture the last alone.
     """
@@ -210,6 +213,7 @@ class _Latents:
     y: np.ndarray
     z: np.ndarray | None = None
     blocks: Blocks | None = None
+    grey: bool = False
     sizes: dict[int, float] = dataclasses.field(default_factory=dict)
     known: dict[int, Quantised] = dataclasses.field(default_factory=dict)
 
@@ -230,7 +234,7 @@ class _Latents:
     def size_of(self, base: int) -> float:
         if base not in self.sizes:
             s = self.at(base)
-            around = write_container(_header(self.bundle, s.levels, *self.size), s.level_bytes, b"")
+            around = write_container(self.header(s.levels), s.level_bytes, b"")
             self.sizes[base] = len(around) + s.payload_bytes
         return self.sizes[base]
 
@@ -275,8 +279,19 @@ class _Latents:
         payload = encode_symbols(
             self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
         )
-        header = _header(self.bundle, s.levels, *self.size)
-        return write_container(header, s.level_bytes, payload, tone=tone)
+        return write_container(self.header(s.levels), s.level_bytes, payload, tone=tone)
+
+    def header(self, levels: LevelMap) -> Header:
+        return Header(
+            height_px=self.size[0],
+            width_px=self.size[1],
+            n_lo=levels.n_lo,
+            n_hi=levels.n_hi,
+            level_count=levels.level_count,
+            integer_digest=self.bundle.integers.digest,
+            float_digest=self.bundle.float_digest,
+            grey=self.grey,
+        )
 
 
 def _steps(refiner: Refiner, effort: int | None, pixels: int) -> tuple[int, tuple[str, ...]]:
@@ -378,15 +393,3 @@ def _fit(
             break
         base, data = finer, candidate
     return base, data
-
-
-def _header(bundle: Bundle, levels: LevelMap, height: int, width: int) -> Header:
-    return Header(
-        height_px=height,
-        width_px=width,
-        n_lo=levels.n_lo,
-        n_hi=levels.n_hi,
-        level_count=levels.level_count,
-        integer_digest=bundle.integers.digest,
-        float_digest=bundle.float_digest,
-    )

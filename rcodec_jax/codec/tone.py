@@ -55,6 +55,17 @@ def add_tone(pixels: np.ndarray, tone: ToneMap) -> np.ndarray:
     return out
 
 
+def is_grey(pixels: np.ndarray) -> bool:
+    """Whether a picture uint8 [H, W, 3] has no colour."""
+    return bool(np.all(pixels[..., 1:] == pixels[..., :1]))
+
+
+def without_colour(pixels: np.ndarray) -> np.ndarray:
+    """The picture with each pixel's colours at their mean: uint8 [H, W, 3] each."""
+    mean = (pixels.sum(axis=2, dtype=np.uint16) + 1) // 3
+    return np.repeat(mean.astype(np.uint8)[..., None], 3, axis=2)
+
+
 def fit_tone(
     image: np.ndarray, decoded: np.ndarray, worth: np.ndarray, *, most_bytes: float = np.inf
 ) -> bytes:

@@ -38,6 +38,7 @@ class Container:
     level_map: bytes
     tone: bytes
     payload: bytes
+    grey: bool
 
 
 def crc32c(data: bytes) -> int:
@@ -72,14 +73,14 @@ def read_container(data: bytes) -> Container:
     require(len(data) >= at + 15, "the header is cut")
     packed = int.from_bytes(data[at : at + 3], "little")
     n_lo, n_hi = packed & 1023, packed >> 10 & 1023
-    require(packed >> 21 == 0 and n_lo <= n_hi, "nodes")
+    require(packed >> 22 == 0 and n_lo <= n_hi, "nodes")
     require(levels > 1 or n_lo == n_hi, "one level has one node")
     digests = data[at + 3 : at + 15]
     at, length, tone_length = at + 15, 0, 0
     if levels > 1:
         length, at = read_varint(data, at)
         require(length >= 1, "no level map")
-    if packed >> 20:
+    if packed >> 20 & 1:
         tone_length, at = read_varint(data, at)
         require(tone_length >= 1, "no tone map")
     tone = at + length
@@ -90,7 +91,7 @@ def read_container(data: bytes) -> Container:
     require(crc32c(payload) == int.from_bytes(data[-4:], "little"), "payload CRC")
     return Container(
         width, height, levels, n_lo, n_hi, digests[:8], digests[8:],
-        data[at:tone], data[tone:end], payload,
+        data[at:tone], data[tone:end], payload, bool(packed >> 21),
     )  # fmt: skip
 
 

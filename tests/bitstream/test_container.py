@@ -37,6 +37,7 @@ def headers(draw: st.DrawFn) -> Header:
         level_count=count,
         integer_digest=draw(st.binary(min_size=8, max_size=8)),
         float_digest=draw(st.binary(min_size=4, max_size=4)),
+        grey=draw(st.booleans()),
     )
 
 
@@ -146,7 +147,7 @@ def signed(head: bytes, payload: bytes = b"") -> bytes:
         (b"rdc\x00" + write_varint(65537) + b"\x01" + bytes(15), LimitError),
         (b"rdc\x00" + write_varint(2**34) + write_varint(2**34) + bytes(15), LimitError),
         (b"rdc\x00\x00\x01" + bytes(15), BitstreamError),  # no columns
-        (b"rdc\x00\x08\x08\x00\x00\x20" + bytes(12), BitstreamError),  # reserved bit
+        (b"rdc\x00\x08\x08\x00\x00\x40" + bytes(12), BitstreamError),  # reserved bit
         (b"rdc\x00\x08\x08\x00\x00\x10" + bytes(13), BitstreamError),  # no tone map
         (b"rdc\x00\x08\x08\x00\x04\x00" + bytes(12), BitstreamError),  # one level, two nodes
         (b"rdc\x01\x08\x08\x05\x04\x00" + bytes(12) + b"\x01m", BitstreamError),  # nodes descend

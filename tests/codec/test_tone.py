@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.bitstream import read_container
-from rcodec_jax.codec.tone import add_tone, fit_tone, interpolation
+from rcodec_jax.codec.tone import add_tone, fit_tone, interpolation, is_grey, without_colour
 from rcodec_jax.entropy import ToneMap, decode_tone
 
 SIZE = (150, 210)
@@ -68,6 +68,21 @@ def test_a_map_keeps_within_its_bytes() -> None:
     tight = fit_tone(pixels, off, WORTH, most_bytes=len(free) - 4)
     assert len(tight) < len(free) - 4
     assert fit_tone(pixels, off, WORTH, most_bytes=2) == b""
+
+
+def test_a_grey_picture_is_decoded_grey(codec, astronaut) -> None:
+    grey = np.repeat(astronaut[:80, :96, 1:2], 3, axis=2)
+    for effort in (1, 2):
+        decoded = codec.decode(codec.encode(grey, quality=20, effort=effort))
+        assert is_grey(decoded)
+    coloured = grey.copy()
+    coloured[0, 0, 0] ^= 1
+    assert not read_container(codec.encode(coloured, quality=20, effort=1)).header.grey
+
+
+def test_means_of_colours_are_rounded() -> None:
+    pixels = np.array([[[0, 0, 1], [0, 1, 1], [255, 255, 255], [3, 4, 5]]], np.uint8)
+    np.testing.assert_array_equal(without_colour(pixels)[0, :, 0], [0, 1, 255, 4])
 
 
 def test_files_of_a_picture_that_is_off_carry_one(codec, monkeypatch) -> None:
