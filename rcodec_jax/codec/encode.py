@@ -112,7 +112,7 @@ def encode(
     check_effort(effort, tune)
     check_number(roi_strength, "a strength in 0..1", 0, 1)
     height, width = image.shape[:2]
-    target = total = target_bytes(quality, bpp, size_bytes, height * width)
+    total = target_bytes(quality, bpp, size_bytes, height * width)
     base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
     cells = (
         None
@@ -145,12 +145,12 @@ def encode(
         bundle, programs, levels_at, size, trade, y, blocks=blocks, grey=is_grey(image)
     )
     progress(1, _STAGES, "coding")
-    if target is None:
+    if total is None:
         if steps:
             latents = refined(latents, base, steps)
         data = latents.finish(base)
     else:
-        target -= TONE_SHARE * target if steps else 0
+        target = total * (1 - TONE_SHARE) if steps else total
         low, high = bundle.config.node_range
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
@@ -168,9 +168,9 @@ def encode(
         except UsageError:
             if latents is plain:
                 raise
-            # The smallest file is not always among those that become smaller.
+            # The smallest file is not always among those that become smaller, and has no tone map.
             latents = plain
-            base, data = _fit(latents, target, (low, high), start)
+            base, data = _fit(latents, total, (low, high), start)
     if steps:
         data = latents.with_tone(base, data, image, math.inf if total is None else total)
     if total is not None and is_short(len(data), total):
