@@ -47,7 +47,7 @@ class FakeCodec:
         return self.encode_detailed(image, importance, **options).data
 
     def decode(
-        self, data, steps=None, trajectory="proportional", realism=0.0, limits=None
+        self, data, steps=None, trajectory="proportional", realism=0.0, limits=None, progress=None
     ) -> np.ndarray:
         self.calls.append({"steps": steps, "trajectory": trajectory, "realism": realism})
         if not data.startswith(MAGIC):

@@ -119,9 +119,10 @@ def _tifffile(path: Path) -> np.ndarray | None:
         return None
     import tifffile
 
-    page = tifffile.TiffFile(path).pages[0]
-    pixels: np.ndarray = page.asarray()
-    return pixels if page.photometric.name == "RGB" and pixels.shape[-1] == 3 else None
+    with tifffile.TiffFile(path) as file:
+        page = file.pages[0]
+        pixels: np.ndarray = page.asarray()
+        return pixels if page.photometric.name == "RGB" and pixels.shape[-1] == 3 else None
 
 
 def _opencv(path: Path) -> np.ndarray | None:
