@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from rcodec_jax.bitstream import Header, write_container
+from rcodec_jax.bitstream import Header, read_container, write_container
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
 from rcodec_jax.codec.decode import draw
@@ -173,9 +173,9 @@ def encode(
             base, data = _fit(latents, total, (low, high), start)
     if steps:
         data = latents.with_tone(base, data, image, math.inf if total is None else total)
+    symbols = latents.at(base)  # of a large picture the next look at a base forgets them
     if total is not None and is_short(len(data), total):
         notes += (why_short(len(data), total, None if base <= low else latents.size_of(base - 1)),)
-    symbols = latents.at(base)
     progress(_STAGES, _STAGES, "")
     return Encoded(
         data=data,
@@ -272,14 +272,17 @@ class _Latents:
         alpha_bar = node_table().alpha_bar[s.levels.node_map]
         worth = MSE_WEIGHT * alpha_bar / (1 - alpha_bar)
         tone = fit_tone(image, decoded, worth, most_bytes=most_bytes - len(data))
-        return self.finish(base, tone) if tone else data
+        if not tone:
+            return data
+        plain = read_container(data)
+        return write_container(plain.header, plain.level_map, plain.payload, tone=tone)
 
-    def finish(self, base: int, tone: bytes = b"") -> bytes:
+    def finish(self, base: int) -> bytes:
         s = self.at(base)
         payload = encode_symbols(
             self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
         )
-        return write_container(self.header(s.levels), s.level_bytes, payload, tone=tone)
+        return write_container(self.header(s.levels), s.level_bytes, payload)
 
     def header(self, levels: LevelMap) -> Header:
         return Header(

@@ -20,8 +20,9 @@ from rcodec_jax.codec.tiling import (
     Array,
     Extended,
     bucket,
+    coarser,
     map_tiles,
-    spans,
+    tiles,
 )
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import advance, walk
@@ -102,20 +103,13 @@ class Programs:
     def hyper(self, y: np.ndarray, levels: LevelMap) -> np.ndarray:
         """Scaled latent of a bucket [h', w', C] and the picture's levels -> z int32 [hz, wz, Z]."""
         level_map, nodes = Extended(levels.level_map, *y.shape[:2]), levels.padded_nodes[None]
-        sides, z = [min(self._tile, side) for side in y.shape[:2]], None
-        rows, columns = (spans(side, self._tile, self._halo) for side in y.shape[:2])
-        for top, first, last in rows:
-            for left, begin, end in columns:
-                window = slice(top, top + sides[0]), slice(left, left + sides[1])
-                params = self._params("hyper_analysis")
-                out = self._hyper(params, y[window][None], nodes, level_map[window][None])
-                if z is None:
-                    shape = (side // HYPER_STRIDE for side in y.shape[:2])
-                    z = np.empty((*shape, out.shape[3]), np.int32)
-                core = [(first, last, top), (begin, end, left)]
-                to = tuple(slice(a // HYPER_STRIDE, b // HYPER_STRIDE) for a, b, _ in core)
-                own = [slice((a - o) // HYPER_STRIDE, (b - o) // HYPER_STRIDE) for a, b, o in core]
-                z[to] = np.asarray(out[0])[own[0], own[1]]
+        params, z = self._params("hyper_analysis"), None
+        for whole, core, own in tiles(y.shape[:2], self._tile, self._halo):
+            out = self._hyper(params, y[whole][None], nodes, level_map[whole][None])
+            if z is None:
+                shape = (side // HYPER_STRIDE for side in y.shape[:2])
+                z = np.empty((*shape, out.shape[3]), np.int32)
+            z[coarser(core, HYPER_STRIDE)] = np.asarray(out[0])[coarser(own, HYPER_STRIDE)]
         assert z is not None  # there is at least one tile
         height, width = (-(-side // HYPER_STRIDE) for side in levels.level_map.shape)
         return z[:height, :width]

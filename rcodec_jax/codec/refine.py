@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.tiling import extend, spans
+from rcodec_jax.codec.tiling import coarser, extend, finer, tiles
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.errors import BundleError, UsageError
 from rcodec_jax.levels import CELL_PX
@@ -196,33 +196,21 @@ class Refiner:
         pixels = extend(image, *(side * CELL_PX for side in cells))
         level_map = extend(levels.level_map, *cells)
         y_out, z_out = y.copy(), z_full.copy()
-        rows, columns = (spans(side, self._tile, self._halo) for side in cells)
-        total, done = steps * len(rows) * len(columns), 0
-        for row in rows:
-            for column in columns:
-                corner = (row[0], column[0])
-                tile = tuple(
-                    slice(a, a + min(self._tile, n)) for a, n in zip(corner, cells, strict=True)
-                )
-                coarse = tuple(slice(s.start // 4, s.stop // 4) for s in tile)
-                fine = tuple(slice(s.start * CELL_PX, s.stop * CELL_PX) for s in tile)
-                size = np.array(image.shape[:2]) - np.array(corner) * CELL_PX
-                picture = Picture(
-                    jnp.asarray(pixels[fine][None]),
-                    jnp.asarray(level_map[tile][None], jnp.int32),
-                    jnp.asarray(levels.padded_nodes[None]),
-                    jnp.asarray(size, jnp.int32),
-                )
-                tell = functools.partial(_tell, progress, done, total)
-                found = self._descend(picture, y[tile], z_full[coarse], schedule(steps), tune, tell)
-                done += steps
-                for out, new, stride in zip((y_out, z_out), found, (1, HYPER_STRIDE), strict=True):
-                    core = [slice(c[1] // stride, c[2] // stride) for c in (row, column)]
-                    inner = [
-                        slice((c[1] - c[0]) // stride, (c[2] - c[0]) // stride)
-                        for c in (row, column)
-                    ]
-                    out[core[0], core[1]] = new[inner[0], inner[1]]
+        parts = tiles(cells, self._tile, self._halo)
+        total = steps * len(parts)
+        for number, (whole, core, own) in enumerate(parts):
+            corner = np.array([side.start for side in whole])
+            picture = Picture(
+                jnp.asarray(pixels[finer(whole, CELL_PX)][None]),
+                jnp.asarray(level_map[whole][None], jnp.int32),
+                jnp.asarray(levels.padded_nodes[None]),
+                jnp.asarray(np.array(image.shape[:2]) - corner * CELL_PX, jnp.int32),
+            )
+            tell = functools.partial(_tell, progress, number * steps, total)
+            coarse = z_full[coarser(whole, HYPER_STRIDE)]
+            found = self._descend(picture, y[whole], coarse, schedule(steps), tune, tell)
+            for out, new, stride in zip((y_out, z_out), found, (1, HYPER_STRIDE), strict=True):
+                out[coarser(core, stride)] = new[coarser(own, stride)]
         z_out = np.floor(z_out[: z.shape[0], : z.shape[1]] + 0.5)
         return y_out, np.clip(z_out, -_Z_MAX, _Z_MAX).astype(z.dtype)
 

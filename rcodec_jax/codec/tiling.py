@@ -6,8 +6,9 @@ of the extension is cut off again, and no symbol exists for it, so files do not 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,6 +99,45 @@ def spans(side: int, tile: int = TILE, halo: int = HALO) -> list[tuple[int, int,
     return starts
 
 
+class Tile(NamedTuple):
+    """A tile and its core, in cells; the cores of all tiles partition the picture.
+
+    Attributes:
+      whole: the tile, context included.
+      core: what is kept of it.
+      own: the same, counted from the tile's corner.
+    """
+
+    whole: Window
+    core: Window
+    own: Window
+
+
+def tiles(cells: tuple[int, int], tile: int = TILE, halo: int = HALO) -> list[Tile]:
+    """Tiles of a picture of so many cells, row by row; tile and halo as for `spans`."""
+
+    def along(side: int) -> list[tuple[slice, slice, slice]]:
+        return [
+            (slice(a, a + min(tile, side)), slice(b, c), slice(b - a, c - a))
+            for a, b, c in spans(side, tile, halo)
+        ]
+
+    rows, columns = map(along, cells)
+    return [Tile(*zip(row, column, strict=True)) for row in rows for column in columns]
+
+
+def finer(window: Window, k: int) -> Window:
+    """A window of cells in an array that has k elements along the side of each."""
+    rows, columns = (slice(s.start * k, s.stop * k) for s in window)
+    return rows, columns
+
+
+def coarser(window: Window, stride: int) -> Window:
+    """A window of cells in an array that has an element for `stride` cells along a side."""
+    rows, columns = (slice(s.start // stride, s.stop // stride) for s in window)
+    return rows, columns
+
+
 def map_tiles(
     f: Callable[..., np.ndarray],
     arrays: Sequence[Array],
@@ -126,46 +166,37 @@ def map_tiles(
     rows, columns = spans(cells[0], tile, halo), spans(cells[1], tile, halo)
     if len(rows) == len(columns) == 1:
         whole = (slice(0, cells[0]), slice(0, cells[1]))
-        return np.asarray(f(*(a[_scaled(whole, a.shape[0] // cells[0])] for a in arrays)))
+        return np.asarray(f(*(a[finer(whole, a.shape[0] // cells[0])] for a in arrays)))
     result: np.ndarray | None = None
     size = (min(tile, cells[0]), min(tile, cells[1]))
     kind = np.dtype(np.uint8)
     # A core in the middle must outlast both its fades.
     fade = min(halo, (tile - 2 * halo) // 2) if blend else 0
-    for row in rows:
-        for column in columns:
-            parts = [
-                array[_window((row[0], column[0]), size, array.shape[0] // cells[0])]
-                for array in arrays
-            ]
-            out = np.asarray(f(*parts))
-            k = out.shape[0] // size[0]
-            if result is None:
-                kind = out.dtype
-                shape = (cells[0] * k, cells[1] * k, *out.shape[2:])
-                result = np.zeros(shape, np.float32 if blend else kind)
-            if told:
-                told(
-                    rows.index(row) * len(columns) + columns.index(column) + 1,
-                    len(rows) * len(columns),
-                )
-            window = _window((row[0], column[0]), size, k)
-            shares = [
-                _shares(span, length, side, k, fade)
-                for span, length, side in zip((row, column), size, cells, strict=True)
-            ]
-            weight = np.multiply.outer(*shares).reshape(*out.shape[:2], *[1] * (out.ndim - 2))
-            if blend:
-                result[window] += weight * out
-            else:
-                np.copyto(result[window], out, where=weight > 0)
+    for number, (row, column) in enumerate(itertools.product(rows, columns), 1):
+        parts = [
+            array[_window((row[0], column[0]), size, array.shape[0] // cells[0])]
+            for array in arrays
+        ]
+        out = np.asarray(f(*parts))
+        k = out.shape[0] // size[0]
+        if result is None:
+            kind = out.dtype
+            shape = (cells[0] * k, cells[1] * k, *out.shape[2:])
+            result = np.zeros(shape, np.float32 if blend else kind)
+        if told:
+            told(number, len(rows) * len(columns))
+        window = _window((row[0], column[0]), size, k)
+        shares = [
+            _shares(span, length, side, k, fade)
+            for span, length, side in zip((row, column), size, cells, strict=True)
+        ]
+        weight = np.multiply.outer(*shares).reshape(*out.shape[:2], *[1] * (out.ndim - 2))
+        if blend:
+            result[window] += weight * out
+        else:
+            np.copyto(result[window], out, where=weight > 0)
     assert result is not None  # there is at least one tile
     return result.astype(kind) if kind.kind == "f" else np.rint(result).astype(kind)
-
-
-def _scaled(window: Window, k: int) -> Window:
-    rows, columns = (slice(s.start * k, s.stop * k) for s in window)
-    return rows, columns
 
 
 def _window(start: tuple[int, int], size: tuple[int, int], k: int) -> Window:
