@@ -16,7 +16,7 @@ ROOT = Path(rcodec_jax.__file__).parent
 PACKAGE = ROOT.name
 MAX_LINES = 400
 
-LEAVES = {"errors", "files", "levels", "passes", "progress", "versions"}
+LEAVES = {"errors", "files", "levels", "limits", "passes", "progress", "versions"}
 """Modules that import nothing of the package but one another, open to everyone."""
 
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +26,7 @@ ALLOWED: dict[str, set[str]] = {
         "errors": "",
         "files": "",
         "levels": "",
+        "limits": "",
         "passes": "",
         "progress": "",
         "versions": "",
@@ -69,6 +70,7 @@ WITHOUT_JAX = {
     "errors",
     "files",
     "levels",
+    "limits",
     "passes",
     "progress",
     "versions",
@@ -82,6 +84,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
     "levels": {"numpy"},
+    "limits": set(),
     "passes": {"numpy"},
     "progress": set(),
     "versions": set(),

@@ -18,6 +18,7 @@ from rcodec_jax.errors import (
     UnsupportedVersionError,
 )
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS, NODE_COUNT, level_nodes
+from rcodec_jax.limits import Limits
 
 MAGIC = b"rdc"
 MEDIA_TYPE = "image/x-rcodec"
@@ -28,10 +29,6 @@ CRC_BYTES = 4
 _SIZE_OFFSET = len(MAGIC) + 1
 _NODE_BYTES = 3
 _HAS_TONE, _GREY = 1 << 20, 1 << 21  # the bits above the nodes
-
-DEFAULT_MAX_PIXELS = 2**28
-DEFAULT_MAX_SIDE = 2**16
-DEFAULT_MAX_BYTES = 2**30
 
 
 @dataclass(frozen=True)
@@ -166,11 +163,10 @@ def write_container(
         raise RcodecError(
             f"level map: {len(level_map)} bytes do not go with {header.level_count} level(s)"
         )
-    pixels = header.height_px * header.width_px
-    longest = max(header.height_px, header.width_px)
-    if longest > DEFAULT_MAX_SIDE or pixels > DEFAULT_MAX_PIXELS:
+    limits = Limits()
+    if not limits.allow(header.height_px, header.width_px):
         raise RcodecError(
-            f"picture: expected sides up to {DEFAULT_MAX_SIDE} and {DEFAULT_MAX_PIXELS} pixels, "
+            f"picture: expected sides up to {limits.max_side} and {limits.max_pixels} pixels, "
             f"got {header.width_px}x{header.height_px}"
         )
     flags = bool(tone) * _HAS_TONE | header.grey * _GREY
@@ -193,28 +189,21 @@ def write_container(
     return b"".join([head, checks[0], payload, checks[1]])
 
 
-def read_container(
-    data: bytes,
-    *,
-    max_pixels: int = DEFAULT_MAX_PIXELS,
-    max_side: int = DEFAULT_MAX_SIDE,
-    max_bytes: int = DEFAULT_MAX_BYTES,
-) -> Container:
+def read_container(data: bytes, *, limits: Limits | None = None) -> Container:
     """Takes a file apart, trusting nothing it says.
 
     Args:
       data: the whole file.
-      max_pixels, max_side, max_bytes: largest picture and file to accept.
+      limits: largest picture and file to accept.
 
     Raises:
       UnsupportedVersionError: not an rcodec file, or of an unknown version.
       TruncatedError, ChecksumError, LimitError: as their names say.
       BitstreamError: a header field outside its range.
     """
-    if len(data) > max_bytes:
-        raise LimitError(
-            f"a file of {len(data)} bytes is above the limit of {max_bytes}", offset=max_bytes
-        )
+    limits = limits or Limits()
+    if len(data) > (most := limits.max_file_bytes):
+        raise LimitError(f"a file of {len(data)} bytes is above the limit of {most}", offset=most)
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise UnsupportedVersionError(
             f"not an rcodec file: expected it to start with {MAGIC!r}, got {data[:3]!r}", offset=0
@@ -227,10 +216,10 @@ def read_container(
         )
     width_px, offset = read_varint(data, _SIZE_OFFSET)
     height_px, offset = read_varint(data, offset)
-    if max(width_px, height_px) > max_side or width_px * height_px > max_pixels:
+    if not limits.allow(height_px, width_px):
         raise LimitError(
-            f"a picture of {width_px}x{height_px} is above the limits of {max_pixels} pixels and "
-            f"{max_side} per side",
+            f"a picture of {width_px}x{height_px} is above the limits of {limits.max_pixels} "
+            f"pixels and {limits.max_side} per side",
             offset=_SIZE_OFFSET,
         )
     if not width_px or not height_px:

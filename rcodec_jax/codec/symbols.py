@@ -44,13 +44,7 @@ def read_symbols(
 
 def read_file(data: bytes, *, limits: Limits | None = None) -> Container:
     """The container of a file; limits and errors as for `read_symbols`."""
-    limits = limits or Limits()
-    return read_container(
-        data,
-        max_pixels=limits.max_pixels,
-        max_side=limits.max_side,
-        max_bytes=limits.max_file_bytes,
-    )
+    return read_container(data, limits=limits)
 
 
 def symbols_of(

@@ -14,9 +14,9 @@ from rcodec_jax.entropy.integer.layers import Conv, DepthToSpace, Film, LeakyRel
 from rcodec_jax.entropy.integer.network import IntegerNetwork
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.levelmap import decode_level_map, encode_level_map
-from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.entropy.symbols import Symbols, decode_symbols, encode_symbols
 from rcodec_jax.entropy.tone import ToneMap, decode_tone, encode_tone
+from rcodec_jax.limits import Limits
 
 __all__ = [
     "DITHER_KEY",

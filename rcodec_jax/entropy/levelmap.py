@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from rcodec_jax.entropy.flags import Counts, FlagReader, FlagWriter
-from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.errors import CorruptPayloadError, RcodecError
 from rcodec_jax.levels import MAX_LEVELS
+from rcodec_jax.limits import Limits
 
 GRANULARITIES = (1, 2, 4, 8)
 

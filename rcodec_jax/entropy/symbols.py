@@ -11,8 +11,8 @@ from rcodec_jax.entropy.coder.sequential import decode_values, encode_values
 from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.latent import LatentReader, encode_latent
-from rcodec_jax.entropy.limits import Limits
 from rcodec_jax.errors import RcodecError
+from rcodec_jax.limits import Limits
 
 LANES_FROM = 300_000
 """Values of j from which a payload may be in lanes; part of the format."""

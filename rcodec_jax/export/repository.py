@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from rcodec_jax.errors import RcodecError, UsageError
+from rcodec_jax.limits import MAX_JSON_BYTES
 from rcodec_jax.model.tensorstream import Entry, read_header, read_tensor
 
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _WEIGHTS = re.compile(r"diffusion_pytorch_model(\.fp16)?\.safetensors(\.index(\.fp16)?\.json)?")
 """Whole or in shards with an index, in full or half precision."""
 
-_MAX_JSON_BYTES = 2**24
 
 ANSWER_S = 4.0
 """Seconds within which the hub has to answer."""
@@ -86,8 +86,8 @@ class Repository:
           UsageError: there is none, or something else.
         """
         path = self.path(file)
-        if path.stat().st_size > _MAX_JSON_BYTES:
-            raise UsageError(f"{file}: more than {_MAX_JSON_BYTES} bytes")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise UsageError(f"{file}: more than {MAX_JSON_BYTES} bytes")
         try:
             data = json.loads(path.read_bytes())
         except (ValueError, RecursionError) as error:

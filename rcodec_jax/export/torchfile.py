@@ -23,9 +23,9 @@ import ml_dtypes
 import numpy as np
 
 from rcodec_jax.errors import UsageError
+from rcodec_jax.limits import MAX_DIMENSIONS
 
 MAX_PICKLE_BYTES = 2**24
-_MAX_DIMENSIONS = 8
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 _LEGACY_PROTOCOL = 1001
 _DTYPES = {
@@ -218,7 +218,7 @@ def _rebuild_tensor(storage: Any, offset: Any, shape: Any, strides: Any, *_: Any
     shape, strides = tuple(map(_count, shape)), tuple(map(_count, strides))
     last = _count(offset) + sum((n - 1) * step for n, step in zip(shape, strides, strict=True))
     size = math.prod(shape)
-    if len(shape) > _MAX_DIMENSIONS or size > storage.size or (size and last >= storage.size):
+    if len(shape) > MAX_DIMENSIONS or size > storage.size or (size and last >= storage.size):
         raise pickle.UnpicklingError(f"a tensor {list(shape)} beyond its storage")
     return _Tensor(storage, offset, shape, strides)
 

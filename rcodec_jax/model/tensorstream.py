@@ -6,22 +6,22 @@ other way round.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import ml_dtypes
 import numpy as np
 
+from rcodec_jax.entropy.integer import tensorfile
+from rcodec_jax.entropy.integer.tensorfile import Entry as Entry
 from rcodec_jax.errors import RcodecError
+from rcodec_jax.limits import MAX_JSON_BYTES
 
-MAX_HEADER_BYTES = 2**24
-_MAX_DIMENSIONS = 8
 _DTYPES = {
     "F32": np.dtype("<f4"),
     "F16": np.dtype("<f2"),
@@ -30,22 +30,6 @@ _DTYPES = {
     "I8": np.dtype("i1"),
 }
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
-
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """Where a tensor lies in a file.
-
-    Attributes:
-      dtype, shape: of the tensor.
-      start: first byte, from the beginning of the file.
-      size: in bytes.
-    """
-
-    dtype: np.dtype
-    shape: tuple[int, ...]
-    start: int
-    size: int
 
 
 Described = Mapping[str, tuple[np.dtype, tuple[int, ...]]]
@@ -132,29 +116,8 @@ def read_header(file: BinaryIO, size: int) -> tuple[bytes, dict[str, Entry]]:
     Raises:
       RcodecError: anything is malformed.
     """
-    first = file.read(8)
-    length = int.from_bytes(first, "little")
-    if len(first) < 8 or length > min(size - 8, MAX_HEADER_BYTES):
-        raise RcodecError(f"no safetensors file: a header of {length} bytes in {size}")
-    text = file.read(length)
-    try:
-        # Undecodable text and JSON nested too deep included.
-        raw = json.loads(text.decode("utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise RcodecError("no safetensors file: its header is not JSON") from error
-    if not isinstance(raw, dict):
-        raise RcodecError("no safetensors file: its header is not an object")
-    raw.pop("__metadata__", None)
-    entries = {name: _entry(name, value, size, 8 + length) for name, value in raw.items()}
-    entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)))
-    end = 8 + length
-    for entry in entries.values():
-        if entry.start != end:
-            raise RcodecError("tensors share bytes or leave some between them")
-        end += entry.size
-    if end != size:
-        raise RcodecError(f"{size} bytes for tensors that end at {end}")
-    return first + text, entries
+    data, _, entries = tensorfile.read_header(file, size, _DTYPES, MAX_JSON_BYTES)
+    return data, entries
 
 
 def read_tensor(file: BinaryIO, entry: Entry) -> np.ndarray:
@@ -173,26 +136,3 @@ def read_tensor(file: BinaryIO, entry: Entry) -> np.ndarray:
 def as_bytes(array: np.ndarray) -> memoryview:
     """The bytes of an array as they are stored; of a contiguous one without a copy."""
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
-
-
-def _entry(name: str, value: object, size: int, data: int) -> Entry:
-    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
-        raise RcodecError(f"tensor {name}: malformed entry")
-    kind, shape, span = value["dtype"], value["shape"], value["data_offsets"]
-    if not isinstance(kind, str) or kind not in _DTYPES:
-        raise RcodecError(f"tensor {name}: expected a dtype of {', '.join(_DTYPES)}, got {kind!r}")
-    if not (_sizes(shape, size) and len(shape) <= _MAX_DIMENSIONS):
-        raise RcodecError(f"tensor {name}: malformed shape")
-    if not (_sizes(span, size) and len(span) == 2):
-        raise RcodecError(f"tensor {name}: malformed offsets")
-    dtype = _DTYPES[kind]
-    if span[1] - span[0] != math.prod(shape) * dtype.itemsize:
-        raise RcodecError(f"tensor {name}: offsets {span} do not match shape {shape}")
-    return Entry(dtype, tuple(shape), data + span[0], span[1] - span[0])
-
-
-def _sizes(numbers: object, most: int) -> bool:
-    """Whether these are whole numbers in 0..most."""
-    return isinstance(numbers, Sequence) and all(
-        type(number) is int and 0 <= number <= most for number in numbers
-    )

@@ -23,6 +23,7 @@ import numpy as np
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.errors import RcodecError, UsageError, WeightsError
+from rcodec_jax.limits import MAX_JSON_BYTES
 from rcodec_jax.model.networks import parameter_shapes, tracked_ranges
 from rcodec_jax.model.tensorstream import Entry, read_header, read_tensor
 from rcodec_jax.model.trees import unflatten
@@ -32,7 +33,6 @@ INDEX = "model.safetensors.index.json"
 WEIGHTS_VERSION = 0
 FLOATS = ("float32", "float16", "bfloat16")
 SHARD_NAME = re.compile(r"model-\d{5}-of-\d{5}\.safetensors")
-_MAX_JSON_BYTES = 2**24
 
 
 class Weights:
@@ -223,11 +223,11 @@ def _object(parent: dict[str, Any], key: str, path: Path) -> dict[str, Any]:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
-            data = file.read(_MAX_JSON_BYTES + 1)
+            data = file.read(MAX_JSON_BYTES + 1)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror or error}") from error
-    if len(data) > _MAX_JSON_BYTES:
-        raise WeightsError(f"{path}: more than {_MAX_JSON_BYTES} bytes")
+    if len(data) > MAX_JSON_BYTES:
+        raise WeightsError(f"{path}: more than {MAX_JSON_BYTES} bytes")
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -20,6 +20,7 @@ from rcodec_jax.errors import (
     TruncatedError,
     UnsupportedVersionError,
 )
+from rcodec_jax.limits import Limits
 
 HEADER = Header(512, 768, 100, 612, 2, b"integer!", b"floa")
 UNIFORM = dataclasses.replace(HEADER, n_hi=100, level_count=1)
@@ -162,10 +163,12 @@ def test_malicious_headers(head: bytes, error: type[BitstreamError]) -> None:
 
 def test_limits_are_the_callers() -> None:
     data = write_container(UNIFORM, b"", b"payload")
-    for limit in ({"max_pixels": 768 * 512 - 1}, {"max_side": 767}, {"max_bytes": len(data) - 1}):
+    just = Limits(max_pixels=768 * 512, max_side=768, max_file_bytes=len(data))
+    read_container(data, limits=just)
+    for name in ("max_pixels", "max_side", "max_file_bytes"):
         with pytest.raises(LimitError):
-            read_container(data, **limit)
-    read_container(data, max_pixels=768 * 512, max_side=768, max_bytes=len(data))
+            less = {name: getattr(just, name) - 1}
+            read_container(data, limits=dataclasses.replace(just, **less))
 
 
 def test_the_damaged_section_is_named() -> None:

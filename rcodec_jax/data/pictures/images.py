@@ -24,9 +24,9 @@ from rcodec_jax.data.pictures.formats import DECODER_ERRORS
 from rcodec_jax.data.pictures.samples import read_samples
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import atomic_write
+from rcodec_jax.limits import Limits
 
-MAX_PIXELS = 2**28
-MAX_SIDE = 2**16
+MAX_PIXELS, MAX_SIDE = Limits.max_pixels, Limits.max_side
 
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 

@@ -6,18 +6,38 @@ must not depend on a library's version. Any safetensors reader can open the resu
 
 from __future__ import annotations
 
+import dataclasses
+import io
 import json
 import math
 from collections.abc import Mapping
+from typing import BinaryIO
 
 import numpy as np
 
-from rcodec_jax.errors import BundleError
+from rcodec_jax.errors import BundleError, RcodecError
+from rcodec_jax.limits import MAX_DIMENSIONS
 
-_DTYPES = {"U8": "|u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "I64": "<i8"}
-_NAMES = {np.dtype(text): name for name, text in _DTYPES.items()}
+_TEXTS = {"U8": "|u1", "I16": "<i2", "U16": "<u2", "I32": "<i4", "I64": "<i8"}
+_DTYPES = {name: np.dtype(text) for name, text in _TEXTS.items()}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 _MAX_HEADER_BYTES = 1 << 20
-_MAX_DIMENSIONS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """Where a tensor lies in a file.
+
+    Attributes:
+      dtype, shape: of the tensor.
+      start: first byte, from the beginning of the file.
+      size: in bytes.
+    """
+
+    dtype: np.dtype
+    shape: tuple[int, ...]
+    start: int
+    size: int
 
 
 def save_tensors(tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> bytes:
@@ -56,46 +76,79 @@ def load_tensors(blob: bytes) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     Raises:
       BundleError: anything is malformed.
     """
-    if len(blob) < 8:
-        raise BundleError(f"integer part: {len(blob)} bytes are too short")
-    length = int.from_bytes(blob[:8], "little")
-    if length > min(len(blob) - 8, _MAX_HEADER_BYTES):
-        raise BundleError(f"integer part: a header of {length} bytes does not fit")
     try:
-        entries = json.loads(blob[8 : 8 + length].decode("ascii"))
-    except (ValueError, RecursionError) as error:
-        raise BundleError("integer part: the header is not JSON") from error
-    if not isinstance(entries, dict):
-        raise BundleError("integer part: the header is not an object")
-    metadata = entries.pop("__metadata__", {})
-    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
-        raise BundleError("integer part: metadata must be texts")
-    data = memoryview(blob)[8 + length :]
-    tensors = {name: _tensor(name, entry, data) for name, entry in entries.items()}
-    end = 0
-    for first, last in sorted(entry["data_offsets"] for entry in entries.values()):
-        if first != end:
-            raise BundleError("integer part: tensors share bytes or leave some between them")
-        end = last
-    if end != len(data):
-        raise BundleError("integer part: the tensors do not fill the file exactly")
+        _, metadata, entries = read_header(io.BytesIO(blob), len(blob), _DTYPES, _MAX_HEADER_BYTES)
+    except RcodecError as error:
+        raise BundleError(f"integer part: {error}") from error
+    tensors = {}
+    for name, entry in entries.items():
+        if not entry.size:
+            raise BundleError(f"tensor {name}: empty, of shape {entry.shape}")
+        values = np.frombuffer(blob, entry.dtype, math.prod(entry.shape), entry.start)
+        tensors[name] = values.reshape(entry.shape)
     return tensors, metadata
 
 
-def _tensor(name: str, entry: object, data: memoryview) -> np.ndarray:
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise BundleError(f"tensor {name}: malformed entry")
-    kind, shape, span = entry["dtype"], entry["shape"], entry["data_offsets"]
-    if not isinstance(kind, str) or kind not in _DTYPES:
-        raise BundleError(f"tensor {name}: unknown dtype {kind!r}")
-    for numbers, most in ((shape, _MAX_DIMENSIONS), (span, 2)):
-        if not isinstance(numbers, list) or len(numbers) > most:
-            raise BundleError(f"tensor {name}: malformed shape or offsets")
-        if not all(type(n) is int and 0 <= n <= len(data) for n in numbers):
-            raise BundleError(f"tensor {name}: a size is out of range")
-    dtype = np.dtype(_DTYPES[kind])
-    if len(span) != 2 or span[1] - span[0] != math.prod(shape) * dtype.itemsize:
-        raise BundleError(f"tensor {name}: offsets {span} do not match shape {shape}")
-    if not math.prod(shape):
-        raise BundleError(f"tensor {name}: empty, of shape {shape}")
-    return np.frombuffer(data[span[0] : span[1]], dtype).reshape(shape)
+def read_header(
+    file: BinaryIO, size: int, dtypes: Mapping[str, np.dtype], most: int
+) -> tuple[bytes, dict[str, str], dict[str, Entry]]:
+    """Reads and checks the beginning of a safetensors file; trusts nothing.
+
+    Args:
+      file: at its start.
+      size: bytes of the whole file.
+      dtypes: what tensors may have, by the format's names.
+      most: longest header, in bytes.
+
+    Returns:
+      (the header's bytes, metadata, entries by name in the order in which the tensors lie).
+
+    Raises:
+      RcodecError: anything is malformed.
+    """
+    first = file.read(8)
+    length = int.from_bytes(first, "little")
+    if len(first) < 8 or length > min(size - 8, most):
+        raise RcodecError(f"no safetensors file: a header of {length} bytes in {size}")
+    text = file.read(length)
+    try:
+        # Undecodable text and JSON nested too deep included.
+        raw = json.loads(text.decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RcodecError("no safetensors file: its header is not JSON") from error
+    if not isinstance(raw, dict):
+        raise RcodecError("no safetensors file: its header is not an object")
+    metadata = raw.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise RcodecError("no safetensors file: metadata must be texts")
+    entries = {name: _entry(name, value, size, 8 + length, dtypes) for name, value in raw.items()}
+    entries = dict(sorted(entries.items(), key=lambda item: (item[1].start, item[1].size)))
+    end = 8 + length
+    for entry in entries.values():
+        if entry.start != end:
+            raise RcodecError("tensors share bytes or leave some between them")
+        end += entry.size
+    if end != size:
+        raise RcodecError(f"{size} bytes for tensors that end at {end}")
+    return first + text, metadata, entries
+
+
+def _entry(name: str, value: object, size: int, data: int, dtypes: Mapping[str, np.dtype]) -> Entry:
+    if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
+        raise RcodecError(f"tensor {name}: malformed entry")
+    kind, shape, span = value["dtype"], value["shape"], value["data_offsets"]
+    if not isinstance(kind, str) or kind not in dtypes:
+        raise RcodecError(f"tensor {name}: expected a dtype of {', '.join(dtypes)}, got {kind!r}")
+    if not (_sizes(shape, size) and len(shape) <= MAX_DIMENSIONS):
+        raise RcodecError(f"tensor {name}: malformed shape")
+    if not (_sizes(span, size) and len(span) == 2):
+        raise RcodecError(f"tensor {name}: malformed offsets")
+    dtype = dtypes[kind]
+    if span[1] - span[0] != math.prod(shape) * dtype.itemsize:
+        raise RcodecError(f"tensor {name}: offsets {span} do not match shape {shape}")
+    return Entry(dtype, tuple(shape), data + span[0], span[1] - span[0])
+
+
+def _sizes(numbers: object, most: int) -> bool:
+    """Whether this is a list of whole numbers in 0..most."""
+    return isinstance(numbers, list) and all(type(n) is int and 0 <= n <= most for n in numbers)

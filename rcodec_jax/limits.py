@@ -1,4 +1,4 @@
-"""Limits a decoder checks before it allocates anything."""
+"""Limits of what others hand us, checked before anything is allocated. A leaf module."""
 
 from __future__ import annotations
 
@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from rcodec_jax.errors import LimitError
 from rcodec_jax.levels import CELL_PX
+
+MAX_JSON_BYTES = 2**24
+"""Longest JSON file, and longest header of tensors, of a model."""
+
+MAX_DIMENSIONS = 8
+"""Most dimensions of a stored tensor."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,10 @@ class Limits:
     max_payload_bytes: int = 2**30
     max_file_bytes: int = 2**30
 
+    def allow(self, height_px: int, width_px: int) -> bool:
+        """Whether a picture of this size is within the limits."""
+        return max(height_px, width_px) <= self.max_side and height_px * width_px <= self.max_pixels
+
     def check_cells(self, height_cells: int, width_cells: int) -> None:
         """Refuses a grid of latent cells that no picture within the limits can have.
 
@@ -35,7 +45,7 @@ class Limits:
             raise LimitError(f"need at least 1x1 cells, got {height_cells}x{width_cells}")
         height_px = (height_cells - 1) * CELL_PX + 1
         width_px = (width_cells - 1) * CELL_PX + 1
-        if max(height_px, width_px) > self.max_side or height_px * width_px > self.max_pixels:
+        if not self.allow(height_px, width_px):
             raise LimitError(
                 f"a picture of {height_cells}x{width_cells} cells is above the limits of "
                 f"{self.max_pixels} pixels and {self.max_side} per side"
