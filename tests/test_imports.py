@@ -49,9 +49,10 @@ ALLOWED: dict[str, set[str]] = {
         "pillow": "bitstream codec",  # a plug-in of Pillow, which users import
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics model nn regions scale train",
+        "ablate": "config data entropy evaluate metrics model ops regions train",
         "app": "bitstream codec data entropy evaluate model regions",
         "assets": "",
-        "cli": "app bench bitstream codec config data entropy evaluate export metrics model "
+        "cli": "ablate app bench bitstream codec config data entropy evaluate export metrics model "
         "regions scale train",
     }.items()
 }

@@ -39,6 +39,7 @@ COMMANDS = (
     "import",
     "export",
     "eval",
+    "ablate",
     "bench",
     "demo",
     "app",

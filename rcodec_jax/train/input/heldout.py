@@ -105,7 +105,7 @@ def fixed_maps(node_range: tuple[int, int], count: int, cells: int) -> list[Map]
         for share in RATES
     ]
     inside, outside = map(node, REGION)
-    regions = np.stack([_ellipse(np.random.default_rng([_SEED, n]), cells) for n in range(count)])
+    regions = np.stack([ellipse(np.random.default_rng([_SEED, n]), cells) for n in range(count)])
     favoured = [
         build_level_map(region, base=inside, strength=1.0, span=outside - inside)
         for region in regions.astype(np.float32)
@@ -113,7 +113,7 @@ def fixed_maps(node_range: tuple[int, int], count: int, cells: int) -> list[Map]
     return [*maps, Map("region", favoured, regions)]
 
 
-def _ellipse(rng: np.random.Generator, cells: int) -> np.ndarray:
+def ellipse(rng: np.random.Generator, cells: int) -> np.ndarray:
     """An ellipse that covers a fifth of a square, or a little less: bool [cells, cells]."""
     centre = rng.uniform(0.3, 0.7, 2)
     half = 0.25 * np.exp(rng.uniform(-0.3, 0.3) * np.array([1, -1]))

@@ -1,0 +1,1 @@
+"""Ablations: variants of one recipe, trained, measured and set against it."""
