@@ -37,7 +37,11 @@ NOT_READ = {
     "SVG": [
         b'<svg xmlns="http://www.w3.org/2000/svg"/>',
         b'\n<?xml version="1.0"?>\n<!-- drawn --><svg/>',
+        b"\xef\xbb\xbf<svg/>",
     ],
+    "HTML": [b"<!DOCTYPE html>\n<html>404", b"\n<html><body>"],
+    "Git LFS": [b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 3\n"],
+    "file of rcodec": [b"rdc\0" + bytes(60)],
     "PDF": [b"%PDF-1.7\n%"],
     "PostScript": [EPS, b"\xc5\xd0\xd3\xc6" + bytes(60)],
     "video": [box(b"isom", b"avc1")],
@@ -90,6 +94,16 @@ def test_pictures_of_plugins_are_read(module, format):
     Image.fromarray(pixels).save(buffer, format, quality=95)
     back = read_image(buffer.getvalue()).pixels
     assert back.shape == pixels.shape and np.abs(back.astype(int) - pixels).max() <= 4
+
+
+@pytest.mark.parametrize(
+    "name, start",
+    [("JPEG XL", b"\xff\x0a"), ("JPEG 2000", b"\0\0\0\x0cjP  \r\n\x87\n")],
+)
+def test_what_is_damaged_is_named(name, start, monkeypatch):
+    monkeypatch.setattr(plugins, "is_read", lambda kind: True)
+    with pytest.raises(UsageError, match=f"damaged {name}"):
+        read_image(start + bytes(60))
 
 
 def test_raw_files_that_are_tiff_by_form_are_no_preview():

@@ -66,6 +66,8 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\x1f\x8b", "a compressed file (gzip)", "unpack it first"),
     (b"PK\x03\x04", "a ZIP archive", "unpack it first"),
     (b"\x1aE\xdf\xa3", *_VIDEO),
+    (b"rdc", "a file of rcodec", "decode it first: rcodec decode FILE picture.png"),
+    (b"version https://git-lfs", "a pointer of Git LFS", "get the picture itself: git lfs pull"),
 )
 
 _BRANDS: dict[bytes, tuple[str, str]] = {
@@ -98,7 +100,10 @@ def refused(head: bytes) -> str | None:
         return f"{_RAW[0]} is not read; {_RAW[1]}"
     if head[128:132] == b"DICM":
         return "DICOM is not read; export it as a 16-bit PNG or TIFF first"
-    if re.search(rb"^\s*(<\?xml|<!--|<!DOCTYPE svg|<svg)", head) and b"<svg" in head:
+    head = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if re.match(rb"(?i)(<!doctype html|<html)", head):
+        return "a web page (HTML) is not read; download the picture itself"
+    if re.match(rb"(<\?xml|<!--|<!DOCTYPE svg|<svg)", head) and b"<svg" in head:
         return f"SVG is not read; {_PRINT[0]}: rsvg-convert -o picture.png FILE"
     return None
 
@@ -117,6 +122,9 @@ def known(head: bytes) -> str | None:
         "TIFF": b"II*\0",
         "TIFF ": b"MM\0*",
         "JPEG 2000": b"\xff\x4f\xff\x51",
+        "JPEG 2000 ": b"\0\0\0\x0cjP  \r\n\x87\n",
+        "JPEG XL": b"\xff\x0a",
+        "JPEG XL ": b"\0\0\0\x0cJXL \r\n\x87\n",
         "QOI": b"qoif",
     }
     for name, start in starts.items():
