@@ -24,7 +24,7 @@ MAX_CLASSES = 256
 CELL_PX = 8
 """Side of a latent cell in pixels."""
 
-SPAN = 400
+NODE_SPAN = 400
 """Nodes between the most and the least important cell at full strength; training saw up to 500."""
 
 DEFAULT_STRENGTH = 0.5

@@ -37,7 +37,7 @@ def build(
     """
     import gradio as gr
 
-    def told(work: Callable[..., Any]) -> Callable[..., Any]:
+    def showing_errors(work: Callable[..., Any]) -> Callable[..., Any]:
         """The same, whose errors reach the user as plain text."""
 
         @functools.wraps(work)
@@ -65,7 +65,7 @@ def build(
     def bits(made: handlers.Made) -> Any:
         return handlers.shown(draw(made.cell_bits, *made.decoded.shape[:2]))
 
-    @told
+    @showing_errors
     def photo_given(path: str | None) -> Any:
         if path is None:
             return None, ""
@@ -75,7 +75,7 @@ def build(
         words = "; ".join((f"{width} x {height} pixels", *notes))
         return {"background": small, "layers": [], "composite": small}, words
 
-    @told
+    @showing_errors
     def encode(
         path: str | None, editor: Any, matters: str, amount: float, unit: str, strength: float,
         effort: int, realism: float,
@@ -98,7 +98,7 @@ def build(
         words = handlers.table(made, ())
         return made, pair, words, bits(made), importance, *files(made, path)
 
-    @told
+    @showing_errors
     def compare(made: handlers.Made | None) -> Any:
         if made is None:
             return None, None, None
@@ -107,7 +107,7 @@ def build(
         pictures = [None if one is None else handlers.shown(one.pixels) for one in found]
         return handlers.table(made, rivals), *pictures
 
-    @told
+    @showing_errors
     def again(made: handlers.Made | None, realism: float, path: str | None) -> Any:
         if made is None:
             return (gr.skip(),) * 4
@@ -115,7 +115,7 @@ def build(
         pair = handlers.shown(made.original), handlers.shown(made.decoded)
         return made, pair, *files(made, path or "photo")
 
-    @told
+    @showing_errors
     def opened(path: str | None, realism: float) -> Any:
         if path is None:
             return None, None, "", None

@@ -17,7 +17,7 @@ from rcodec_jax.data.pictures.images import open_image
 from rcodec_jax.entropy import encode_level_map
 from rcodec_jax.entropy.levelmap import GRANULARITIES
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import SPAN
+from rcodec_jax.levels import NODE_SPAN
 from rcodec_jax.regions.importance import OBJECT_COVERAGE, from_boxes, from_gaze
 from rcodec_jax.regions.levelmap import LevelMap, build_level_map, cell_shape, pool_importance
 
@@ -169,7 +169,7 @@ def entropy_bytes(levels: LevelMap) -> float:
 
 def _levels(importance: np.ndarray) -> LevelMap:
     cells = pool_importance(importance, *cell_shape(*importance.shape))
-    return build_level_map(cells, base=BASE_NODE, strength=1.0, span=SPAN)
+    return build_level_map(cells, base=BASE_NODE, strength=1.0, span=NODE_SPAN)
 
 
 def _row(name: str, maps: Iterable[tuple[LevelMap, int]]) -> Row:

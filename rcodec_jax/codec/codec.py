@@ -114,7 +114,7 @@ class Codec:
 
         Args:
           image, importance: as for `encode`.
-          options: as for `encode`; besides them `trade`, see `quantise.trim`, and `progress`, see
+          options: as for `encode`; besides them `rdoq_lambda`, see `quantise.rdoq`, and `progress`, see
             `rcodec_jax.progress`, called as latents are refined.
 
         Raises:

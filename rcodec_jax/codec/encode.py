@@ -14,7 +14,7 @@ from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
 from rcodec_jax.codec.decode import draw
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.quantise import TRADE, Quantised, quantise
+from rcodec_jax.codec.quantise import RDOQ_LAMBDA, Quantised, quantise
 from rcodec_jax.codec.refine import (
     DEFAULT_EFFORT,
     DEFAULT_TUNE,
@@ -29,7 +29,7 @@ from rcodec_jax.codec.tone import fit_tone, is_grey
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import Symbols, encode_symbols
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, SPAN
+from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, NODE_SPAN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.progress import Progress, no_progress
@@ -99,7 +99,7 @@ def encode(
     roi_strength: float = DEFAULT_STRENGTH,
     effort: int | None = None,
     tune: str = DEFAULT_TUNE,
-    trade: float = TRADE,
+    rdoq_lambda: float = RDOQ_LAMBDA,
     refiner: Refiner | None = None,
     progress: Progress = no_progress,
 ) -> Encoded:
@@ -128,7 +128,7 @@ def encode(
             own = None if cells is None else take_blocks(cells, blocks, SAMPLE_SIDE)
             shape = blocks[0].size * SAMPLE_SIDE, blocks[1].size * SAMPLE_SIDE
         return build_level_map(
-            own, base=base, strength=roi_strength, span=SPAN,
+            own, base=base, strength=roi_strength, span=NODE_SPAN,
             node_range=bundle.config.node_range, shape=shape,
         )  # fmt: skip
 
@@ -142,7 +142,7 @@ def encode(
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
     size, y = (height, width), programs.latent(image)
     latents = _Latents(
-        bundle, programs, levels_at, size, trade, y, blocks=blocks, grey=is_grey(image)
+        bundle, programs, levels_at, size, rdoq_lambda, y, blocks=blocks, grey=is_grey(image)
     )
     progress(1, _STAGES, "coding")
     if total is None:
@@ -154,7 +154,7 @@ def encode(
         low, high = bundle.config.node_range
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
-            low -= math.ceil(SPAN * roi_strength)
+            low -= math.ceil(NODE_SPAN * roi_strength)
         plain, start = latents, None
         if steps:
             start = _near(latents.roughly, target, (low, high))
@@ -195,7 +195,7 @@ class _Latents:
       bundle, programs: the model.
       levels_at: the level map of a base, and of the cells in blocks at that.
       size: height and width of the picture in pixels.
-      trade: see `quantise.trim`.
+      rdoq_lambda: see `quantise.rdoq`.
       y: of a bucket [h', w', C].
       z: int32 [hz, wz, Z]; None for what the model's analysis gives at each base.
       blocks: places of a sample (`sample_blocks`), None where the whole is small enough to be
@@ -209,7 +209,7 @@ class _Latents:
     programs: Programs
     levels_at: Callable[..., LevelMap]
     size: tuple[int, int]
-    trade: float
+    rdoq_lambda: float
     y: np.ndarray
     z: np.ndarray | None = None
     blocks: Blocks | None = None
@@ -226,7 +226,7 @@ class _Latents:
                 self.programs,
                 self.y,
                 self.levels_at(base),
-                trade=self.trade,
+                rdoq_lambda=self.rdoq_lambda,
                 z=self.z,
             )
         return self.known[base]
@@ -260,7 +260,7 @@ class _Latents:
             z = take_blocks(self.z, (coarse[0], coarse[1]), SAMPLE_SIDE // HYPER_STRIDE)
         size = (y.shape[0] * CELL_PX, y.shape[1] * CELL_PX)
         levels_at = functools.partial(self.levels_at, blocks=self.blocks)
-        return _Latents(self.bundle, self.programs, levels_at, size, self.trade, y, z)
+        return _Latents(self.bundle, self.programs, levels_at, size, self.rdoq_lambda, y, z)
 
     def with_tone(self, base: int, data: bytes, image: np.ndarray, most_bytes: float) -> bytes:
         """The file of a base with a tone map, if there is one that is worth its bits."""

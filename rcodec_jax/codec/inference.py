@@ -146,7 +146,7 @@ class Programs:
         around = [Extended(a, *cells) for a in (prior, levels.level_map)]
         stages, parts = iter(range(steps + 1)), steps + 1
 
-        def told() -> Callable[[int, int], None]:
+        def tiles_of_stage() -> Callable[[int, int], None]:
             stage, what = next(stages), "decoding"
             return lambda done, total: progress(stage * total + done, parts * total, what)
 
@@ -161,7 +161,7 @@ class Programs:
                 return np.concatenate([np.asarray(a[0]) for a in both[:wanted]], axis=-1)
 
             wanted = 1 if steps == 1 else 2
-            result = self._tiled(run, [x, *around], cells, told())
+            result = self._tiled(run, [x, *around], cells, tiles_of_stage())
             return result[..., : x.shape[2]], result[..., -x.shape[2] :]
 
         clean = walk(step, Extended(x, *cells), levels_t, steps=steps, kind=kind)
@@ -170,7 +170,7 @@ class Programs:
             raw = clean / self._scale + self._shift
             return np.asarray(self._decode(params, raw[None])[0])
 
-        pixels = self._tiled(run, [clean], cells, told())
+        pixels = self._tiled(run, [clean], cells, tiles_of_stage())
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
 
     def _tiled(
@@ -178,10 +178,10 @@ class Programs:
         run: Callable[..., np.ndarray],
         arrays: Sequence[Array],
         cells: tuple[int, int],
-        told: Callable[[int, int], None] | None = None,
+        tile_done: Callable[[int, int], None] | None = None,
     ) -> np.ndarray:
         tile, halo = self._tile, self._halo
-        return map_tiles(run, arrays, cells, tile, halo, blend=self._blend, told=told)
+        return map_tiles(run, arrays, cells, tile, halo, blend=self._blend, tile_done=tile_done)
 
     def _compiled(self, name: str, network: Callable[..., jax.Array]) -> Program:
         return Program(network, f"{name} {self._dtype} {self._config}", compiler_options())

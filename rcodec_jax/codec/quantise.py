@@ -10,13 +10,13 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
 from rcodec_jax.entropy.bands import band_rows, in_bands
-from rcodec_jax.entropy.distributions.rdoq import trim
+from rcodec_jax.entropy.distributions.rdoq import rdoq
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import LevelMap
 
-TRADE = 24.0
-"""Bits that a squared quantiser step of error is worth (`trim`).
+RDOQ_LAMBDA = 24.0
+"""Bits that a squared quantiser step of error is worth (`rdoq`).
 
 At high rates the slope of rate against distortion is 6 / ln 2 = 8.7. More is best on Kodak at
 .1 - .5 bpp, where it saves 6 % at equal PSNR: the denoiser has not seen trimmed integers."""
@@ -59,7 +59,7 @@ def quantise(
     y: np.ndarray,
     levels: LevelMap,
     *,
-    trade: float = TRADE,
+    rdoq_lambda: float = RDOQ_LAMBDA,
     z: np.ndarray | None = None,
 ) -> Quantised:
     """Quantises a latent.
@@ -68,7 +68,7 @@ def quantise(
       bundle, programs: the model.
       y: latent of a bucket [h', w', C].
       levels: level map [h, w] of the picture.
-      trade: see `trim`; infinity keeps every integer as the dithered quantiser gives it.
+      rdoq_lambda: see `rdoq`; infinity keeps every integer as the dithered quantiser gives it.
       z: hyper-latents int32 [hz, wz, Z]; None for those that the model's analysis gives.
     """
     part = bundle.integers
@@ -92,10 +92,10 @@ def quantise(
             v = scale * (y[rows, :width][own] - here.mean[own] / 2.0**PRIOR_BITS)
             k = np.floor(v + dither_values(g) + 0.5).astype(np.int32)
             bits = part.gaussian.bits(index, g, k)
-            if np.isfinite(trade):
+            if np.isfinite(rdoq_lambda):
                 sigma = scale * np.exp2(here.log2_sigma[own] / 2.0**PRIOR_BITS)
                 sigma = np.clip(sigma, SCALE_MIN, SCALE_MAX)
-                k, bits = trim(k, v, sigma, bits, part.gaussian, index, g, trade=trade)
+                k, bits = rdoq(k, v, sigma, bits, part.gaussian, index, g, rdoq_lambda=rdoq_lambda)
             j[rows][own] = k
             spent = np.zeros(own.shape)
             spent[own] = bits

@@ -146,7 +146,7 @@ def map_tiles(
     halo: int = HALO,
     *,
     blend: bool = False,
-    told: Callable[[int, int], None] | None = None,
+    tile_done: Callable[[int, int], None] | None = None,
 ) -> np.ndarray:
     """Applies a function to a picture in tiles and puts the results together.
 
@@ -158,7 +158,7 @@ def map_tiles(
       blend: whether tiles fade into one another over their halos. For a function that is not local,
         such as a network with statistics over the whole picture: its tiles differ in tone, and a
         hard edge between cores would show.
-      told: called with (tiles done, tiles in all) where there are several.
+      tile_done: called with (tiles done, tiles in all) where there are several.
 
     Returns:
       What `f` would return for the whole, up to what it draws from beyond the halo.
@@ -183,8 +183,8 @@ def map_tiles(
             kind = out.dtype
             shape = (cells[0] * k, cells[1] * k, *out.shape[2:])
             result = np.zeros(shape, np.float32 if blend else kind)
-        if told:
-            told(number, len(rows) * len(columns))
+        if tile_done:
+            tile_done(number, len(rows) * len(columns))
         window = _window((row[0], column[0]), size, k)
         shares = [
             _shares(span, length, side, k, fade)

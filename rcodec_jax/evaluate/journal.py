@@ -44,13 +44,13 @@ class Journal:
         self._path = path
         self._entries: dict[tuple[str, ...], Any] = {}
         lines = [] if anew else read_json_lines(path)
-        told = json.loads(json.dumps(circumstances))
+        settings = json.loads(json.dumps(circumstances))
         if anew and path.is_file():
             path.unlink()
         if not lines:
-            self._append({"with": told})
+            self._append({"with": settings})
             return
-        _check_same(path, lines[0].get("with"), told)
+        _check_same(path, lines[0].get("with"), settings)
         for line in lines[1:]:
             if "key" in line:
                 self._entries[tuple(line["key"])] = line.get("found")

@@ -35,12 +35,12 @@ def model_words(card: Mapping[str, Any]) -> str:
     """
     digests = [str(card.get(key, ""))[:8] for key in ("integer_digest", "float_digest")]
     steps = card.get("steps")
-    told = (
+    facts = (
         str(card.get("name", "")),
         "" if steps is None else f"{steps} steps",
         "/".join(digest for digest in digests if digest),
     )
-    return ", ".join(part for part in told if part)
+    return ", ".join(part for part in facts if part)
 
 
 def circumstances() -> dict[str, Any]:

@@ -231,8 +231,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _is_answers(content: Any) -> bool:
     try:
-        told = [content["study"], content["person"], *(a["picture"] for a in content["answers"])]
+        words = [content["study"], content["person"], *(a["picture"] for a in content["answers"])]
         chosen = all(a["chosen"] in (a["left"], a["right"]) for a in content["answers"])
     except (KeyError, TypeError):
         return False
-    return chosen and all(isinstance(word, str) for word in told)
+    return chosen and all(isinstance(word, str) for word in words)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.levels import MAX_LEVELS, SPAN, nodes_per_class
+from rcodec_jax.levels import MAX_LEVELS, NODE_SPAN, nodes_per_class
 from rcodec_jax.model.networks import LevelInputs, Networks, Params, tracked_ranges
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE, LOG_SCALE_MAX, LOG_SCALE_MIN
 from rcodec_jax.passes import CONTEXTS, STRIDES, first_half, hyper_order
@@ -69,7 +69,7 @@ def measured_ranges(config: ModelConfig, params: Params, *, seed: int = 0) -> di
         z = np.round(_draw(prior, scale, k, logistic))
         blocks = rng.integers(0, MAX_LEVELS, (_CELLS // 8, _CELLS // 8))
         mixed = np.kron(blocks, np.ones((8, 8), np.int32))[None]
-        nodes = np.linspace(low, min(low + SPAN, last), MAX_LEVELS).round()[None]
+        nodes = np.linspace(low, min(low + NODE_SPAN, last), MAX_LEVELS).round()[None]
         for level_map in (np.zeros_like(mixed), mixed):
             normal = rng.standard_normal((1, _CELLS, _CELLS, config.latent_channels))
             found = reach(

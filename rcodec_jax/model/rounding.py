@@ -16,7 +16,7 @@ from rcodec_jax.entropy.distributions.gaussian import (
     GaussianTables,
     sigma_of_level,
 )
-from rcodec_jax.entropy.distributions.rdoq import expected_tables, trim
+from rcodec_jax.entropy.distributions.rdoq import expected_tables, rdoq
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.ops.densities import laplace_bits
 
@@ -43,7 +43,7 @@ class Tables(NamedTuple):
 
 
 class Trimmed(NamedTuple):
-    """Dithered quantisation whose integers are trimmed as `entropy.rdoq.trim` does.
+    """Dithered quantisation whose integers are trimmed as `entropy.rdoq.rdoq` does.
 
     Neither what comes back nor its length has a gradient in v; the gradients are those of their
     means over the dither. Trimming makes them far from straight through: 0 where sigma is small,
@@ -53,12 +53,12 @@ class Trimmed(NamedTuple):
     Attributes:
       tables: of the encoder.
       dither: index 0..63 of each latent, integers [B, h, w, C].
-      trade: bits per squared step.
+      rdoq_lambda: bits per squared step.
     """
 
     tables: Tables
     dither: jax.Array
-    trade: jax.Array | float
+    rdoq_lambda: jax.Array | float
 
     def error(self, v: jax.Array, sigma: jax.Array) -> jax.Array:
         """What dither, rounding and trimming add to v."""
@@ -69,7 +69,7 @@ class Trimmed(NamedTuple):
         linear = jnp.square(deviation) / (jnp.square(deviation) + 1.0 / 12.0)
 
         def cost(j: jax.Array) -> jax.Array:
-            return self._length(level, j) + self.trade * jnp.square(linear * (j - g) - fixed)
+            return self._length(level, j) + self.rdoq_lambda * jnp.square(linear * (j - g) - fixed)
 
         best, least = first, cost(first)
         for less in (1.0, 2.0):
@@ -116,8 +116,8 @@ def _position(sigma: jax.Array) -> jax.Array:
     return (jnp.log2(sigma) - np.log2(SCALE_MIN)) / step
 
 
-def tables_of(gaussian: GaussianTables, trade: float) -> Tables:
-    """What an encoder with these tables and this trade does."""
+def tables_of(gaussian: GaussianTables, rdoq_lambda: float) -> Tables:
+    """What an encoder with these tables and this rdoq_lambda does."""
     shape = (SIGMA_LEVELS, DITHER_POINTS, _WIDTH)
     level, dither, k = (axis.reshape(-1) for axis in np.indices(shape))
     bits = gaussian.bits(level.astype(np.uint8), dither.astype(np.uint8), k - LARGEST)
@@ -129,7 +129,7 @@ def tables_of(gaussian: GaussianTables, trade: float) -> Tables:
     for number in range(SIGMA_LEVELS):
         sigma, levels = np.full(v.shape, sigma_of_level(number)), np.full(v.shape, number, np.uint8)
         length = gaussian.bits(levels, index, first)
-        j, length = trim(first, v, sigma, length, gaussian, levels, index, trade=trade)
+        j, length = rdoq(first, v, sigma, length, gaussian, levels, index, rdoq_lambda=rdoq_lambda)
         for slopes, value in ((rate, length), (gain, j - g)):
             mean = value.mean(axis=0)
             slopes[number] = (mean[2:] - mean[:-2]) * _GRID / 2
@@ -137,9 +137,9 @@ def tables_of(gaussian: GaussianTables, trade: float) -> Tables:
 
 
 @functools.cache
-def expected(trade: float) -> Tables:
+def expected(rdoq_lambda: float) -> Tables:
     """What an encoder is expected to do, before any model is: for training."""
-    return tables_of(expected_tables(trade), trade)
+    return tables_of(expected_tables(rdoq_lambda), rdoq_lambda)
 
 
 def dither_of(noise: jax.Array) -> jax.Array:

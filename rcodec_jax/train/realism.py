@@ -212,7 +212,7 @@ def train(
     moments = optimizer.init(decoder), critic_optimizer.init(judge)
     state = State(decoder, decoder, judge, *moments, jnp.float32(_WEIGHT))
     rng = np.random.default_rng(config.seed + 1)
-    begin, told, seen = time.monotonic(), time.monotonic(), []
+    begin, reported, seen = time.monotonic(), time.monotonic(), []
     share, steps = 0.0, 0
     while share < 1.0:
         at = rng.choice(crops.raw.shape[0], config.batch, replace=False)
@@ -224,10 +224,10 @@ def train(
         if steps == 1:  # it compiled; its learning rate was 0
             begin = now
         share = (now - begin) / (60 * config.minutes)
-        if report is not None and (now - told > _REPORT_S or share >= 1.0):
+        if report is not None and (now - reported > _REPORT_S or share >= 1.0):
             means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0]}
             report((now - begin) / 60, steps, means)
-            told, seen = now, []
+            reported, seen = now, []
     return jax.tree.map(np.asarray, state.average)
 
 

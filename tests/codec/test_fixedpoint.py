@@ -113,7 +113,9 @@ def test_files_cost_what_training_believes(bundle, networks, floats, codec, late
     batch = jnp.asarray(np.stack(latents))
     coded, believed = [], []
     for levels in level_maps():
-        symbols = [quantise(bundle, codec._programs, y, levels, trade=math.inf) for y in latents]
+        symbols = [
+            quantise(bundle, codec._programs, y, levels, rdoq_lambda=math.inf) for y in latents
+        ]
         coded.append(sum(float(s.bits_y.sum()) for s in symbols))
         maps, nodes = np.stack([levels.level_map] * 4), np.stack([sixteen(levels)] * 4)
         draws = [estimate(batch, maps, nodes, jax.random.key(seed)) for seed in range(10)]

@@ -84,7 +84,7 @@ def test_the_latent_comes_back_within_half_a_bin(codec, photos) -> None:
     importance = np.zeros(image.shape[:2], np.float32)
     importance[50:150, 100:200] = 1
     encoded = codec.encode_detailed(
-        image, importance=importance, quality=60, trade=math.inf, effort=1
+        image, importance=importance, quality=60, rdoq_lambda=math.inf, effort=1
     )
     _, levels, symbols = read_symbols(encoded.data, codec.bundle.integers)
     x, prior = dequantise(symbols, levels)

@@ -9,11 +9,11 @@ import pytest
 
 from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.entropy.distributions.gaussian import GaussianTables, sigma_of_level
-from rcodec_jax.entropy.distributions.rdoq import expected_tables, trim
+from rcodec_jax.entropy.distributions.rdoq import expected_tables, rdoq
 from rcodec_jax.model.rounding import LARGEST, Trimmed, dither_of, tables_of
 
 SHAPE = (12, 16, 32)
-TRADE = 16.0
+RDOQ_LAMBDA = 16.0
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def tables() -> GaussianTables:
 @pytest.fixture(scope="module")
 def quantiser(tables: GaussianTables) -> Trimmed:
     dither = jnp.asarray(dither_indices(*SHAPE)[None])
-    return Trimmed(tables_of(tables, TRADE), dither, TRADE)
+    return Trimmed(tables_of(tables, RDOQ_LAMBDA), dither, RDOQ_LAMBDA)
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_integers_and_lengths_are_those_of_the_encoder(tables, quantiser, scene)
     g = dither_values(dither)
     j = np.floor(v + g + 0.5).astype(np.int64)
     bits = tables.bits(level, dither, j)
-    j, bits = trim(j, v, sigma, bits, tables, level, dither, trade=TRADE)
+    j, bits = rdoq(j, v, sigma, bits, tables, level, dither, rdoq_lambda=RDOQ_LAMBDA)
 
     args = jnp.asarray(v[None], jnp.float32), jnp.asarray(sigma[None], jnp.float32)
     e = quantiser.error(*args)
@@ -69,8 +69,10 @@ def test_gradients_are_those_of_the_means_over_the_dither() -> None:
     """Against differences of the mean over all dithers, below, at and above where integers begin to
     be worth their bits."""
     points = 64
-    gaussian = expected_tables(TRADE)
-    quantiser = Trimmed(tables_of(gaussian, TRADE), jnp.arange(points)[:, None, None, None], TRADE)
+    gaussian = expected_tables(RDOQ_LAMBDA)
+    quantiser = Trimmed(
+        tables_of(gaussian, RDOQ_LAMBDA), jnp.arange(points)[:, None, None, None], RDOQ_LAMBDA
+    )
 
     @jax.jit
     def means(v: jax.Array, log2_sigma: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -107,7 +109,7 @@ def test_length_goes_linearly_in_log2_sigma_from_table_to_table(quantiser) -> No
 
 def test_expected_tables_are_a_fixed_point_that_costs_less_than_theory() -> None:
     """On the source that they are made for, with the integers that they make worth their bits."""
-    expected, theory = expected_tables(TRADE), GaussianTables.build()
+    expected, theory = expected_tables(RDOQ_LAMBDA), GaussianTables.build()
     rng = np.random.default_rng(5)
     for level, share in ((12, 0.1), (18, 0.1), (22, 0.5), (28, 1.0), (32, 1.0)):
         sigma = float(sigma_of_level(level))
@@ -118,6 +120,8 @@ def test_expected_tables_are_a_fixed_point_that_costs_less_than_theory() -> None
         for tables in (expected, theory):
             j = np.floor(v + dither_values(dither) + 0.5).astype(np.int64)
             bits = tables.bits(index, dither, j)
-            _, bits = trim(j, v, np.full(v.size, sigma), bits, tables, index, dither, trade=TRADE)
+            _, bits = rdoq(
+                j, v, np.full(v.size, sigma), bits, tables, index, dither, rdoq_lambda=RDOQ_LAMBDA
+            )
             cost.append(bits.mean())
         assert cost[0] < share * cost[1]

@@ -23,7 +23,7 @@ _ROUNDS = 4
 _SAMPLES = 1e5  # that a table's probabilities count for, against what theory says of rare integers
 
 
-def trim(
+def rdoq(
     j: np.ndarray,
     v: np.ndarray,
     sigma: np.ndarray,
@@ -32,12 +32,12 @@ def trim(
     sigma_index: np.ndarray,
     dither_index: np.ndarray,
     *,
-    trade: float,
+    rdoq_lambda: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Moves integers towards 0 where that pays.
 
     Of j, one less and two less in magnitude, each position takes the one with the least
-    bits + trade * (estimate - v)^2, where the estimate is the best linear one from the dequantised
+    bits + rdoq_lambda * (estimate - v)^2, where the estimate is the best linear one from the dequantised
     value. Files stay ordinary files; decoders know nothing of it.
 
     Args:
@@ -46,7 +46,7 @@ def trim(
       sigma: its deviation s sigma as the tables have it.
       bits: code lengths of j.
       tables, sigma_index, dither_index: what codes them.
-      trade: bits per squared step.
+      rdoq_lambda: bits per squared step.
 
     Returns:
       (j, bits) after trimming, [h, w, C].
@@ -57,7 +57,7 @@ def trim(
     gain, g = variance / (variance + 1 / 12), dither_values(dither)
 
     def cost(integers: np.ndarray, length: np.ndarray) -> np.ndarray:
-        return length + trade * np.square(gain * (integers - g) - v)
+        return length + rdoq_lambda * np.square(gain * (integers - g) - v)
 
     best, length = first, bits.reshape(-1)[at]
     least = cost(best, length)
@@ -76,14 +76,14 @@ def trim(
 
 
 @functools.cache
-def expected_tables(trade: float) -> GaussianTables:
+def expected_tables(rdoq_lambda: float) -> GaussianTables:
     """Tables of what an encoder that trims writes, before there is any: the fixed point in theory.
 
     Of a Laplacian, which latents are closer to than to the Gaussian that prices them: on Kodak its
     tables cost 2 to 4 % more than those fitted to pictures, theory without trimming 20 to 100 %.
 
     Args:
-      trade: see `trim`.
+      rdoq_lambda: see `rdoq`.
     """
     quantiles = 2 * (np.arange(_POINTS) + 0.5) / _POINTS - 1
     unit = -np.sign(quantiles) * np.log1p(-np.abs(quantiles)) / np.sqrt(2.0)  # of deviation 1
@@ -98,7 +98,9 @@ def expected_tables(trade: float) -> GaussianTables:
             levels = np.full(v.shape, level, np.uint8)
             j = np.floor(v + g + 0.5).astype(np.int64)
             bits = tables.bits(levels, index, j)
-            j, _ = trim(j, v, np.full(v.shape, sigma), bits, tables, levels, index, trade=trade)
+            j, _ = rdoq(
+                j, v, np.full(v.shape, sigma), bits, tables, levels, index, rdoq_lambda=rdoq_lambda
+            )
             counts.add(levels, index, np.clip(j, -REACH, REACH))
         counts.counts = np.rint(counts.counts * (_SAMPLES / _POINTS)).astype(np.int64)
         tables = fit(counts)

@@ -34,10 +34,10 @@ def tell_skipped(sources: Iterable[Source], workdir: Path, say: Callable[[str], 
             )
             if count
         ]
-        told = f"left out {' and '.join(parts)} ({_named(folder, folder.skipped)})"
+        line = f"left out {' and '.join(parts)} ({_named(folder, folder.skipped)})"
         kinds = sorted(folder.other_kinds.items(), key=lambda kind: (-kind[1], kind[0]))
         others = f"no kind of picture that is read: {', '.join(f'{n} {end}' for end, n in kinds)}"
-        lines = [told] * bool(parts) + [others] * bool(kinds)
+        lines = [line] * bool(parts) + [others] * bool(kinds)
         if lines:
             say(f"{folder.root}: {folder.picture_count} pictures; {'; '.join(lines)}")
     _list(folders, workdir)
