@@ -114,8 +114,8 @@ class Codec:
 
         Args:
           image, importance: as for `encode`.
-          options: as for `encode`; besides them `rdoq_lambda`, see `quantise.rdoq`, and `progress`, see
-            `rcodec_jax.progress`, called as latents are refined.
+          options: as for `encode`; besides them `rdoq_lambda`, see `codec.quantise.quantise`, and
+            `progress`, see `rcodec_jax.progress`, called as latents are refined.
 
         Raises:
           UsageError: as `encode`.

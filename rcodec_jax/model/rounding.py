@@ -43,7 +43,7 @@ class Tables(NamedTuple):
 
 
 class Trimmed(NamedTuple):
-    """Dithered quantisation whose integers are trimmed as `entropy.rdoq.rdoq` does.
+    """Dithered quantisation whose integers are chosen as by `entropy.distributions.rdoq`.
 
     Neither what comes back nor its length has a gradient in v; the gradients are those of their
     means over the dither. Trimming makes them far from straight through: 0 where sigma is small,
@@ -117,7 +117,7 @@ def _position(sigma: jax.Array) -> jax.Array:
 
 
 def tables_of(gaussian: GaussianTables, rdoq_lambda: float) -> Tables:
-    """What an encoder with these tables and this rdoq_lambda does."""
+    """What an encoder with these tables and this lambda does."""
     shape = (SIGMA_LEVELS, DITHER_POINTS, _WIDTH)
     level, dither, k = (axis.reshape(-1) for axis in np.indices(shape))
     bits = gaussian.bits(level.astype(np.uint8), dither.astype(np.uint8), k - LARGEST)

@@ -37,8 +37,8 @@ def rdoq(
     """Moves integers towards 0 where that pays.
 
     Of j, one less and two less in magnitude, each position takes the one with the least
-    bits + rdoq_lambda * (estimate - v)^2, where the estimate is the best linear one from the dequantised
-    value. Files stay ordinary files; decoders know nothing of it.
+    bits + rdoq_lambda * (estimate - v)^2, where the estimate is the best linear one from the
+    dequantised value. Files stay ordinary files; decoders know nothing of it.
 
     Args:
       j: integers of any shape, of the dithered quantiser.
