@@ -50,7 +50,7 @@ def test_it_reads_the_golden_files(second, part, name) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_it_reads_files_of_a_lively_prior(second, name) -> None:
+def test_it_reads_files_of_a_varying_prior(second, name) -> None:
     path = GOLDEN / name
     packed = (path.parent / "integer.safetensors.xz").read_bytes()
     network = importlib.import_module("reference_network")

@@ -1,10 +1,10 @@
-"""Golden files of a model whose symbols know of each other: halves/, beside those of lively/.
+"""Golden files of a model whose symbols know of each other: halves/, beside those of varying/.
 
     python tests/golden/halves.py hashes   what the files there hold, as JSON (imports no JAX)
     python tests/golden/halves.py write    makes the model, the files and golden.json anew
 
-To the lively model it adds what version 0 of the format allows beside it: hyper-latents from coarse
-to fine, and a context network for the second half of the latent.
+To the varying model it adds what version 0 of the format allows beside it: hyper-latents from
+coarse to fine, and a context network for the second half of the latent.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import lively
 import make
+import varying
 
 from rcodec_jax.entropy import (
     ContextModel,
@@ -34,8 +34,8 @@ from rcodec_jax.entropy import (
 
 HERE = Path(__file__).parent
 FOLDER = HERE / "halves"
-PART = FOLDER / lively.PART.name
-RECORD = FOLDER / lively.RECORD.name
+PART = FOLDER / varying.PART.name
+RECORD = FOLDER / varying.RECORD.name
 CASES = {
     # name: (height, width, map, lowest node, highest node)
     "pixel": (1, 1, "uniform", 350, 350),
@@ -47,7 +47,7 @@ CASES = {
 
 
 def make_part() -> IntegerPart:
-    """The lively model, with weights for neighbours and a context network drawn from Philox."""
+    """The varying model, with weights for neighbours and a context network drawn from Philox."""
     words = np.random.Philox(key=21)
 
     def draw(reach: int, *shape: int) -> np.ndarray:
@@ -59,7 +59,7 @@ def make_part() -> IntegerPart:
         weight = draw(8000, side, side, cin, cout).astype(np.int16)
         return Conv(weight, draw(200 << shift, cout), shift)
 
-    channels, width = lively.CHANNELS, 8
+    channels, width = varying.CHANNELS, 8
     rows = np.concatenate([3072 + draw(2048, 1024, width), draw(300, 1024, width)], 1)
     network = IntegerNetwork(
         [
@@ -75,11 +75,11 @@ def make_part() -> IntegerPart:
     step = (500 + 100 * np.arange(1024)).astype(np.int32)
     # four contexts by class: the first wide, the others narrower as neighbours agree more
     sizes = [41, 5, 9, 17] * 4
-    count = np.array([sizes] * lively.HYPER)
+    count = np.array([sizes] * varying.HYPER)
     freq = [np.maximum(1, 20000 >> np.abs(np.arange(n) - n // 2)) for n in sizes]
     return dataclasses.replace(
-        lively.make_part(),
-        hyper_tables=StaticTables(-(count // 2), count, np.concatenate(freq * lively.HYPER)),
+        varying.make_part(),
+        hyper_tables=StaticTables(-(count // 2), count, np.concatenate(freq * varying.HYPER)),
         hyper_weight=np.array([256, 128, -77], np.int16),
         context=ContextModel(network, gain, step),
     )
@@ -90,8 +90,8 @@ def main(arguments: list[str]) -> int:
         print(__doc__, file=sys.stderr)
         return 2
     if arguments == ["write"]:
-        lively.write(FOLDER, make_part(), CASES)
-    found = make.hashes(lively.load_part(PART), FOLDER)
+        varying.write(FOLDER, make_part(), CASES)
+    found = make.hashes(varying.load_part(PART), FOLDER)
     assert "jax" not in sys.modules  # symbols need none
     print(json.dumps(found))
     return 0

@@ -1,7 +1,7 @@
-"""Golden files of a model whose prior varies: lively/, beside those of the nano bundle.
+"""Golden files of a model whose prior varies: varying/, beside those of the nano bundle.
 
-    python tests/golden/lively.py hashes   what the files there hold, as JSON (imports no JAX)
-    python tests/golden/lively.py write    makes the model, the files and golden.json anew
+    python tests/golden/varying.py hashes   what the files there hold, as JSON (imports no JAX)
+    python tests/golden/varying.py write    makes the model, the files and golden.json anew
 
 The nano bundle's prior is nearly constant, so a mistake in the integer network would hardly show.
 Here means and spreads run over most of what the tables know, from cell to cell, from channel to
@@ -35,7 +35,7 @@ from rcodec_jax.entropy import (
 )
 
 HERE = Path(__file__).parent
-FOLDER = HERE / "lively"
+FOLDER = HERE / "varying"
 PART = FOLDER / "integer.safetensors.xz"
 RECORD = FOLDER / "golden.json"
 NO_NETWORKS = bytes(4)

@@ -19,40 +19,40 @@ from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import IntegerPart
 
 
-@pytest.fixture(scope="module", params=["lively", "halves"])
-def lively(golden, request) -> ModuleType:
-    """The modules tests/golden/lively.py and halves.py."""
+@pytest.fixture(scope="module", params=["varying", "halves"])
+def varying(golden, request) -> ModuleType:
+    """The modules tests/golden/varying.py and halves.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(golden.HERE))
         return importlib.import_module(request.param)
 
 
 @pytest.fixture(scope="module")
-def part(lively) -> IntegerPart:
-    return IntegerPart.from_bytes(lzma.decompress(lively.PART.read_bytes()))
+def part(varying) -> IntegerPart:
+    return IntegerPart.from_bytes(lzma.decompress(varying.PART.read_bytes()))
 
 
 @pytest.fixture(scope="module")
-def record(lively) -> dict:
-    return json.loads(lively.RECORD.read_text(encoding="utf-8"))
+def record(varying) -> dict:
+    return json.loads(varying.RECORD.read_text(encoding="utf-8"))
 
 
-def test_files_hold_the_recorded_symbols(lively, part, golden, record) -> None:
+def test_files_hold_the_recorded_symbols(varying, part, golden, record) -> None:
     assert part.digest.hex() == record["integer_digest"]
-    assert golden.hashes(part, lively.FOLDER) == record["files"]
-    assert {f"{name}.rdc" for name in lively.CASES} == set(record["files"])
+    assert golden.hashes(part, varying.FOLDER) == record["files"]
+    assert {f"{name}.rdc" for name in varying.CASES} == set(record["files"])
 
 
-def test_bytes_follow_from_integer_symbols(lively, part, golden) -> None:
-    for name, case in lively.CASES.items():
+def test_bytes_follow_from_integer_symbols(varying, part, golden) -> None:
+    for name, case in varying.CASES.items():
         made = golden.make(part, bytes(4), case)
-        assert made == (lively.FOLDER / f"{name}.rdc").read_bytes(), name
+        assert made == (varying.FOLDER / f"{name}.rdc").read_bytes(), name
 
 
-@pytest.mark.parametrize("lively", ["lively"], indirect=True)
-def test_the_prior_varies(lively, part) -> None:
+@pytest.mark.parametrize("varying", ["varying"], indirect=True)
+def test_the_prior_varies(varying, part) -> None:
     """From cell to cell, from channel to channel, with z and with the node; and one is in lanes."""
-    data = (lively.FOLDER / "gradient.rdc").read_bytes()
+    data = (varying.FOLDER / "gradient.rdc").read_bytes()
     container, levels, symbols = read_symbols(data, part)
     for array in (symbols.prior.mean, symbols.prior.log2_sigma):
         assert array.std(axis=(0, 1)).min() > 1024 and array.std(axis=2).min() > 1024
@@ -64,7 +64,7 @@ def test_the_prior_varies(lively, part) -> None:
         here, before = (part.predict(symbols.z, levels.nodes[[i]], 0 * levels.level_map)
                         for i in (level, level - 1))  # fmt: skip
         assert (here.log2_sigma != before.log2_sigma).mean() > 0.9
-    large = read_symbols((lively.FOLDER / "lanes_box.rdc").read_bytes(), part)[0]
+    large = read_symbols((varying.FOLDER / "lanes_box.rdc").read_bytes(), part)[0]
     assert large.payload[0] > 0
 
 
@@ -102,18 +102,18 @@ CORES = ["Haswell", "Nehalem"] if platform.machine() in ("x86_64", "AMD64") else
     [{"OPENBLAS_NUM_THREADS": "1"}, *({"OPENBLAS_CORETYPE": core} for core in CORES)],
     ids=lambda variables: "-".join(variables.values()),
 )
-def test_symbols_do_not_depend_on_threads_or_blas_kernel(lively, record, variables) -> None:
+def test_symbols_do_not_depend_on_threads_or_blas_kernel(varying, record, variables) -> None:
     """In a process of its own, which imports no JAX (the script sees to that)."""
-    command = [sys.executable, lively.__file__, "hashes"]
+    command = [sys.executable, varying.__file__, "hashes"]
     found = subprocess.run(
         command, env=os.environ | variables, check=True, capture_output=True, text=True
     )
     assert json.loads(found.stdout) == record["files"]
 
 
-def test_rcodec_verify_checks_them(lively, part, tmp_path, capsys) -> None:
+def test_rcodec_verify_checks_them(varying, part, tmp_path, capsys) -> None:
     (tmp_path / "integer.safetensors").write_bytes(part.to_bytes())
-    command = ["verify", str(lively.FOLDER), "--symbols-only", "--model", str(tmp_path), "--json"]
+    command = ["verify", str(varying.FOLDER), "--symbols-only", "--model", str(tmp_path), "--json"]
     assert main(command) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["agrees"] and len(figures["files"]) == len(lively.CASES)
+    assert figures["agrees"] and len(figures["files"]) == len(varying.CASES)
