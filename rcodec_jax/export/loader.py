@@ -2,8 +2,8 @@
 
 This file lies beside the programs, so that the folder is all that is needed:
 
-    from rcodec_programs import Programs
-    programs = Programs("folder")
+    from rcodec_programs import ExportedModel
+    programs = ExportedModel("folder")
     (y,) = programs.call("encoder", image)            # float32 [B, H, W, 3] in -1..1
     image = programs.decode(x, level_map, levels_t)   # dequantised latent to picture
 
@@ -42,7 +42,7 @@ EXTENDED = 16
 """Cells to multiples of which pictures are extended, as the package does up to 128 a side."""
 
 
-class Programs:
+class ExportedModel:
     """The programs of a folder, each loaded with its weights when it is first called.
 
     Attributes:
@@ -267,7 +267,7 @@ class _Table:
 
 def main(folder: Path) -> None:
     """Calls every program on noise and prints the shapes."""
-    programs = Programs(folder)
+    programs = ExportedModel(folder)
     rng = np.random.default_rng(0)
     for name, entry in programs.manifest["programs"].items():
         inputs = []

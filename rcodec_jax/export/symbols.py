@@ -2,10 +2,10 @@
 
 This file lies beside the programs of a frozen model, so that the folder is all that is needed:
 
-    from rcodec_programs import Programs
+    from rcodec_programs import ExportedModel
     from rcodec_symbols import Dequantiser
     start = Dequantiser("folder")(z, j, nodes, level_map)
-    picture = Programs("folder").picture(*start, level_map, size=(height_px, width_px))
+    picture = ExportedModel("folder").picture(*start, level_map, size=(height_px, width_px))
 
 Symbols are the integers of a file after its entropy decoder: `read_symbols` of the package gives
 them. What follows from them is the same bit by bit here and there: all networks here are integers
@@ -32,7 +32,7 @@ _MOST = 1 << 15  # of z and j; the proof of exactness counts on it
 
 
 class Start(NamedTuple):
-    """What `Programs.picture` takes.
+    """What `ExportedModel.picture` takes.
 
     Attributes:
       x: float32 [h, w, C], dequantised latent.

@@ -30,7 +30,7 @@ from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader
 from rcodec_jax.export import symbols as symbols_alone
-from rcodec_jax.export.loader import Programs
+from rcodec_jax.export.loader import ExportedModel
 from rcodec_jax.export.programs import unit_cells
 from rcodec_jax.export.stablehlo import export_stablehlo
 from rcodec_jax.model.bundle import load_bundle
@@ -81,7 +81,7 @@ import sys
 import numpy as np
 import rcodec_programs
 import rcodec_symbols
-programs = rcodec_programs.Programs(sys.argv[1])
+programs = rcodec_programs.ExportedModel(sys.argv[1])
 cases = np.load(sys.argv[2])
 found = {}
 for case in sorted({name[0] for name in cases}):
@@ -316,7 +316,7 @@ def test_changed_programs_and_other_folders_are_refused(nano, tmp_path) -> None:
     folder = Path(shutil.copytree(nano, tmp_path / "copy"))
     path = folder / "decoder.jax_export"
     path.write_bytes(path.read_bytes()[:-1])
-    code = "import rcodec_programs as r; r.Programs('.').call('decoder', 0)"
+    code = "import rcodec_programs as r; r.ExportedModel('.').call('decoder', 0)"
     words = [sys.executable, "-c", code]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert "not the one that the manifest describes" in done.stderr
@@ -331,7 +331,7 @@ def test_weights_of_another_export_are_refused(nano, tmp_path) -> None:
     tensors = load_file(path)
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, path)
     with pytest.raises(ValueError, match=r"weights\.safetensors is not the one"):
-        Programs(folder).call("decoder", np.zeros((1, 8, 8, 4), np.float32))
+        ExportedModel(folder).call("decoder", np.zeros((1, 8, 8, 4), np.float32))
 
 
 def test_the_command_writes_it(tmp_path, capsys) -> None:
