@@ -27,6 +27,14 @@ THREAD_VARIABLES = (
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu"}
 
+_QUIET_LIBTPU = {
+    "TPU_ACCELERATOR_TYPE": "v5litepod-1",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+}
+"""Where libtpu is installed and no TPU is here, it asks the network for one and complains."""
+
 
 def set_threads(count: int, environ: Environment | None = None) -> None:
     """Limits every thread pool to `count` threads (BLAS, OpenMP and XLA on CPU)."""
@@ -148,4 +156,12 @@ def prepare(
     if uses_jax:
         # XLA's own log lines would drown a one-line error message.
         target.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+        if not _has_tpu():
+            for name, value in _QUIET_LIBTPU.items():
+                target.setdefault(name, value)
         set_compilation_cache(target)
+
+
+def _has_tpu(devices: Path = Path("/dev")) -> bool:
+    """Whether a TPU's driver has left a device file."""
+    return any(devices.glob("accel*")) or (devices / "vfio").exists()

@@ -177,6 +177,21 @@ def test_cache_that_the_user_chose_stays():
     assert environ["JAX_COMPILATION_CACHE_DIR"] == "/mine"
 
 
+def test_libtpu_is_quiet_where_there_is_no_tpu(tmp_path, monkeypatch):
+    """Five lines of errors otherwise, seen with the extra 'tpu' on CPU machines."""
+    assert not environment._has_tpu(tmp_path)
+    for name in ("accel0", "vfio"):
+        (tmp_path / name).touch()
+        assert environment._has_tpu(tmp_path)
+        (tmp_path / name).unlink()
+    for here in (False, True):
+        monkeypatch.setattr(environment, "_has_tpu", lambda here=here: here)
+        environ = {"TPU_WORKER_HOSTNAMES": "mine", "RCODEC_CACHE_DIR": str(tmp_path)}
+        environment.prepare(uses_jax=True, environ=environ)
+        assert ("TPU_SKIP_MDS_QUERY" in environ) != here, "a pod's own settings stay"
+        assert environ["TPU_WORKER_HOSTNAMES"] == "mine"
+
+
 def test_jax_uses_the_threads_device_and_cache(tmp_path):
     probe = (
         "from rcodec_jax.cli import environment\n"
