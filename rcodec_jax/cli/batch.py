@@ -97,7 +97,12 @@ def set_one(args: argparse.Namespace, *, metavar: str, result: str) -> bool:
 
 
 def jobs(
-    paths: Sequence[str], out: str | None, *, endings: frozenset[str], ending: str
+    paths: Sequence[str],
+    out: str | None,
+    *,
+    endings: frozenset[str],
+    ending: str,
+    others: str = "",
 ) -> list[Job]:
     """The files below some paths and where their results go.
 
@@ -109,6 +114,7 @@ def jobs(
       out: folder of the results, which is never searched; None where nothing is written.
       endings: of the files in folders that count.
       ending: of the results.
+      others: what else the command takes, for the error.
 
     Raises:
       UsageError: a path that is not there, or a folder without any such file.
@@ -120,7 +126,7 @@ def jobs(
             if not below:
                 raise UsageError(
                     f"{path}: expected a folder with files ending in "
-                    f"{' '.join(sorted(endings))}, got none"
+                    f"{' '.join(sorted(endings))}{others}, got none"
                 )
             inside = Path(Path(path).resolve().name) if len(paths) > 1 else Path()
             found += [(str(Path(path) / name), inside / name) for name in below]

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     import rcodec_jax
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
-    with output.Progress("decode") as progress:
+    with files.named(args.input), output.Progress("decode") as progress:
         figures = _decode(args, codec, data, picture_format, progress.update)
     if args.json or not piped:
         stream = sys.stderr if piped else sys.stdout

@@ -50,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
     files.check_output(
         args.output, force=args.force, inputs=(args.input, *([args.roi] if args.roi else []))
     )
+    if Path(args.output).suffix.lower() in batch.PICTURES:
+        raise UsageError(
+            f"{args.output}: expected the name of a coded file, such as photo.rdc, got a picture's"
+        )
     picture = _read(args)
     notes = list(picture.notes)
     importance = importance_of(args, picture.pixels, notes)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import BitstreamError, UsageError
 
 PIPE = "-"
 
@@ -35,6 +36,16 @@ def read_input(path: str, *, expected: str) -> bytes:
     if not data:
         raise UsageError(f"{path}: expected {expected}, got an empty file")
     return data
+
+
+@contextlib.contextmanager
+def named(path: str) -> Iterator[None]:
+    """What is found wrong with the bytes of a file meanwhile is told with its name."""
+    name = "standard input" if path == PIPE else path
+    try:
+        yield
+    except BitstreamError as error:
+        raise type(error)(f"{name}: {error.reason}", offset=error.offset) from error
 
 
 def describe(error: OSError) -> str:

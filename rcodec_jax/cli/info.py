@@ -83,7 +83,8 @@ def _run_many(args: argparse.Namespace) -> int:
         raise UsageError("expected files and folders to read, or - alone, got - beside others")
     made: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
-    for job in batch.jobs(args.paths, None, endings=batch.CODED, ending=""):
+    others = ", or a run, checkpoint, bundle, weights or data"
+    for job in batch.jobs(args.paths, None, endings=batch.CODED, ending="", others=others):
         try:
             made.append(_figures(job.source, args))
         except (RcodecError, OSError, MemoryError) as error:
@@ -116,12 +117,14 @@ def _figures(path: str, args: argparse.Namespace) -> dict[str, Any]:
 
     from rcodec_jax.bitstream import read_container
 
-    container = read_container(data)
+    with files.named(path):
+        container = read_container(data)
     figures = {"input": path, **_describe(container, len(data))}
     if args.bits_map or args.model:
         from rcodec_jax.codec.bitsmap import bits_of
 
-        bits = bits_of(container, args.model)
+        with files.named(path):
+            bits = bits_of(container, args.model)
         figures["bits"] = _figures_of(bits)
         if args.bits_map:
             _draw(bits, container.header, args.bits_map)

@@ -124,11 +124,12 @@ def test_a_cut_picture_needs_a_word(codec, photo, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    "command, expected", [("encode", "a picture"), ("decode", "an rcodec file")]
+    "command, name, expected",
+    [("encode", "out.rdc", "a picture"), ("decode", "out.png", "an rcodec file")],
 )
-def test_nothing_on_standard_input(codec, tmp_path, monkeypatch, capsys, command, expected):
+def test_nothing_on_standard_input(codec, tmp_path, monkeypatch, capsys, command, name, expected):
     monkeypatch.setattr(sys, "stdin", Pipe())
-    assert main([command, "-", str(tmp_path / "out.png")]) == 2
+    assert main([command, "-", str(tmp_path / name)]) == 2
     said = f"rcodec: error: standard input: expected {expected}, got nothing\n"
     assert capsys.readouterr().err == said
 

@@ -90,6 +90,21 @@ def test_bad_input_takes_one_line_and_code_2(words, capsys, tmp_path, monkeypatc
     assert [path.name for path in tmp_path.iterdir() if path.name != "cache"] == []
 
 
+def test_a_folder_with_nothing_of_ours_names_all_that_info_takes(tmp_path, capsys):
+    assert main(["info", str(tmp_path)]) == 2
+    assert ".rdc, or a run, checkpoint, bundle, weights or data, got none" in (
+        capsys.readouterr().err
+    )
+
+
+def test_a_picture_is_no_name_for_a_coded_file(tmp_path, capsys):
+    """Or it would be found out much later, by another program."""
+    assert main(["encode", "a.png", str(tmp_path / "small.JPG")]) == 2
+    assert "small.JPG: expected the name of a coded file, such as photo.rdc" in (
+        capsys.readouterr().err
+    )
+
+
 def test_error_says_what_was_expected_and_given(capsys):
     main(["encode", "a.png", "b.rdc", "--bpp", "many"])
     assert "--bpp: expected a number of bits per pixel above 0, got 'many'" in (
