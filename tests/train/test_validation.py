@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 
@@ -13,10 +15,14 @@ from rcodec_jax.config.train import DataConfig, SourceConfig, ValidationConfig
 from rcodec_jax.data import ImageFolder, read_image
 from rcodec_jax.data.pictures.sheet import CAPTION_PX, GAP_PX
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model.networks import Networks
 from rcodec_jax.train import run
 from rcodec_jax.train.input.batches import open_sources
 from rcodec_jax.train.input.heldout import crops, fixed_maps, held_out
 from rcodec_jax.train.loop.manifest import read_starts
+from rcodec_jax.train.loop.validation import _measured
+from rcodec_jax.train.plan.describe import stage_batch
+from rcodec_jax.train.step.build import Setup
 
 SIDE = 64
 TIMES = ("unix_seconds",)
@@ -158,3 +164,25 @@ def test_maps_are_the_same_on_every_call() -> None:
     assert (region.regions.mean((1, 2)) > 0.1).all() and (region.regions.mean((1, 2)) < 0.3).all()
     for one, mask in zip(region.level_maps, region.regions, strict=True):
         assert set(one.node_map[mask]) == {380} and set(one.node_map[~mask]) == {700}
+
+
+@pytest.mark.parametrize("kind", ["autoencoder", "codec", "joint"])
+def test_pictures_are_coded_once(kind: str, tools, monkeypatch) -> None:
+    config = tools.config(kind)
+    setup = Setup.of(config)
+    calls: list[str] = []
+    for name in ("encode", "denoise", "decode"):
+        method = getattr(Networks, name)
+
+        def counted(*args, method=method, name=name, **options):
+            calls.append(name)
+            return method(*args, **options)
+
+        monkeypatch.setattr(Networks, name, counted)
+    batch = stage_batch(config, config.train.stages[0])
+    state = setup.shapes
+    given = functools.partial(_measured, setup, config.train.stages[0], None)
+    jax.eval_shape(given, state.averaged, state.stats, batch, np.int32(0))
+    # The loss of the first stage decodes a sample, what is shown is decoded of the mean.
+    expected = {"autoencoder": ["encode", "decode", "decode"]}
+    assert calls == expected.get(kind, ["encode", "denoise", "decode"])

@@ -21,14 +21,12 @@ from rcodec_jax.config.train import StageConfig
 from rcodec_jax.data.pictures.sheet import captioned_sheet
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.compiling import compiler_options
-from rcodec_jax.model.networks import LevelInputs
 from rcodec_jax.model.trees import flatten, unflatten
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.train.input.heldout import Map, fixed_maps
 from rcodec_jax.train.loop.measured import Measured
 from rcodec_jax.train.step import statistics
 from rcodec_jax.train.step.build import Setup
-from rcodec_jax.train.step.forward import Noise, code_latent
 from rcodec_jax.train.step.losses import Batch, Perceptual, autoencoder_loss, codec_loss, draw_noise
 from rcodec_jax.train.step.perceptual import load_perceptual
 from rcodec_jax.train.step.state import TrainState
@@ -162,24 +160,20 @@ def _measured(
     params = unflatten(setup.gather(flatten(averaged)))
     key = jax.random.fold_in(jax.random.key(_SEED), number)
     batch = batch | draw_noise(stage, key, batch["level_map"], networks.config)
-    image = to_signed(batch["image"])
     found: dict[str, jax.Array] = {}
     given = networks, params, stats, batch, stage.loss, perceptual
-    raw, _ = networks.encode(params, image)
     if stage.kind == "autoencoder":
-        loss, _ = autoencoder_loss(*given)
-        latent = raw
+        loss, seen = autoencoder_loss(*given)
     else:
-        loss, _ = codec_loss(*given, joint=stage.kind == "joint")
-        levels = LevelInputs.of(batch["level_map"], batch["nodes"])
-        noise = Noise(batch["noise_y"], batch["noise_z"])
-        y = statistics.scale(raw, stats)
-        coded = code_latent(networks, params, y, levels, noise=noise, trim=stage.loss.trim)
-        parts = (coded.bits_y, coded.bits_z)
+        loss, seen = codec_loss(*given, joint=stage.kind == "joint")
+    latent, decoded = seen.raw, seen.decoded
+    if seen.coded is not None:
+        parts = (seen.coded.bits_y, seen.coded.bits_z)
         found["bits"] = sum((jnp.sum(bits, axis=(1, 2, 3)) for bits in parts), jnp.zeros(()))
-        latent = statistics.unscale(coded.clean, stats)
-    found["loss"] = jnp.full(image.shape[0], loss)
-    found["decoded"] = to_bytes(networks.decode(params, latent))
+        latent = statistics.unscale(seen.coded.clean, stats)
+    decoded = networks.decode(params, latent) if decoded is None else decoded
+    found["loss"] = jnp.full(len(batch["image"]), loss)
+    found["decoded"] = to_bytes(decoded)
     if perceptual is not None:
-        found["lpips"] = perceptual(image, to_signed(found["decoded"]))
+        found["lpips"] = perceptual(to_signed(batch["image"]), to_signed(found["decoded"]))
     return found

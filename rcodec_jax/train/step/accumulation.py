@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from rcodec_jax.model.trees import Flat
 from rcodec_jax.train.step import statistics
-from rcodec_jax.train.step.losses import Batch, Metrics
+from rcodec_jax.train.step.losses import Batch, Metrics, Seen
 from rcodec_jax.train.step.statistics import Observed
 
-Objective = Callable[[Flat, Batch], tuple[jax.Array, tuple[Metrics, Observed]]]
+Objective = Callable[[Flat, Batch], tuple[jax.Array, Seen]]
 
 
 class Gradient(NamedTuple):
@@ -29,7 +29,7 @@ def gradient(objective: Objective, moving: Flat, batch: Batch, parts: int) -> Gr
     """The gradient of a mean over the rows of a batch.
 
     Args:
-      objective: (parameters, batch) -> (loss, (metrics, observed)), means over rows.
+      objective: (parameters, batch) -> (loss, what was seen), means over rows.
       moving: parameters to differentiate by.
       batch: arrays [B, ...], B a multiple of `parts`.
       parts: micro-batches; part k has the rows k, k + parts, ..., so that each device divides the
@@ -41,20 +41,19 @@ def gradient(objective: Objective, moving: Flat, batch: Batch, parts: int) -> Gr
     """
     differentiate = jax.value_and_grad(objective, has_aux=True)
     if parts == 1:
-        (loss, (metrics, observed)), grads = differentiate(moving, batch)
-        return Gradient(loss, grads, metrics, observed)
+        (loss, seen), grads = differentiate(moving, batch)
+        return Gradient(loss, grads, seen.metrics, seen.observed)
 
     def divided(x: jax.Array) -> jax.Array:
         return jnp.swapaxes(x.reshape(-1, parts, *x.shape[1:]), 0, 1)  # [parts, B / parts, ...]
 
     def add_part(total: Flat, part: Batch) -> tuple[Flat, Any]:
-        seen, grads = differentiate(moving, part)
-        return jax.tree.map(jnp.add, total, grads), seen
+        (loss, seen), grads = differentiate(moving, part)
+        return jax.tree.map(jnp.add, total, grads), (loss, seen.metrics, seen.observed)
 
     start = jax.tree.map(jnp.zeros_like, moving)
-    total, (losses, (metrics, observed)) = jax.lax.scan(
-        add_part, start, jax.tree.map(divided, batch)
-    )
+    parts_of = jax.tree.map(divided, batch)
+    total, (losses, metrics, observed) = jax.lax.scan(add_part, start, parts_of)
     means: Metrics = jax.tree.map(jnp.mean, metrics)
     grads = jax.tree.map(lambda x: x / parts, total)
     return Gradient(jnp.mean(losses), grads, means, statistics.pooled(observed))

@@ -5,7 +5,7 @@ The unit is bits per pixel.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import LossConfig, StageConfig
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
+from rcodec_jax.model.relaxed import Coded
 from rcodec_jax.model.structure import structural_distance
 from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.pixels import to_signed
@@ -30,6 +31,24 @@ class Perceptual(Protocol):
     """A perceptual distance: two [B, H, W, 3] in -1..1 -> [B]."""
 
     def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array: ...
+
+
+class Seen(NamedTuple):
+    """What a loss saw on its way; who has no use for it lets the compiler drop it.
+
+    Attributes:
+      metrics: scalars by name.
+      observed: what statistics need of the batch.
+      raw: the encoder's output [B, h, w, C].
+      coded: what became of it; None in stage "autoencoder".
+      decoded: pictures [B, H, W, 3] in -1..1; None where the loss decodes none, or a sample.
+    """
+
+    metrics: Metrics
+    observed: Observed
+    raw: jax.Array
+    coded: Coded | None = None
+    decoded: jax.Array | None = None
 
 
 def pixel_losses(
@@ -82,7 +101,7 @@ def autoencoder_loss(
     batch: Batch,
     loss: LossConfig,
     perceptual: Perceptual | None = None,
-) -> tuple[jax.Array, tuple[Metrics, Observed]]:
+) -> tuple[jax.Array, Seen]:
     """Stage "autoencoder": reconstruction from a sample of the posterior, and its KL divergence."""
     del stats
     image = to_signed(batch["image"])
@@ -93,7 +112,7 @@ def autoencoder_loss(
     divergence = 0.5 * (jnp.square(mean) + jnp.exp(log_variance) - 1.0 - log_variance)
     metrics["kl"] = jnp.mean(jnp.sum(divergence, axis=-1)) / CELL_PX**2
     total = total + loss.kl * metrics["kl"]
-    return total, (metrics, observe(mean, None))
+    return total, Seen(metrics, observe(mean, None), mean)
 
 
 def codec_loss(
@@ -105,7 +124,7 @@ def codec_loss(
     perceptual: Perceptual | None = None,
     *,
     joint: bool,
-) -> tuple[jax.Array, tuple[Metrics, Observed]]:
+) -> tuple[jax.Array, Seen]:
     """Stages "codec" and "joint".
 
     Args:
@@ -118,7 +137,7 @@ def codec_loss(
         only rate and the denoiser's error do.
 
     Returns:
-      The loss in bits per pixel, and (metrics, what statistics need of this batch).
+      The loss in bits per pixel, and what was seen.
     """
     levels = LevelInputs.of(batch["level_map"], batch["nodes"])
     pixels = levels.node_map.size * CELL_PX**2
@@ -131,9 +150,8 @@ def codec_loss(
         raw = jax.lax.stop_gradient(raw)
     y = statistics.scale_in_training(raw, stats) if joint else statistics.scale(raw, stats)
     noise = Noise(batch["noise_y"], batch["noise_z"])
-    clean, bits_y, bits_z, alpha_bar, ranges = code_latent(
-        networks, params, y, levels, noise=noise, trim=loss.trim
-    )
+    coded = code_latent(networks, params, y, levels, noise=noise, trim=loss.trim)
+    clean, bits_y, bits_z, alpha_bar, ranges = coded
 
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
     errors = jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar)
@@ -147,6 +165,7 @@ def codec_loss(
     )
     total = loss.rate * rate / pixels + loss.latent * weighted
     metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
+    decoded = None
     if joint:
         decoded = networks.decode(params, statistics.unscale(clean, stats))
         weights = balance * snr**loss.power, balance * snr**loss.lpips_power
@@ -155,7 +174,7 @@ def codec_loss(
         )
         total = total + distortion
         metrics |= pixel_metrics
-    return total, (metrics, observe(raw if joint else None, ranges))
+    return total, Seen(metrics, observe(raw if joint else None, ranges), raw, coded, decoded)
 
 
 def min_snr_weight(snr: jax.Array, gamma: float) -> jax.Array:
