@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import dataclasses
 from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh, PartitionSpec
 
 ROWS = 512
 """Queries whose scores a CPU holds at a time."""
@@ -18,8 +20,14 @@ ROWS = 512
 SMALL = 1 << 21
 """Scores in all, up to which a CPU computes them at once."""
 
+BLOCKS = (512, 256, 128)
+"""Queries and keys that the TPU kernel holds at a time: the first that divides their number."""
+
 _traced_for: contextvars.ContextVar[str | None] = contextvars.ContextVar(
     "_traced_for", default=None
+)
+_split: contextvars.ContextVar[tuple[Mesh, PartitionSpec] | None] = contextvars.ContextVar(
+    "_split", default=None
 )
 
 
@@ -37,10 +45,28 @@ def traced_for(platform: str) -> Iterator[None]:
         _traced_for.reset(token)
 
 
+@contextlib.contextmanager
+def rows_split(mesh: Mesh, rows: PartitionSpec) -> Iterator[None]:
+    """While it lasts, programs are traced whose batches lie on a mesh, a part of the rows on each.
+
+    A TPU's kernel has to be told: unlike XLA's own operations it is never split by the compiler.
+
+    Args:
+      mesh: of the program.
+      rows: axes that the first dimension is split over.
+    """
+    token = _split.set((mesh, rows))
+    try:
+        yield
+    finally:
+        _split.reset(token)
+
+
 def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """Attention of q [B, N, H, D] onto k, v [B, M, H, D] -> [B, N, H, D], of q's dtype.
 
-    On GPUs in half precision it is cuDNN's flash attention; on a CPU, where XLA would write out all
+    On GPUs in half precision it is cuDNN's flash attention; on TPUs, in programs that say how rows
+    are split, a kernel that keeps scores on the chip; on a CPU, where XLA would write out all
     scores and read them four times, a loop over heads and blocks of queries; elsewhere XLA's.
     Lengths that are symbols (`jax.export`) get XLA's everywhere, which any platform can run.
     """
@@ -51,7 +77,34 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
         return blocked_attention(q, k, v)
     if backend == "gpu" and _flash_takes(q):
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
+    placed = _split.get()
+    if backend == "tpu" and placed is not None and _block(q.shape[1], k.shape[1]):
+        mesh, rows = placed
+        kernel = jax.shard_map(
+            tiled_attention, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
+        )
+        return kernel(q, k, v)
     return jax.nn.dot_product_attention(q, k, v, implementation="xla")
+
+
+def _block(queries: int, keys: int) -> int:
+    """The block of a TPU's kernel; 0 where none divides both numbers."""
+    return next((size for size in BLOCKS if queries % size == keys % size == 0), 0)
+
+
+def tiled_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """As `attention`: the kernel for TPUs that comes with JAX, on one device.
+
+    Lengths have to be multiples of the least of `BLOCKS`.
+    """
+    from jax.experimental.pallas.ops.tpu.flash_attention import BlockSizes, flash_attention
+
+    size = _block(q.shape[1], k.shape[1])
+    names = [field.name for field in dataclasses.fields(BlockSizes) if field.name != "block_b"]
+    sizes = BlockSizes(block_b=1, **dict.fromkeys(names, size))
+    q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))  # [B, H, N, D]
+    out: jax.Array = flash_attention(q, k, v, sm_scale=q.shape[-1] ** -0.5, block_sizes=sizes)
+    return out.transpose(0, 2, 1, 3)
 
 
 def _flash_takes(q: jax.Array) -> bool:

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental.pallas.tpu import force_tpu_interpret_mode
+from jax.sharding import Mesh, PartitionSpec
 
 from rcodec_jax.ops import attention as module
-from rcodec_jax.ops.attention import attention, blocked_attention
+from rcodec_jax.ops.attention import attention, blocked_attention, rows_split, traced_for
 
 
 def inputs(batch: int, queries: int, keys: int, heads: int, features: int, scale: float = 1.0):
@@ -73,6 +75,36 @@ def test_memory_is_that_of_one_block() -> None:
     whole = 4 * 4096**2 * 4
     compiled = jax.jit(blocked_attention).lower(shape, shape, shape).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < whole / 10
+
+
+def test_the_kernel_for_tpus_equals_the_plain_formula_split_over_devices() -> None:
+    """Interpreted; that it compiles for TPUs is tested with plans, where libtpu is."""
+    mesh = Mesh(np.array(jax.devices()[:2]), ("data",))
+    q, k, v = inputs(2, 128, 256, 1, 8)
+    probe = jnp.cos(jnp.arange(q.size, dtype=jnp.float32)).reshape(q.shape)
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array]:
+        with traced_for("tpu"), rows_split(mesh, PartitionSpec("data")):
+            out = attention(q, k, v)
+        return jnp.sum(out * probe), out
+
+    with force_tpu_interpret_mode():
+        ours, out = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(q, k, v)
+    np.testing.assert_allclose(out, plain(q, k, v), rtol=1e-5, atol=1e-5)
+
+    def reference(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        return jnp.sum(jax.nn.dot_product_attention(q, k, v) * probe)
+
+    for mine, other in zip(ours, jax.grad(reference, (0, 1, 2))(q, k, v), strict=True):
+        np.testing.assert_allclose(mine, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("queries", "keys", "block"), [(4096, 4096, 512), (256, 256, 256), (64, 64, 0), (4096, 77, 0)]
+)
+def test_the_kernel_for_tpus_is_for_whole_blocks(queries: int, keys: int, block: int) -> None:
+    """In the UNet of Stable Diffusion: self-attention down to 16x16, not 8x8, nor on a text."""
+    assert module._block(queries, keys) == block
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU; tests run on the CPU")

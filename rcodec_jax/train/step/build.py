@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import re
 import time
@@ -20,7 +21,7 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.model.compiling import compiler_options
 from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.trees import Flat, flatten
-from rcodec_jax.ops.attention import traced_for
+from rcodec_jax.ops.attention import rows_split, traced_for
 from rcodec_jax.train.step.accumulation import Gradient
 from rcodec_jax.train.step.losses import Batch, Perceptual
 from rcodec_jax.train.step.optimizer import make_optimizer
@@ -132,13 +133,10 @@ class Setup:
           UsageError: the stage's batch does not divide into micro-batches over the devices.
         """
         self.check_batch(stage)
-        train = self.config.train
         specs = [scale.BATCH_SPEC, PartitionSpec()][: 2 if timed else 1]
         places = [NamedSharding(self.mesh, spec) for spec in specs]
         return jax.jit(
-            make_step(
-                self.networks, self.optimizer, train, stage, first_step, perceptual, self.gather
-            ),
+            self._make_step(stage, first_step, perceptual),
             in_shardings=(self.shardings, *places),
             out_shardings=(self.shardings, None),
             donate_argnums=0,
@@ -165,10 +163,7 @@ class Setup:
           but "finite", which says whether all were. The state is donated.
         """
         self.check_batch(stage)
-        train = self.config.train
-        step = make_step(
-            self.networks, self.optimizer, train, stage, first_step, perceptual, self.gather
-        )
+        step = self._make_step(stage, first_step, perceptual)
 
         def run(state: TrainState, data: Any, *position: jax.Array) -> Any:
             def one(state: TrainState, index: jax.Array) -> Any:
@@ -184,6 +179,20 @@ class Setup:
             donate_argnums=0,
             compiler_options=compiler_options(self.mesh.devices.flat[0].platform),
         )
+
+    def _make_step(
+        self, stage: StageConfig, first_step: int, perceptual: Perceptual | None
+    ) -> Callable[..., Any]:
+        """`make_step`, which knows when it is traced how its rows are split."""
+        given = self.networks, self.optimizer, self.config.train, stage, first_step, perceptual
+        step = make_step(*given, self.gather)
+
+        @functools.wraps(step)
+        def on_mesh(*inputs: Any) -> Any:
+            with rows_split(self.mesh, scale.BATCH_SPEC):
+                return step(*inputs)
+
+        return on_mesh
 
     def compiled(self, program: Any, *inputs: Any) -> tuple[Any, float]:
         """A program of steps compiled for inputs like these, and the seconds that it took."""
