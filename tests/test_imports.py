@@ -44,8 +44,8 @@ ALLOWED: dict[str, set[str]] = {
         "model": "checkpoint config diffusion entropy nn ops regions",
         "codec": "bitstream data diffusion entropy model nn ops regions",
         "train": "checkpoint config data diffusion metrics model nn ops regions scale",
-        "evaluate": "data metrics regions",  # it is handed a codec
-        "export": "config diffusion metrics model nn ops",
+        "evaluate": "data entropy metrics regions",  # it is handed a codec
+        "export": "config diffusion metrics model ops",
         "pillow": "bitstream codec",  # a plug-in of Pillow, which users import
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics model nn regions scale train",

@@ -96,8 +96,8 @@ def _add_choice_options(parser: argparse.ArgumentParser) -> None:
         "--peers",
         metavar="NAME,...",
         help="of jpeg, webp, avif, jxl, jpeg2000 and hevc, or none (default: jpeg,webp); with "
-        "--masks of x265 and svtav1 (default: both); AVIF needs Pillow 11.3, JPEG XL, HEVC and "
-        "those with masks 'rcodec-jax[peers]'; one that is missing is left out, with a line",
+        "--masks of x265, svtav1 and composite (default: all); AVIF needs Pillow 11.3, JPEG XL, "
+        "HEVC, x265 and svtav1 'rcodec-jax[peers]'; one that is missing is left out, with a line",
     )
     parser.add_argument(
         "--every", type=count, default=1, metavar="N", help="take every N-th picture only"

@@ -83,6 +83,31 @@ class Coder(Protocol):
         ...
 
 
+class Rival(Protocol):
+    """A codec that makes files with a region of at most so many bytes."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def suffix(self) -> str:
+        """How its files end, with the dot."""
+        ...
+
+    @property
+    def strengths(self) -> Sequence[float]:
+        """How much it favours regions: those to try."""
+        ...
+
+    def fit(self, pixels: np.ndarray, mask: np.ndarray, strength: float, size_bytes: int) -> bytes:
+        """A file of at most so many bytes; UsageError if there is none."""
+        ...
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """uint8 [H, W, 3] from the file alone."""
+        ...
+
+
 class CodecLike(Protocol):
     """The two calls of `rcodec_jax.load()` that evaluation needs."""
 

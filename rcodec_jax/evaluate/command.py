@@ -15,6 +15,7 @@ import numpy as np
 import rcodec_jax
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate import (
+    composite,
     folderpage,
     page,
     peers,
@@ -25,13 +26,13 @@ from rcodec_jax.evaluate import (
     sets,
     study,
 )
-from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder
+from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder, Rival
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.origin import circumstances, model_words
 from rcodec_jax.evaluate.peers import regions
-from rcodec_jax.evaluate.run import Run, Skipped, hidden_pictures, list_pictures, run
+from rcodec_jax.evaluate.run import Run, Skipped, coded_path, hidden_pictures, list_pictures, run
 from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.metrics.perceptual import Lpips
 from rcodec_jax.progress import Progress, no_progress
@@ -263,7 +264,7 @@ def evaluate_roi(
     target_bpp: float,
     roi_id: int = 1,
     roi_strength: float = DEFAULT_STRENGTH,
-    peer_names: Sequence[str] = tuple(regions.ENCODERS),
+    peer_names: Sequence[str] = (*regions.ENCODERS, composite.NAME),
     anew: bool = False,
     progress: Progress = no_progress,
 ) -> RoiResult:
@@ -275,11 +276,16 @@ def evaluate_roi(
     `roi.csv` with what was measured.
 
     Args:
-      peer_names: encoders that take the masks, too (see `evaluate.roirivals`).
+      peer_names: what takes the masks, too (see `evaluate.roirivals`).
       anew: measure again what an earlier run left in `out`.
     """
     out = Path(out)
-    encoders, notes = regions.make_encoders(peer_names)
+
+    def read(data: bytes) -> np.ndarray:
+        return codec.decode(data, steps=settings.steps, trajectory=settings.trajectory)
+
+    two = composite.Composite(codec, read, settings.encoding)
+    encoders, notes = regions.make_encoders(peer_names, {composite.NAME: two})
     pictures = roi.find_masked(folder, limit=settings.limit)
     meter = settings.meter()
     _make_folder(out)
@@ -337,10 +343,17 @@ def evaluate_roi(
     report.write_csv(out / "roi.csv", measured.rows)
     report.write_json(out / "roi.json", content)
 
-    def read(data: bytes) -> np.ndarray:
-        return codec.decode(data, steps=settings.steps, trajectory=settings.trajectory)
+    by_name: dict[str, Rival] = {encoder.name: encoder for encoder in encoders}
 
-    shown = roipage.roi_page(content, measured, gains, pictures, read, kept=out / FILES)
+    def read_row(row: roi.RoiRow) -> np.ndarray:
+        name, _, strength = row.kind.partition(" ")
+        if name not in by_name:
+            path = coded_path(out / FILES, row.picture, "rcodec", row.kind, ".rdc")
+            return read(path.read_bytes())
+        path = coded_path(out / FILES, row.picture, name, strength, by_name[name].suffix)
+        return by_name[name].decode(path.read_bytes())
+
+    shown = roipage.roi_page(content, measured, gains, pictures, read_row)
     if not page.write_page(out / PAGE, shown):
         notes.append(page.MISSING)
     return RoiResult(summary, gains, notes, measured.skipped, content)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,10 +22,8 @@ from rcodec_jax.evaluate.page import (
     interval_cell,
     number,
 )
-from rcodec_jax.evaluate.peers.regions import ENCODERS
 from rcodec_jax.evaluate.roi import MaskedPicture, RoiRow, RoiRun
 from rcodec_jax.evaluate.roirivals import Gain, chosen
-from rcodec_jax.evaluate.run import coded_path
 
 PICTURES = 6
 SIDE_PX = 448
@@ -47,16 +44,13 @@ def roi_page(
     measured: RoiRun,
     gains: Sequence[Gain],
     pictures: Sequence[MaskedPicture],
-    read: Callable[[bytes], np.ndarray],
-    *,
-    kept: Path,
+    read: Callable[[RoiRow], np.ndarray],
 ) -> Page:
     """What the page says.
 
     Args:
       content: that of roi.json.
-      read: makes pixels of our files.
-      kept: folder of the coded files.
+      read: makes pixels of a row's file.
     """
     rows = measured.rows
     rivals = [gain.rival for gain in gains if gain.rival != "uniform"]
@@ -66,7 +60,7 @@ def roi_page(
         title=f"Regions of interest at equal bytes against {', '.join(names)}: {count} pictures",
         subtitle=f"{rows[0].model or 'model without a card'} · {content['date'][:10]}",
         headlines=[_headline(gain) for gain in gains if gain.figure == "roi_psnr_db"],
-        comparisons=_comparisons(rows, list(dict.fromkeys(rivals)), pictures, read, content, kept),
+        comparisons=_comparisons(rows, list(dict.fromkeys(rivals)), pictures, read, content),
         comparison_note="Around the middle of the region, without loss from the files that were "
         "measured. Move the pointer or the slider; choose what is left and right of it.",
         facts=facts(content),
@@ -131,9 +125,8 @@ def _comparisons(
     rows: Sequence[RoiRow],
     rivals: Sequence[str],
     pictures: Sequence[MaskedPicture],
-    read: Callable[[bytes], np.ndarray],
+    read: Callable[[RoiRow], np.ndarray],
     content: Mapping[str, Any],
-    kept: Path,
 ) -> list[Comparison]:
     measured = {row.picture for row in rows}
     having = [item for item in pictures if item.name in measured]
@@ -153,7 +146,7 @@ def _comparisons(
                     row.kind,
                     f"{row.size_bytes:,} bytes, region {row.roi_psnr_db:.2f} dB, "
                     f"background {row.background_psnr_db:.2f} dB",
-                    data_uri(_decoded(row, read, kept)[window]),
+                    data_uri(read(row)[window]),
                 )
                 for row in best
                 if row is not None
@@ -174,11 +167,3 @@ def around(mask: np.ndarray, side_px: int) -> tuple[slice, slice]:
         first = max(0, min(int(middle) - side_px // 2, size - side_px))
         window.append(slice(first, first + side_px))
     return window[0], window[1]
-
-
-def _decoded(row: RoiRow, read: Callable[[bytes], np.ndarray], kept: Path) -> np.ndarray:
-    name, _, strength = row.kind.partition(" ")
-    if name in ENCODERS:
-        path = coded_path(kept, row.picture, name, strength, ENCODERS[name].suffix)
-        return ENCODERS[name].decode(path.read_bytes())
-    return read(coded_path(kept, row.picture, "rcodec", row.kind, ".rdc").read_bytes())

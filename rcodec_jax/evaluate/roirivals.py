@@ -1,9 +1,9 @@
 """Other encoders with the same masks at the bytes of the region file (see `evaluate.roi`).
 
-Each encoder gets the mask as quantiser offsets of its blocks, at several strengths, and may spend
-at most the bytes of the uniform file. For the comparison the strength that is best for the region
-is chosen for each picture: by LPIPS of the composite where it was measured, by the region's PSNR
-where not. That favours the rival.
+Each gets the mask, as quantiser offsets of its blocks or to cut two files by (`Composite`), at
+several strengths, and may spend at most the bytes of the uniform file. For the comparison the
+strength that is best for the region is chosen for each picture: by LPIPS of the composite where it
+was measured, by the region's PSNR where not. That favours the rival.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import numpy as np
 
 from rcodec_jax.data import read_image, read_mask
 from rcodec_jax.errors import UsageError
+from rcodec_jax.evaluate.coders import Rival
 from rcodec_jax.evaluate.journal import Journal, digest, keep
 from rcodec_jax.evaluate.meter import Meter
-from rcodec_jax.evaluate.peers.regions import OFFSETS, RegionEncoder
 from rcodec_jax.evaluate.roi import MaskedPicture, RoiRow, RoiRun, make_row
 from rcodec_jax.evaluate.run import coded_path
 from rcodec_jax.metrics.intervals import Interval, bootstrap_mean
@@ -45,14 +45,14 @@ class Gain:
     """How many pictures each strength was chosen for."""
 
 
-def kind_of(encoder: str, offset: float) -> str:
+def kind_of(encoder: str, strength: float) -> str:
     """What the rows call an encoder at a strength, "x265 -0.2"."""
-    return f"{encoder} {offset:g}"
+    return f"{encoder} {strength:g}"
 
 
 def run_rivals(
     pictures: Sequence[MaskedPicture],
-    encoders: Sequence[RegionEncoder],
+    encoders: Sequence[Rival],
     meter: Meter,
     result: RoiRun,
     *,
@@ -73,14 +73,14 @@ def run_rivals(
     """
     budgets = {row.picture: row for row in result.rows if row.kind == "uniform"}
     tasks = [
-        (item, encoder, offset)
+        (item, encoder, strength)
         for item in pictures
         if item.name in budgets
         for encoder in encoders
-        for offset in OFFSETS
+        for strength in encoder.strengths
     ]
-    for i, (item, encoder, offset) in enumerate(tasks):
-        kind, uniform = kind_of(encoder.name, offset), budgets[item.name]
+    for i, (item, encoder, strength) in enumerate(tasks):
+        kind, uniform = kind_of(encoder.name, strength), budgets[item.name]
         progress(i, len(tasks), f"{item.name} {kind}")
         # A budget of other bytes is another file.
         mark = "" if journal is None else digest(item.image, item.mask)
@@ -91,13 +91,13 @@ def run_rivals(
         try:
             original = read_image(item.image).pixels
             mask = read_mask(item.mask, original.shape[:2], roi_id if item.labels else None)
-            data = encoder.fit(original, mask, offset, uniform.size_bytes)
+            data = encoder.fit(original, mask, strength, uniform.size_bytes)
             decoded = encoder.decode(data)
         except UsageError as error:
             result.skipped.append((f"{item.name} {kind}", str(error)))
             continue
         if kept is not None:
-            keep(coded_path(kept, item.name, encoder.name, f"{offset:g}", encoder.suffix), data)
+            keep(coded_path(kept, item.name, encoder.name, f"{strength:g}", encoder.suffix), data)
         ratio = len(data) / uniform.size_bytes
         share = float(np.mean(mask))
         row = make_row(item.name, kind, meter, original, decoded, mask, len(data), share, ratio, "")

@@ -15,6 +15,7 @@ from PIL import Image
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate import command, peers, roi, roipage, roirivals
 from rcodec_jax.evaluate.coders import MissingPeerError
+from rcodec_jax.evaluate.composite import Composite, region_cells
 from rcodec_jax.evaluate.peers import ffmpeg, hevc, pillow, regions
 
 
@@ -73,13 +74,13 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert missing == [
         "peer hevc left out: it needs the package imageio-ffmpeg: pip install 'rcodec-jax[peers]'"
     ]
-    assert len(regions.make_encoders(["x265", "svtav1"])[1]) == 2
+    assert len(regions.make_encoders(["x265", "svtav1"], {})[1]) == 2
     monkeypatch.undo()
     ffmpeg.find.cache_clear()
     with pytest.raises(MissingPeerError, match="without libnothing"):
         ffmpeg.find("libnothing")
     with pytest.raises(UsageError, match="peers for masks are x265, svtav1, got jpeg"):
-        regions.make_encoders(["jpeg"])
+        regions.make_encoders(["jpeg"], {})
 
 
 def test_an_encoder_that_ignores_regions_is_no_rival() -> None:
@@ -171,6 +172,30 @@ def test_rivals_have_our_bytes_and_the_best_strength_is_chosen(
     fake_codec.decode_options.clear()
     again = command.evaluate_roi(*arguments, target_bpp=0.8, peer_names=["fake"])
     assert again.gains == result.gains
+
+
+def test_two_files_cut_by_the_mask(fake_codec: Any) -> None:
+    noisy = waves(101, 94) + np.random.default_rng(0).normal(0, 15, (101, 94, 3))
+    pixels, mask = np.clip(noisy, 0, 255).astype(np.uint8), np.zeros((101, 94), np.float32)
+    mask[21:, 38:61] = 1  # down to the edge, and no whole cells
+    both = Composite(fake_codec, fake_codec.decode)
+    budget = 4500
+    files = {share: both.fit(pixels, mask, share, budget) for share in both.strengths}
+    cells = region_cells(mask)
+    assert cells.shape == (13, 12) and cells[3:, 5:7].all() and cells[2:].sum() == cells.sum()
+    inside = cells.repeat(8, 0).repeat(8, 1)[:101, :94]
+    errors = []
+    for data in files.values():
+        assert len(data) == budget  # everything counts, and is spent
+        back = both.decode(data)
+        assert back.shape == pixels.shape
+        errors.append((mse(back[inside], pixels[inside]), mse(back[~inside], pixels[~inside])))
+    (low_in, low_out), _, (high_in, high_out) = errors
+    assert high_in < low_in and high_out > low_out
+    uniform = fake_codec.decode(fake_codec.encode(pixels, size_bytes=budget))
+    assert high_in < mse(uniform[inside], pixels[inside])
+    with pytest.raises(UsageError, match="covers no cell"):
+        both.fit(pixels, 0 * mask, 0.5, budget)
 
 
 def test_gains_are_over_the_pictures_that_both_have() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.evaluate.coders import MissingPeerError, present
+from rcodec_jax.evaluate.coders import MissingPeerError, Rival, present
 from rcodec_jax.evaluate.peers import ffmpeg, hevc
 
 OFFSETS = (-0.1, -0.2, -0.3)
@@ -38,6 +38,7 @@ class RegionEncoder:
     options: Callable[[float], list[str]]
     best: int
     worst: int
+    strengths: tuple[float, ...] = OFFSETS
 
     def encode(self, pixels: np.ndarray, mask: np.ndarray, offset: float, factor: float) -> bytes:
         """A file of uint8 [H, W, 3]; `mask` float [H, W] in 0..1, `offset` in -1..0."""
@@ -95,16 +96,23 @@ ENCODERS = {
 }
 
 
-def make_encoders(names: Sequence[str]) -> tuple[list[RegionEncoder], list[str]]:
+def make_encoders(
+    names: Sequence[str], others: Mapping[str, Rival]
+) -> tuple[list[Rival], list[str]]:
     """Encoders by name, and a line for each that is missing here or ignores regions.
+
+    Args:
+      others: what may be named besides `ENCODERS`.
 
     Raises UsageError for an unknown name.
     """
-    return present(names, ENCODERS, _with_regions, "peers for masks")
+    known: dict[str, Rival] = {**ENCODERS, **others}
+    return present(names, known, _with_regions, "peers for masks")
 
 
-def _with_regions(encoder: RegionEncoder) -> RegionEncoder:
-    check_regions(encoder)
+def _with_regions(encoder: Rival) -> Rival:
+    if isinstance(encoder, RegionEncoder):
+        check_regions(encoder)
     return encoder
 
 
