@@ -71,13 +71,16 @@ def ablate(
     journal = Journal(out / ROWS, {"base": to_dict(base), "pictures": digest})
     found: dict[tuple[str, int], Found] = {}
     lines: list[Line] = []
+    trained: set[str] = set()  # runs that are finished; variants of coding share the base's
     for number, task in enumerate(todo, 1):
         key = _key(task)
         if key not in journal:
             tell(f"{number} of {len(todo)}: {task.name}, seed {task.seed}")
             workdir = out / "runs" / task.folder
-            if not train(task.config, data=data, workdir=workdir).finished:
-                return Result(lines, False)
+            if task.folder not in trained:
+                if not train(task.config, data=data, workdir=workdir).finished:
+                    return Result(lines, False)
+                trained.add(task.folder)
             journal.add(key, measure(workdir, task.ablation, shown))
         found[task.name, task.seed] = journal.find(key, Found)
         lines = table.compare(found, ablations)
