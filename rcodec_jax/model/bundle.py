@@ -277,8 +277,12 @@ def shipped_bundle() -> Path:
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
-    if not folder.is_dir():
-        raise BundleError(f"expected the folder of a bundle, got {str(folder)!r}")
+    if not (folder / MANIFEST).exists():
+        floats = any((folder / name).exists() for name in ("checkpoints", "weights.json"))
+        way = " ('rcodec freeze' makes a bundle of it)" if floats else ""
+        raise BundleError(
+            f"expected the folder of a bundle, with its {MANIFEST}, got {str(folder)!r}{way}"
+        )
     try:
         manifest = json.loads(_read(folder / MANIFEST))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:

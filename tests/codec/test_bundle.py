@@ -112,10 +112,12 @@ def test_a_changed_manifest_is_refused(copy, changes) -> None:
 
 
 def test_what_is_no_bundle(tmp_path) -> None:
-    with pytest.raises(BundleError, match="expected the folder of a bundle, got"):
-        load_bundle(tmp_path / "nothing")
-    with pytest.raises(BundleError, match=MANIFEST):
-        load_bundle(tmp_path)
+    for folder in (tmp_path / "nothing", tmp_path):
+        with pytest.raises(BundleError, match=f"with its {MANIFEST}, got '.*'$"):
+            load_bundle(folder)
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(BundleError, match="'rcodec freeze' makes a bundle of it"):
+        load_bundle(tmp_path / "run")
     (tmp_path / MANIFEST).write_text("[" * 100_000)
     with pytest.raises(BundleError, match="not JSON"):
         load_bundle(tmp_path)
