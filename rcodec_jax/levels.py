@@ -24,6 +24,9 @@ MAX_CLASSES = 256
 CELL_PX = 8
 """Side of a latent cell in pixels."""
 
+HYPER_STRIDE = 4
+"""Side of a hyper-latent's cell in latent cells."""
+
 NODE_SPAN = 400
 """Nodes between the most and the least important cell at full strength; training saw up to 500."""
 

@@ -29,9 +29,8 @@ from rcodec_jax.codec.tone import fit_tone, is_grey
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import Symbols, encode_symbols
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, NODE_SPAN
+from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, HYPER_STRIDE, NODE_SPAN
 from rcodec_jax.model.bundle import Bundle
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import MAX_PROBES, fit_base, fit_by_sample, is_short, why_short
 from rcodec_jax.regions.levelmap import (

@@ -27,12 +27,8 @@ from rcodec_jax.codec.tiling import (
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import advance, walk
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
-from rcodec_jax.levels import CELL_PX
+from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.bundle import REALISM, Bundle
-from rcodec_jax.model.compiling import compiler_options
-from rcodec_jax.model.networks import LevelInputs, Networks
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
-from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.ops.rounding import round_half_up
 from rcodec_jax.progress import Progress, no_progress
@@ -56,7 +52,6 @@ class Programs:
         self, bundle: Bundle, *, dtype: str = "float32", tile: int = TILE, halo: int | None = None
     ) -> None:
         self._config = bundle.config
-        self._networks = Networks(bundle.config, jnp.dtype(dtype), folded=True)
         self._host = bundle.params
         self._device: dict[str, Any] = {}
         self._dtype = jnp.dtype(dtype)
@@ -72,8 +67,13 @@ class Programs:
         """Parameters of one network on the device: encoding never needs the denoiser's."""
         if part not in self._device:
             host = self._host[part]
-            host = fold_context(host) if part == "unet" else host
-            self._device[part] = jax.tree.map(lambda a: jnp.asarray(a, self._dtype), host)
+            if "context" in host:
+                from rcodec_jax.nn.unet import fold_context
+
+                host = fold_context(host)
+            # Converted here and not by JAX, which would compile that for each shape.
+            host = jax.tree.map(lambda a: np.asarray(a, self._dtype), host)
+            self._device[part] = jax.device_put(host)
         return {part: self._device[part]}
 
     def _decoder(self, realism: float) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Programs:
         extended = Extended(pixels, height * CELL_PX, width * CELL_PX)
 
         def run(window: np.ndarray) -> np.ndarray:
-            raw = np.asarray(self._encode(self._params("encoder"), window[None])[0])
+            raw = np.asarray(self._encode(self._params("encoder"), window[None]))[0]
             return (raw - self._shift) * self._scale
 
         return self._tiled(run, [extended], (height, width))
@@ -109,7 +109,7 @@ class Programs:
             if z is None:
                 shape = (side // HYPER_STRIDE for side in y.shape[:2])
                 z = np.empty((*shape, out.shape[3]), np.int32)
-            z[coarser(core, HYPER_STRIDE)] = np.asarray(out[0])[coarser(own, HYPER_STRIDE)]
+            z[coarser(core, HYPER_STRIDE)] = np.asarray(out)[0][coarser(own, HYPER_STRIDE)]
         assert z is not None  # there is at least one tile
         height, width = (-(-side // HYPER_STRIDE) for side in levels.level_map.shape)
         return z[:height, :width]
@@ -154,11 +154,8 @@ class Programs:
             def run(x: np.ndarray, prior: np.ndarray, level_map: np.ndarray) -> np.ndarray:
                 given = x[None], prior[None], level_map[None]
                 out = self._denoise(unet, *given, np.asarray(t, np.float32))
-                both = advance(
-                    given[0], out, given[2].astype(np.int32), now, then, given[1],
-                    self._config.unet.prediction,
-                )  # fmt: skip
-                return np.concatenate([np.asarray(a[0]) for a in both[:wanted]], axis=-1)
+                both = self._advance(given[0], out, given[2].astype(np.int32), now, then, given[1])
+                return np.concatenate([np.asarray(a)[0] for a in both[:wanted]], axis=-1)
 
             wanted = 1 if steps == 1 else 2
             result = self._tiled(run, [x, *around], cells, tiles_of_stage())
@@ -168,7 +165,7 @@ class Programs:
 
         def run(clean: np.ndarray) -> np.ndarray:
             raw = clean / self._scale + self._shift
-            return np.asarray(self._decode(params, raw[None])[0])
+            return np.asarray(self._decode(params, raw[None]))[0]
 
         pixels = self._tiled(run, [clean], cells, tiles_of_stage())
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
@@ -183,8 +180,15 @@ class Programs:
         tile, halo = self._tile, self._halo
         return map_tiles(run, arrays, cells, tile, halo, blend=self._blend, tile_done=tile_done)
 
-    def _compiled(self, name: str, network: Callable[..., jax.Array]) -> Program:
-        return Program(network, f"{name} {self._dtype} {self._config}", compiler_options())
+    @functools.cached_property
+    def _networks(self) -> Any:
+        # Late, like Flax with them: a program that was kept needs neither.
+        from rcodec_jax.model.networks import Networks
+
+        return Networks(self._config, self._dtype, folded=True)
+
+    def _compiled(self, name: str, network: Callable[..., Any], **options: Any) -> Program:
+        return Program(network, f"{name} {self._dtype} {self._config}", **options)
 
     @functools.cached_property
     def _encode(self) -> Callable[..., jax.Array]:
@@ -196,6 +200,8 @@ class Programs:
     @functools.cached_property
     def _hyper(self) -> Callable[..., jax.Array]:
         def hyper(params: Any, y: jax.Array, nodes: jax.Array, level_map: jax.Array) -> jax.Array:
+            from rcodec_jax.model.networks import LevelInputs
+
             z = self._networks.hyper_encode(params, y, LevelInputs.of(level_map, nodes))
             return round_half_up(z).astype(jnp.int32)
 
@@ -209,6 +215,11 @@ class Programs:
             return self._networks.denoise(params, x, t, level_map.astype(jnp.int32), prior)
 
         return self._compiled("denoise", denoise)
+
+    @functools.cached_property
+    def _advance(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+        function = functools.partial(advance, prediction=self._config.unet.prediction)
+        return self._compiled("advance", function, result=(0, 0), options=dict)
 
     @functools.cached_property
     def _decode(self) -> Callable[..., jax.Array]:

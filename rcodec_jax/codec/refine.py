@@ -11,24 +11,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.codec.tiling import coarser, extend, finer, tiles
+from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.errors import BundleError, UsageError
-from rcodec_jax.levels import CELL_PX
+from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.bundle import Bundle
-from rcodec_jax.model.compiling import compiler_options
-from rcodec_jax.model.networks import LevelInputs, Networks, Params
-from rcodec_jax.model.relaxed import Dithered, code_latent
-from rcodec_jax.model.structure import structural_distance
-from rcodec_jax.model.unfreezing import unfreeze
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
-from rcodec_jax.nn.unet import fold_context
 from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.progress import Progress, no_progress
@@ -150,7 +144,6 @@ class Refiner:
     def __init__(self, bundle: Bundle, *, tile: int = TILE, halo: int = HALO) -> None:
         self._bundle = bundle
         self._tile, self._halo = tile, halo
-        self._networks = Networks(bundle.config, folded=True)
         self._steps: dict[bool, Callable[..., tuple[State, jax.Array]]] = {}
 
     def lacks(self) -> str | None:
@@ -202,9 +195,9 @@ class Refiner:
             corner = np.array([side.start for side in whole])
             picture = Picture(
                 jnp.asarray(pixels[finer(whole, CELL_PX)][None]),
-                jnp.asarray(level_map[whole][None], jnp.int32),
+                jnp.asarray(level_map[whole][None].astype(np.int32)),
                 jnp.asarray(levels.padded_nodes[None]),
-                jnp.asarray(np.array(image.shape[:2]) - corner * CELL_PX, jnp.int32),
+                jnp.asarray((np.array(image.shape[:2]) - corner * CELL_PX).astype(np.int32)),
             )
             tell = functools.partial(_tell, progress, number * steps, total)
             coarse = z_full[coarser(whole, HYPER_STRIDE)]
@@ -224,7 +217,7 @@ class Refiner:
         tell: Callable[[int], None],
     ) -> tuple[np.ndarray, np.ndarray]:
         values = (jnp.array(y[None]), jnp.array(z[None]))  # copies: steps overwrite them
-        zeros = [tuple(map(jnp.zeros_like, values)) for _ in range(2)]
+        zeros = [tuple(jnp.array(np.zeros(a.shape, a.dtype)) for a in values) for _ in range(2)]
         state = State(values, *zeros)  # type: ignore[arg-type]
         structure, bits = STRUCTURE_WEIGHTS[tune], RATE_WEIGHTS[tune]
         run = self._step(structure > 0)
@@ -239,7 +232,7 @@ class Refiner:
             state, objective = step(state, i)
             first = objective if i == 0 else first
             tell(i + 1)
-        y_new, z_new = (np.asarray(a[0]) for a in state.values)
+        y_new, z_new = (np.asarray(a)[0] for a in state.values)
         if plan.hyper:
             # Whole numbers are what the file will have; under the first step's noise they must do
             # better than what there was.
@@ -250,14 +243,26 @@ class Refiner:
         return y_new, z_new
 
     @functools.cached_property
-    def _params(self) -> Params:
+    def _params(self) -> dict[str, Any]:
+        from rcodec_jax.model.unfreezing import unfreeze
+        from rcodec_jax.nn.unet import fold_context
+
         unfrozen, _ = unfreeze(self._bundle.folder, self._bundle)
         floats = {
             "decoder": self._bundle.params["decoder"],
             "unet": fold_context(self._bundle.params["unet"]),
         }
-        params: Params = jax.tree.map(lambda a: jnp.asarray(a, jnp.float32), floats | unfrozen)
+        # Converted here and not by JAX, which would compile that for each shape.
+        host = jax.tree.map(lambda a: np.asarray(a, np.float32), floats | unfrozen)
+        params: dict[str, Any] = jax.device_put(host)
         return params
+
+    @functools.cached_property
+    def _networks(self) -> Any:
+        # Late, like all that only tracing needs: see `tracing`.
+        from rcodec_jax.model.networks import Networks
+
+        return Networks(self._bundle.config, folded=True)
 
     def _step(self, structural: bool) -> Callable[..., tuple[State, jax.Array]]:
         """One compiled step: (params, state, picture, scalars) -> state, objective before it.
@@ -271,7 +276,7 @@ class Refiner:
         if structural not in self._steps:
 
             def step(
-                params: Params, state: State, picture: Picture, scalars: jax.Array
+                params: dict[str, Any], state: State, picture: Picture, scalars: jax.Array
             ) -> tuple[State, jax.Array]:
                 number, rate, noise, structure, hyper, bits = scalars
                 key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
@@ -295,13 +300,16 @@ class Refiner:
                     (jnp.mean(masks[0]), jnp.mean(masks[1])),
                 ), objective
 
-            options = compiler_options()
-            self._steps[structural] = jax.jit(step, donate_argnums=1, compiler_options=options)
+            bundle = self._bundle
+            constants = bundle.shift.tolist(), bundle.scale.tolist()
+            key = f"refine {structural} {bundle.config} {constants}"
+            result = State(*[(0, 0)] * 3), 0  # type: ignore[arg-type]
+            self._steps[structural] = Program(step, key, result=result, donated=(1,))
         return self._steps[structural]
 
     def _objective(
         self,
-        params: Params,
+        params: dict[str, Any],
         values: Pair,
         masks: Pair,
         picture: Picture,
@@ -311,6 +319,10 @@ class Refiner:
         structure: jax.Array | None,
     ) -> jax.Array:
         """Rate and weighted distortion in bits per pixel of the picture's own part."""
+        from rcodec_jax.model.networks import LevelInputs
+        from rcodec_jax.model.relaxed import Dithered, code_latent
+        from rcodec_jax.model.structure import structural_distance
+
         y, z = values
         levels = LevelInputs.of(picture.level_map, picture.nodes)
         coded = code_latent(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
+from rcodec_jax.levels import HYPER_STRIDE
 
 SAMPLE_SIDE = 16
 """Cells of a block's side, a multiple of HYPER_STRIDE."""

@@ -1,25 +1,32 @@
-"""Pictures in and out, sources and the training loader. Imports no other part of rcodec."""
+"""Pictures in and out, sources and the training loader. Imports no other part of rcodec.
 
-from rcodec_jax.data.loading.loader import make_dataset
-from rcodec_jax.data.pictures.images import Picture, read_image, write_image
-from rcodec_jax.data.pictures.masks import read_mask
-from rcodec_jax.data.sources.digest import listing_digest
-from rcodec_jax.data.sources.latents import LatentSet
-from rcodec_jax.data.sources.mixture import Mixture, Source, select
-from rcodec_jax.data.sources.resolve import open_source
-from rcodec_jax.data.sources.sources import ImageFolder
+Lazy, so that reading a picture needs nothing of what training reads with.
+"""
 
-__all__ = [
-    "ImageFolder",
-    "LatentSet",
-    "Mixture",
-    "Picture",
-    "Source",
-    "listing_digest",
-    "make_dataset",
-    "open_source",
-    "read_image",
-    "read_mask",
-    "select",
-    "write_image",
-]
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_LAZY = {
+    "ImageFolder": "sources.sources",
+    "LatentSet": "sources.latents",
+    "Mixture": "sources.mixture",
+    "Picture": "pictures.images",
+    "Source": "sources.mixture",
+    "listing_digest": "sources.digest",
+    "make_dataset": "loading.loader",
+    "open_source": "sources.resolve",
+    "read_image": "pictures.images",
+    "read_mask": "pictures.masks",
+    "select": "sources.mixture",
+    "write_image": "pictures.images",
+}
+
+__all__ = sorted(_LAZY)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        return getattr(importlib.import_module(f"{__name__}.{_LAZY[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,10 +16,9 @@ import numpy as np
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.sampler import clean_and_noise, per_cell
 from rcodec_jax.diffusion.schedule import STEPS, alpha_bar
-from rcodec_jax.levels import CELL_PX, MAX_LEVELS
+from rcodec_jax.levels import CELL_PX, HYPER_STRIDE, MAX_LEVELS
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.model.trees import Flat, unflatten
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.rounding import round_half_up
 
 SHIFT, SCALE = "latent/shift", "latent/scale"

@@ -30,15 +30,9 @@ from rcodec_jax.entropy import (
 from rcodec_jax.entropy.integer.context import GAIN_BITS, STEP_BITS, VALUE_BITS
 from rcodec_jax.entropy.integer.partfile import SIGHTS
 from rcodec_jax.errors import BundleError
-from rcodec_jax.levels import NODE_COUNT, nodes_per_class
+from rcodec_jax.levels import HYPER_STRIDE, NODE_COUNT, nodes_per_class
 from rcodec_jax.model.networks import Params
-from rcodec_jax.nn.hyperprior import (
-    HYPER_STRIDE,
-    LOG_SCALE_MAX,
-    LOG_SCALE_MIN,
-    NEGATIVE_SLOPE,
-    NodeRows,
-)
+from rcodec_jax.nn.hyperprior import LOG_SCALE_MAX, LOG_SCALE_MIN, NEGATIVE_SLOPE, NodeRows
 from rcodec_jax.passes import WEIGHT_BITS
 
 _INT16 = 2**15 - 1

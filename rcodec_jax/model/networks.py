@@ -12,16 +12,10 @@ import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.levels import CELL_PX, MAX_LEVELS, seen_nodes
+from rcodec_jax.levels import CELL_PX, HYPER_STRIDE, MAX_LEVELS, seen_nodes
 from rcodec_jax.nn.autoencoder import Decoder, Encoder
 from rcodec_jax.nn.blocks import Remat
-from rcodec_jax.nn.hyperprior import (
-    HYPER_STRIDE,
-    HyperAnalysis,
-    HyperContext,
-    HyperPrior,
-    HyperSynthesis,
-)
+from rcodec_jax.nn.hyperprior import HyperAnalysis, HyperContext, HyperPrior, HyperSynthesis
 from rcodec_jax.nn.unet import UNet
 from rcodec_jax.ops.patches import truncation
 from rcodec_jax.ops.spatial import occupancy_pyramid

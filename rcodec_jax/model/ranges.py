@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.levels import MAX_LEVELS, NODE_SPAN, nodes_per_class
+from rcodec_jax.levels import HYPER_STRIDE, MAX_LEVELS, NODE_SPAN, nodes_per_class
 from rcodec_jax.model.networks import LevelInputs, Networks, Params, tracked_ranges
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE, LOG_SCALE_MAX, LOG_SCALE_MIN
+from rcodec_jax.nn.hyperprior import LOG_SCALE_MAX, LOG_SCALE_MIN
 from rcodec_jax.passes import CONTEXTS, STRIDES, first_half, hyper_order
 
 _CELLS = 64

@@ -21,9 +21,6 @@ from rcodec_jax.ops.rounding import round_straight_through
 from rcodec_jax.ops.spatial import depth_to_space
 from rcodec_jax.passes import CONTEXTS, hyper_order
 
-HYPER_STRIDE = 4
-"""Latent cells per side of a hyper-latent cell."""
-
 LOG_SCALE_MIN, LOG_SCALE_MAX = -5.0, 6.0
 """Log scales of the static prior of z are clipped to this range wherever they are used."""
 

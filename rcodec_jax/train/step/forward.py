@@ -12,11 +12,11 @@ from typing import NamedTuple
 import jax
 
 from rcodec_jax.diffusion.forward import gaussian_noise, uniform_noise
+from rcodec_jax.levels import HYPER_STRIDE
 from rcodec_jax.model import relaxed
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import Coded, Dithered, Quantiser
 from rcodec_jax.model.rounding import Trimmed, dither_of, expected
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 
 
 class Noise(NamedTuple):

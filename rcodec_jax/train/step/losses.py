@@ -12,11 +12,10 @@ import jax.numpy as jnp
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.config.train import LossConfig, StageConfig
-from rcodec_jax.levels import CELL_PX
+from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import Coded
 from rcodec_jax.model.structure import structural_distance
-from rcodec_jax.nn.hyperprior import HYPER_STRIDE
 from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.train.step import statistics
