@@ -24,7 +24,9 @@ PATIENCE_S = 900.0
 
 RECIPE = """
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
-from rcodec_jax.config.train import Config, MeshConfig, StageConfig, TrainConfig
+from rcodec_jax.config.train import (
+    Config, MeshConfig, StageConfig, TrainConfig, ValidationConfig,
+)
 
 def config():
     model = ModelConfig(
@@ -39,6 +41,7 @@ def config():
     return Config("pico", model, TrainConfig(
         stages, log_every=1, save_every=3, sample_every=6, keep_latest=9,
         mesh=MeshConfig(data=2, fsdp=2, tensor=2),
+        validation=ValidationConfig(data="made:3", every=6, crop_px=64),
     ))
 """
 STEPS = 9
@@ -129,6 +132,12 @@ class Launched:
     def metrics(self) -> list[dict[str, float]]:
         """Rows of metrics.jsonl."""
         return read_metrics(self.workdir)
+
+    def validation(self) -> list[dict[str, Any]]:
+        """Rows of validation.jsonl, without their times."""
+        lines = (self.workdir / "validation.jsonl").read_text(encoding="utf-8").splitlines()
+        rows = [json.loads(line) for line in lines]
+        return [{k: v for k, v in row.items() if k != "unix_seconds"} for row in rows]
 
     def saved(self) -> list[int]:
         """Whole checkpoints, ascending."""

@@ -48,6 +48,32 @@ def test_the_run_is_whole(undisturbed, cluster) -> None:
     )
 
 
+def test_what_all_processes_measure_is_what_one_device_would(undisturbed, cluster) -> None:
+    """Pictures that are held out, three for the four rows that the devices hold."""
+    from rcodec_jax.checkpoint import Checkpoints
+    from rcodec_jax.scale import make_mesh
+    from rcodec_jax.train.input.heldout import crops, held_out
+    from rcodec_jax.train.loop.validation import Validation
+    from rcodec_jax.train.step.build import Setup
+
+    config = load_config(cluster.recipe, Config)
+    setup = Setup.of(config, make_mesh(1, 1, 1))
+    validation = Validation(setup, crops(held_out(config, [])[1], config.train.validation))
+    validation.prepare(config.train.stages[0])
+    with Checkpoints(undisturbed.workdir / "checkpoints", read_only=True) as checkpoints:
+        states = {step: checkpoints.restore(step, setup.abstract_state)[0] for step in (6, 9)}
+    rows = undisturbed.validation()
+    names = ["all", "autoencoder"]
+    assert [(row["step"], row["map"]) for row in rows] == [(s, n) for s in (6, 9) for n in names]
+    for row in rows:
+        measured, _ = validation.measure(states[row["step"]])
+        expected = measured.by_map["autoencoder"]
+        for figure in ("loss", "psnr") if row["map"] == "autoencoder" else ("loss",):
+            assert row[figure] == pytest.approx(expected[figure], rel=1e-4), row
+    sheets = sorted((undisturbed.workdir / "validation").iterdir())
+    assert [path.name for path in sheets] == ["0000006.png", "0000009.png"]
+
+
 def test_arrays_are_split_over_all_axes(cluster) -> None:
     """Or the runs here would prove nothing of `fsdp` and `tensor`."""
     import jax
@@ -87,6 +113,7 @@ def test_killed_in_a_save_then_asked_to_stop_it_ends_with_the_same_bits(
         cluster.state(undisturbed.workdir, cluster.steps),
     )
     assert launched.metrics() == undisturbed.metrics()
+    assert launched.validation() == undisturbed.validation()
 
 
 def _starts(launched) -> list[dict]:
