@@ -25,7 +25,7 @@ from rcodec_jax.train.loop.growing import (
     obstacles,
 )
 from rcodec_jax.train.step.build import Setup
-from rcodec_jax.train.step.state import TrainState, init_state
+from rcodec_jax.train.step.state import TrainState, first_state
 from rcodec_jax.train.step.statistics import Stats
 
 
@@ -59,9 +59,8 @@ def _warm_state(setup: Setup, trained: Trained) -> TrainState:
     )
 
     def begin(params: Any) -> TrainState:
-        state = init_state(setup.networks, setup.optimizer, setup.config.train)
-        ema = None if state.ema is None else jax.tree.map(jnp.copy, params)
-        return dataclasses.replace(state, params=None, ema=ema)
+        state = first_state(params, setup.networks, setup.optimizer, setup.config.train)
+        return dataclasses.replace(state, params=None)
 
     shardings = dataclasses.replace(setup.shardings, params=None)
     state = jax.jit(begin, out_shardings=shardings)(params)

@@ -25,7 +25,7 @@ from rcodec_jax.ops.attention import rows_split, traced_for
 from rcodec_jax.train.step.accumulation import Gradient
 from rcodec_jax.train.step.losses import Batch, Perceptual
 from rcodec_jax.train.step.optimizer import make_optimizer
-from rcodec_jax.train.step.state import TrainState, init_state
+from rcodec_jax.train.step.state import TrainState, first_state, init_state
 from rcodec_jax.train.step.step import make_gradient, make_step
 
 _ALWAYS_FLOAT32 = re.compile(r"^hyper_|^(encoder|decoder)/linear/")
@@ -75,12 +75,21 @@ class Setup:
         )
 
     def initial_state(self) -> TrainState:
-        """The state at step 0, made where it lies."""
+        """The state at step 0, made where it lies.
 
-        def initial() -> TrainState:
-            return init_state(self.networks, self.optimizer, self.config.train)
+        In two programs: the one that takes long to compile depends on the model alone.
+        """
 
-        return jax.jit(initial, out_shardings=self.shardings)()
+        seed = self.config.train.seed
+
+        def draw() -> Any:
+            return self.networks.init(jax.random.key(seed))
+
+        def initial(params: Any) -> TrainState:
+            return first_state(params, self.networks, self.optimizer, self.config.train)
+
+        params = jax.jit(draw, out_shardings=self.shardings.params)()
+        return jax.jit(initial, out_shardings=self.shardings, donate_argnums=0)(params)
 
     @property
     def peak_flops(self) -> float | None:

@@ -43,7 +43,13 @@ def init_state(
     networks: Networks, optimizer: optax.GradientTransformation, config: TrainConfig
 ) -> TrainState:
     """The state at step 0, a pure function of the seed (also under `jax.eval_shape`)."""
-    params = networks.init(jax.random.key(config.seed))
+    return first_state(networks.init(jax.random.key(config.seed)), networks, optimizer, config)
+
+
+def first_state(
+    params: Any, networks: Networks, optimizer: optax.GradientTransformation, config: TrainConfig
+) -> TrainState:
+    """The state at step 0 of given parameters."""
     latent = networks.config.latent_channels
     return TrainState(
         step=jnp.zeros((), jnp.int32),
