@@ -7,6 +7,8 @@ EXTRAS := test
 CONSTRAINTS := .ci/constraints.txt
 INSTALLED := $(VENV)/.installed
 TEST_PROCESSES := 2
+# A file at a time, in the order of tests/conftest.py: the longest first.
+PARALLEL = -n $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
@@ -36,7 +38,7 @@ types: $(INSTALLED) ## mypy
 	$(BIN)/mypy
 
 unit: $(INSTALLED) ## pytest, TEST_PROCESSES files at a time
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile
+	$(BIN)/python -m pytest -q $(PARALLEL)
 
 slow: $(INSTALLED) ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -q -m slow
@@ -51,7 +53,7 @@ browser: ## the page of `rcodec app` in headless Chromium
 
 # Counting branches makes the tests slower, so `make test` does without it.
 coverage: $(INSTALLED) ## branch coverage of the package by its tests
-	$(BIN)/python -m pytest -q -n $(TEST_PROCESSES) --dist loadfile --cov=rcodec_jax --cov-branch --cov-report=term:skip-covered
+	$(BIN)/python -m pytest -q $(PARALLEL) --cov=rcodec_jax --cov-branch --cov-report=term:skip-covered
 
 docs: $(INSTALLED) ## API reference from the docstrings, into out/docs
 	JAX_PLATFORMS=cpu $(BIN)/python .ci/docs.py out/docs

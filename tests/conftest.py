@@ -5,8 +5,11 @@ Warnings are errors as well; that list, with its few third-party exceptions, is 
 
 from __future__ import annotations
 
+import atexit
 import os
 import random
+import shutil
+import tempfile
 
 # Before JAX is imported by any test: the tests are about numbers, not about the accelerator of
 # the machine they happen to run on, and shardings need several devices.
@@ -14,6 +17,14 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 # A bare `a + b` of different ranks is where a map [B,h,w] meets [h,w,C] by accident.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Compiling is most of the tests' time: what one process compiles is kept for all others of this
+# run, those of pytest-xdist and of commands that tests start; none of it in the user's folder.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    _programs = tempfile.mkdtemp(prefix="rcodec-tests-")
+    atexit.register(shutil.rmtree, _programs, ignore_errors=True)
+    os.environ["RCODEC_CACHE_DIR"] = os.environ["JAX_COMPILATION_CACHE_DIR"] = _programs
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
 import jax  # noqa: F401 (its first import draws a random number, which a test may not)
@@ -31,12 +42,13 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("RCODEC_HYPOTHESIS_PROFILE", "rcodec"))
 
+SLOW = ("multihost", "train", "export", "codec")
+"""Folders of the files that take longest: they come first, so that no process ends with one."""
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Commands that tests start keep their compiled programs here, not in the user's folder."""
-    cache = getattr(config, "cache", None)
-    if cache is not None:
-        os.environ["RCODEC_CACHE_DIR"] = str(cache.mkdir("rcodec"))
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(SLOW)}
+    items.sort(key=lambda item: place.get(item.path.parent.name, len(place)))
 
 
 def _refuse(name: str):

@@ -11,7 +11,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from PIL import Image
 
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
@@ -25,31 +24,15 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.fixture(scope="session")
-def program_cache(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("programs")
-
-
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation(program_cache):
-    """Compilation is most of these tests' time: do it quickly, and only once, as the command does.
+def quick_compilation():
+    """Compilation is most of these tests' time: do it quickly.
 
     By module, so that it ends before the tests of other folders.
     """
-    settings = {
-        "jax_disable_most_optimizations": True,
-        "jax_compilation_cache_dir": str(program_cache),
-        "jax_persistent_cache_min_compile_time_secs": 0.0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: jax.config.values[name] for name in settings}
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    reset_cache()  # whether there is one is decided once, by the first program of a process
+    jax.config.update("jax_disable_most_optimizations", True)
     yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    reset_cache()
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")
