@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax import scale
+from rcodec_jax.config import to_json
 from rcodec_jax.config.train import DataConfig, SourceConfig, StageConfig, TrainConfig
 from rcodec_jax.data import ImageFolder, select
 from rcodec_jax.data.loading.transforms import to_grey
@@ -161,7 +162,7 @@ def test_more_pixels_than_can_be_counted_are_refused(config, pictures, monkeypat
         batches_of(config, pictures)
 
 
-def test_readers_of_other_formats_need_not_be_installed(pictures, tmp_path) -> None:
+def test_readers_of_other_formats_need_not_be_installed(config, pictures, tmp_path) -> None:
     """A machine lent for an hour has JAX, and little else."""
     code = """
 import sys
@@ -170,16 +171,14 @@ for name in ("grain", "tensorflow_datasets", "array_record"):
 from rcodec_jax.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
-    options = [
-        "train.steps=2",
-        "train.stages.0.crop_px=32",
-        "train.stages.0.kind=autoencoder",
-        "train.mesh.data=1",
-    ]
+    recipe = tmp_path / "pico.py"
+    recipe.write_text(
+        "from rcodec_jax.config import from_json\nfrom rcodec_jax.config.train import Config\n\n"
+        f"def config():\n    return from_json(Config, {to_json(config)!r})\n"
+    )
     command = [
-        *(sys.executable, "-c", code, "train", "configs/nano.py", "--resident", "--device", "cpu"),
-        *("--data", str(pictures), "--workdir", str(tmp_path)),
-        *(word for option in options for word in ("--set", option)),
+        *(sys.executable, "-c", code, "train", str(recipe), "--resident", "--device", "cpu"),
+        *("--data", str(pictures), "--workdir", str(tmp_path / "run"), "--set", "train.steps=2"),
     ]
     quickly = os.environ | {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=quickly)
