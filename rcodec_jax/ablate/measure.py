@@ -17,11 +17,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.config.ablation import Ablation
+from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import dither_indices, dither_values, encode_level_map
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.model.relaxed import code_latent
-from rcodec_jax.model.trained import Trained, load_trained
+from rcodec_jax.model.trained import load_trained
 from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.regions import LevelMap, build_level_map, uniform_level_map
@@ -75,7 +76,14 @@ def measure(workdir: str | Path, ablation: Ablation, pictures: np.ndarray) -> Fo
       pictures: uint8 [N, S, S, 3], S a multiple of 32.
     """
     trained = load_trained(workdir)
-    program = _program(trained, ablation, pictures.shape[1] // CELL_PX)
+    config, cells = trained.config, pictures.shape[1] // CELL_PX
+    if not ablation.see_map:
+        unet = dataclasses.replace(config.unet, see_map=False)
+        config = dataclasses.replace(config, unet=unet)
+    g = dither_values(dither_indices(cells, cells, config.latent_channels))
+    dither = jnp.asarray(g * ablation.dither, jnp.float32)[None]
+    params = jax.tree.map(jnp.asarray, trained.params)
+    program = functools.partial(_program(config), params, trained.shift, trained.scale, dither)
     found = Found([], [], [])
     for setting, maps, regions in settings(trained.config.node_range, *pictures.shape[:2]):
         bpp, quality = [], []
@@ -118,15 +126,10 @@ def settings(
     return found
 
 
-def _program(trained: Trained, ablation: Ablation, cells: int) -> Any:
-    config = trained.config
-    if not ablation.see_map:
-        unet = dataclasses.replace(config.unet, see_map=False)
-        config = dataclasses.replace(config, unet=unet)
+@functools.lru_cache(maxsize=8)  # one is traced for all variants of a shape, in seconds
+def _program(config: ModelConfig) -> Any:
+    """Bits and pixels of a picture, jitted; all that training finds is an argument."""
     networks = Networks(config)
-    params = jax.tree.map(jnp.asarray, trained.params)
-    g = dither_values(dither_indices(cells, cells, config.latent_channels))
-    dither = jnp.asarray(g * ablation.dither, jnp.float32)[None]
 
     @jax.jit
     def program(
@@ -146,8 +149,7 @@ def _program(trained: Trained, ablation: Ablation, cells: int) -> Any:
         raw = coded.clean / scale[None, None, None] + shift[None, None, None]
         return jnp.sum(coded.bits_y) + jnp.sum(coded.bits_z), to_bytes(networks.decode(params, raw))
 
-    # All that training finds is an argument, so that variants of one shape share a program.
-    return functools.partial(program, params, trained.shift, trained.scale, dither)
+    return program
 
 
 def _psnr(squares: np.ndarray) -> float:
