@@ -79,12 +79,14 @@ def test_what_the_options_leave_behind(config, whole, tools) -> None:
     np.testing.assert_array_equal(kernel, state[".params['unet']['conv_in']['conv']['kernel']"])
 
 
-def test_a_run_that_leaves_the_numbers_says_where(pictures, tools, tmp_path) -> None:
+def test_a_run_that_leaves_the_numbers_says_where(pictures, tools, tmp_path, capsys) -> None:
     """A learning rate that throws the parameters out of range: step 1 is fine, step 2 is not."""
     config = tools.config("codec", steps=4, save_every=1)
     stage = dataclasses.replace(config.train.stages[0], learning_rate=1e37, warmup=1)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, stages=(stage,)))
     with pytest.raises(RcodecError, match="step 2 is not finite: first in the loss's term"):
         run(config, data=pictures, workdir=tmp_path)
+    warned = "warning: the first stage trains the codec on a random autoencoder's latents"
+    assert capsys.readouterr().err.count(warned) == 1
     state = tools.state(config, tmp_path)  # the last good one
     assert state[".step"] == 1 and all(np.isfinite(value).all() for value in state.values())
