@@ -78,7 +78,7 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     if backend == "gpu" and _flash_takes(q):
         return jax.nn.dot_product_attention(q, k, v, implementation="cudnn")
     placed = _split.get()
-    if backend == "tpu" and placed is not None and _block(q.shape[1], k.shape[1]):
+    if backend == "tpu" and placed is not None and _block(q.shape[1], k.shape[1], q.shape[3]):
         mesh, rows = placed
         kernel = jax.shard_map(
             tiled_attention, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
@@ -87,19 +87,20 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     return jax.nn.dot_product_attention(q, k, v, implementation="xla")
 
 
-def _block(queries: int, keys: int) -> int:
-    """The block of a TPU's kernel; 0 where none divides both numbers."""
-    return next((size for size in BLOCKS if queries % size == keys % size == 0), 0)
+def _block(queries: int, keys: int, features: int) -> int:
+    """The block of a TPU's kernel; 0 where none divides both numbers, or heads are wide."""
+    fitting = (size for size in BLOCKS if queries % size == keys % size == 0)
+    return next(fitting, 0) if features <= 128 else 0
 
 
 def tiled_attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     """As `attention`: the kernel for TPUs that comes with JAX, on one device.
 
-    Lengths have to be multiples of the least of `BLOCKS`.
+    Lengths have to be multiples of the least of `BLOCKS`, features at most 128.
     """
     from jax.experimental.pallas.ops.tpu.flash_attention import BlockSizes, flash_attention
 
-    size = _block(q.shape[1], k.shape[1])
+    size = _block(q.shape[1], k.shape[1], q.shape[3])
     names = [field.name for field in dataclasses.fields(BlockSizes) if field.name != "block_b"]
     sizes = BlockSizes(block_b=1, **dict.fromkeys(names, size))
     q, k, v = (x.transpose(0, 2, 1, 3) for x in (q, k, v))  # [B, H, N, D]

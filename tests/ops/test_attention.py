@@ -103,8 +103,10 @@ def test_the_kernel_for_tpus_equals_the_plain_formula_split_over_devices() -> No
     ("queries", "keys", "block"), [(4096, 4096, 512), (256, 256, 256), (64, 64, 0), (4096, 77, 0)]
 )
 def test_the_kernel_for_tpus_is_for_whole_blocks(queries: int, keys: int, block: int) -> None:
-    """In the UNet of Stable Diffusion: self-attention down to 16x16, not 8x8, nor on a text."""
-    assert module._block(queries, keys) == block
+    """In Stable Diffusion: the UNet's self-attention down to 16x16, not 8x8, nor onto a text, nor
+    the autoencoder's single head of 512."""
+    assert module._block(queries, keys, 64) == block
+    assert module._block(queries, keys, 512) == 0
 
 
 @pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU; tests run on the CPU")
