@@ -69,10 +69,11 @@ class Schedule(NamedTuple):
 
     Attributes:
       steps: their number.
-      first, last: learning rates, in between falling by a cosine.
+      first, last: learning rates, in between falling by a cosine; of latents in steps of their
+        quantiser, as a change of less than a step rarely changes an integer.
       noise: share of the dither's error that the distortion sees, drawn anew in each step; 0 spares
         a short descent the variance, a long one needs it.
-      hyper: share of the learning rate that hyper-latents have.
+      hyper: share of the learning rate that hyper-latents have, whose steps are 1.
     """
 
     steps: int
@@ -90,8 +91,8 @@ class Schedule(NamedTuple):
 def schedule(steps: int) -> Schedule:
     """The schedule of so many steps."""
     if steps <= SHORT:  # too few for hyper-latents to move by a whole
-        return Schedule(steps, 0.05, 0.015, noise=0.0, hyper=0.0)
-    return Schedule(steps, 0.03, 0.003, noise=1.0, hyper=1.0)
+        return Schedule(steps, 0.06, 0.018, noise=0.0, hyper=0.0)
+    return Schedule(steps, 0.02, 0.002, noise=1.0, hyper=1.5)
 
 
 def check_effort(effort: int | None, tune: str) -> None:
@@ -278,7 +279,11 @@ class Refiner:
             def step(
                 params: dict[str, Any], state: State, picture: Picture, scalars: jax.Array
             ) -> tuple[State, jax.Array]:
+                from rcodec_jax.model.networks import LevelInputs, node_values
+
                 number, rate, noise, structure, hyper, bits = scalars
+                node_map = LevelInputs.of(picture.level_map, picture.nodes).node_map
+                quantiser_step = jnp.exp2(-node_values()["log2_scale"][node_map])[..., None]
                 key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
                 own = [-(-picture.size // s) for s in (CELL_PX, CELL_PX * HYPER_STRIDE)]
                 y, z = (_mirror(a, n) for a, n in zip(state.values, own, strict=True))
@@ -296,7 +301,7 @@ class Refiner:
                     State(values, *state[1:]),
                     gradients,
                     number,
-                    (rate, rate * hyper),
+                    (rate * quantiser_step, rate * hyper),
                     (jnp.mean(masks[0]), jnp.mean(masks[1])),
                 ), objective
 
@@ -373,7 +378,7 @@ def _adam(state: State, gradients: Pair, number: jax.Array, rates: Pair, shares:
     Args:
       state, gradients: 0 beyond the picture's own part.
       number: of the step, from 0.
-      rates: learning rates.
+      rates: learning rates, of an array or of each of its cells.
       shares: shares of the arrays that are the picture's own part.
     """
     grown_1, grown_2 = (1 - beta ** (number + 1) for beta in (_BETA_1, _BETA_2))

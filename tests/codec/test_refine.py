@@ -15,6 +15,7 @@ from rcodec_jax.codec import refine
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
+from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.errors import UsageError
 from rcodec_jax.model.bundle import TRAINING, Bundle
 from rcodec_jax.model.networks import LevelInputs, Networks
@@ -115,6 +116,18 @@ def objective(refiner, image, y, z, levels, tune) -> float:
         )
         total += weight * math.sqrt(snr) * float(distance) / image[..., 0].size
     return total
+
+
+@pytest.mark.parametrize("node", [200, 500])
+def test_the_first_step_is_a_share_of_the_quantisers(codec, face, node) -> None:
+    """Adam divides the gradient by its own size, so each channel moves by the learning rate."""
+    y = codec._programs.latent(face)
+    levels = uniform_level_map(*cell_shape(*face.shape[:2]), node=node)
+    moved = codec._refiner(face, y, codec._programs.hyper(y, levels), levels, steps=1)[0] - y
+    h, w = levels.level_map.shape
+    size = np.sqrt(np.square(moved[:h, :w]).mean(axis=(0, 1)))
+    expected = refine.schedule(1).rate(0) * 2.0 ** -node_table().log2_scale[node]
+    np.testing.assert_allclose(size, expected, rtol=0.01)
 
 
 def test_what_is_beyond_the_picture_does_not_matter(codec, face) -> None:
