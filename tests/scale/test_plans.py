@@ -192,6 +192,28 @@ def test_without_libtpu_the_extra_is_named() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="plans need libtpu (the extra 'tpu')"
 )
+def test_a_step_for_tpus_keeps_scores_on_the_chip(
+    nano: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rcodec_jax.config import apply_overrides
+    from rcodec_jax.config.train import MeshConfig
+    from rcodec_jax.ops import attention
+    from rcodec_jax.train.plan.planning import make_plan
+
+    settings = ("channels=64", "heads=1", "context_features=8", "context_tokens=4", "norm=group")
+    stage = [f"train.stages.0.{given}" for given in ("batch_size=4", "crop_px=256")]
+    wide = apply_overrides(nano, [f"model.unet.{given}" for given in settings] + stage)
+    by_kernel = make_plan(wide, 0, topology="v6e:2x2", mesh=MeshConfig(2, 2)).memory
+    monkeypatch.setattr(attention, "BLOCKS", ())
+    by_xla = make_plan(wide, 0, topology="v6e:2x2", mesh=MeshConfig(2, 2)).memory
+    assert isinstance(by_kernel, scale.Compiled) and isinstance(by_xla, scale.Compiled)
+    scores = 4 * 1024**2  # of the one picture that a chip has
+    assert by_xla.traffic_bytes - by_kernel.traffic_bytes > 4 * scores
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="plans need libtpu (the extra 'tpu')"
+)
 def test_a_plan_of_the_real_step(nano: Any) -> None:
     from rcodec_jax.config import apply_overrides
     from rcodec_jax.config.train import MeshConfig
