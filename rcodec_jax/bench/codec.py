@@ -1,7 +1,7 @@
 """`rcodec bench codec`: time, size and memory of the codec, beside JPEG's and WebP's.
 
 Three views of the same picture: calls in one process after a warm-up, whole commands run twice
-(the second finds its programs compiled), and the peak memory of those commands.
+(the first with an empty cache, the second finds its programs compiled), and the peak memory.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import bisect
 import dataclasses
 import io
+import os
 import statistics
 import subprocess
 import sys
@@ -43,6 +44,11 @@ class Row:
       decode_s: likewise.
       command_encode_s: wall time of the second `rcodec encode`, None where not measured.
       command_decode_s: likewise for `rcodec decode`.
+      cold_encode_s: wall time of the first `rcodec encode`, which compiles.
+      cold_decode_s: likewise for `rcodec decode`.
+      cpu_encode_s: processor time of the second `rcodec encode`, all cores together: what is left
+        to compare by where other work shares the machine.
+      cpu_decode_s: likewise for `rcodec decode`.
       peak_encode_mib: largest resident memory of that command in MiB.
       peak_decode_mib: likewise.
     """
@@ -55,16 +61,21 @@ class Row:
     decode_s: float
     command_encode_s: float | None = None
     command_decode_s: float | None = None
+    cold_encode_s: float | None = None
+    cold_decode_s: float | None = None
+    cpu_encode_s: float | None = None
+    cpu_decode_s: float | None = None
     peak_encode_mib: float | None = None
     peak_decode_mib: float | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class Command:
-    """Time and memory of one run of the command."""
+    """Wall time, memory and processor time of one run of the command."""
 
     seconds: float
     peak_mib: float
+    cpu_s: float
 
 
 def run(
@@ -134,7 +145,7 @@ def commands(
     encoder_options: tuple[str, ...] = (),
     options: tuple[str, ...] = (),
 ) -> dict[str, Any]:
-    """Runs `rcodec encode` and `rcodec decode` twice each and measures the second run.
+    """Runs `rcodec encode` and `rcodec decode` twice each, with a cache that is empty at first.
 
     Returns:
       The command fields of `Row`.
@@ -145,15 +156,16 @@ def commands(
         encode = ["encode", picture, data, "--bpp", str(bpp), "--force"]
         encode += [*encoder_options, *options]
         decode = ["decode", data, back, "--steps", str(steps), "--force", *options]
-        encoding, decoding = (
-            [run_command(words) for _ in range(2)][-1] for words in (encode, decode)
-        )
-    return {
-        "command_encode_s": encoding.seconds,
-        "command_decode_s": decoding.seconds,
-        "peak_encode_mib": encoding.peak_mib,
-        "peak_decode_mib": decoding.peak_mib,
-    }
+        figures = {}
+        for name, words in (("encode", encode), ("decode", decode)):
+            cold, warm = (run_command(words, cache=folder) for _ in range(2))
+            figures |= {
+                f"command_{name}_s": warm.seconds,
+                f"cold_{name}_s": cold.seconds,
+                f"cpu_{name}_s": warm.cpu_s,
+                f"peak_{name}_mib": warm.peak_mib,
+            }
+    return figures
 
 
 _LAUNCHER = """
@@ -161,7 +173,7 @@ import os, subprocess, sys, time
 start = time.perf_counter()
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
 _, status, usage = os.wait4(process.pid, 0)
-print(time.perf_counter() - start, usage.ru_maxrss)
+print(time.perf_counter() - start, usage.ru_maxrss, usage.ru_utime + usage.ru_stime)
 process.returncode = os.waitstatus_to_exitcode(status)
 sys.exit(process.returncode)
 """
@@ -169,19 +181,24 @@ sys.exit(process.returncode)
 measured; wait4 gives the figures of that child alone."""
 
 
-def run_command(words: list[str]) -> Command:
-    """Runs `rcodec` in a process of its own.
+def run_command(words: list[str], *, cache: str | None = None) -> Command:
+    """Runs `rcodec` in a process of its own, its cache in a folder of its own if one is given.
 
     Raises:
       RcodecError: it failed; the message is its last line on standard error.
     """
     command = [sys.executable, "-m", "rcodec_jax.cli", *words]
+    environ = dict(os.environ)
+    if cache is not None:
+        environ.pop("JAX_COMPILATION_CACHE_DIR", None)
+        environ["RCODEC_CACHE_DIR"] = cache
     with tempfile.TemporaryFile() as errors:
         process = subprocess.run(
             [sys.executable, "-c", _LAUNCHER, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
+            env=environ,
             check=False,
         )
         errors.seek(0)
@@ -191,9 +208,9 @@ def run_command(words: list[str]) -> Command:
             f"rcodec {words[0]} failed with code {process.returncode}: "
             f"{said[-1] if said else 'it said nothing'}"
         )
-    seconds, peak = map(float, process.stdout.split())
+    seconds, peak, cpu_s = map(float, process.stdout.split())
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, KiB elsewhere
-    return Command(seconds, peak * unit / 2**20)
+    return Command(seconds, peak * unit / 2**20, cpu_s)
 
 
 PEERS: dict[str, tuple[int, dict[str, Any]]] = {

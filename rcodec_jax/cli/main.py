@@ -70,8 +70,8 @@ def version() -> str:
     return rcodec_jax.__version__
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The parser of the command with all subcommands; imports nothing heavy."""
+def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """The parser of the command with all subcommands, or some; imports nothing heavy."""
     parser = Parser(
         prog="rcodec",
         description="A region-adaptive generative image codec.",
@@ -81,7 +81,7 @@ def build_parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(
         title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
     )
-    for name in COMMANDS:
+    for name in commands:
         module = f"{name}_" if keyword.iskeyword(name) else name
         importlib.import_module(f"rcodec_jax.cli.{module}").add_parser(subparsers)
     return parser
@@ -145,7 +145,10 @@ def _told(argv: Sequence[str] | None) -> int:
 
 def _run(argv: Sequence[str] | None) -> int:
     try:
-        args = build_parser().parse_args(argv)
+        words = sys.argv[1:] if argv is None else argv
+        # Only its own modules are imported for a command that is named; all are, to list them.
+        named = words[:1] if words and words[0] in COMMANDS else COMMANDS
+        args = build_parser(named).parse_args(words)
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
     environment.prepare(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -222,11 +223,12 @@ def test_synthetic_picture_is_the_same_everywhere():
 
 
 def test_bench_rows_and_json(codec, monkeypatch, capsys):
-    runs = []
+    runs, caches = [], set()
 
-    def run_command(words) -> bench.Command:
+    def run_command(words, *, cache) -> bench.Command:
         runs.append(words)
-        return bench.Command(len(runs), 100.0 + len(runs))
+        caches.add(cache)
+        return bench.Command(len(runs), 100.0 + len(runs), 10.0 * len(runs))
 
     monkeypatch.setattr(bench, "run_command", run_command)
     monkeypatch.setattr(bench, "WIDTH_PX", 48)
@@ -236,7 +238,10 @@ def test_bench_rows_and_json(codec, monkeypatch, capsys):
     figures = json.loads(capsys.readouterr().out)
     ours, jpeg, webp = figures["rows"]
     assert ours["psnr_db"] is None  # the stand-in loses nothing
-    # Each command runs twice and the second run counts.
+    # Each command runs twice, the first time with a cache that is empty.
+    assert len(caches) == 1 and not Path(*caches).exists()
+    assert (ours["cold_encode_s"], ours["cold_decode_s"]) == (1, 3)
+    assert (ours["cpu_encode_s"], ours["cpu_decode_s"]) == (20, 40)
     assert [words[0] for words in runs] == ["encode"] * 2 + ["decode"] * 2
     assert (ours["command_encode_s"], ours["command_decode_s"]) == (2, 4)
     assert ours["peak_decode_mib"] == 104
@@ -259,7 +264,11 @@ def test_bench_takes_a_picture(codec, photo, monkeypatch, capsys):
 def test_commands_are_measured_in_processes_of_their_own():
     mine = np.ones(600 << 20, np.uint8)  # of this process, and none of the command's
     command = bench.run_command(["--version"])
-    assert 0 < command.seconds < 60 and 1 < command.peak_mib < mine.nbytes / 2**20
+    assert (
+        0 < command.cpu_s < 60
+        and 0 < command.seconds < 60
+        and 1 < command.peak_mib < mine.nbytes / 2**20
+    )
     with pytest.raises(RcodecError, match="rcodec nonsense failed with code 2: rcodec: error"):
         bench.run_command(["nonsense"])
 
