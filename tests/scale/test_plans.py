@@ -192,25 +192,25 @@ def test_without_libtpu_the_extra_is_named() -> None:
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="plans need libtpu (the extra 'tpu')"
 )
-def test_a_step_for_tpus_keeps_scores_on_the_chip(
-    nano: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rcodec_jax.config import apply_overrides
-    from rcodec_jax.config.train import MeshConfig
-    from rcodec_jax.ops import attention
-    from rcodec_jax.train.plan.planning import make_plan
+def test_attention_for_tpus_is_a_kernel_on_each_chip() -> None:
+    from rcodec_jax.ops.attention import attention, rows_split, traced_for
 
-    settings = ("channels=64", "heads=1", "context_features=8", "context_tokens=4", "norm=group")
-    stage = [f"train.stages.0.{given}" for given in ("batch_size=4", "crop_px=256")]
-    wide = apply_overrides(nano, [f"model.unet.{given}" for given in settings] + stage)
-    by_kernel = make_plan(wide, 0, topology="v6e:2x2", mesh=MeshConfig(2, 2)).memory
-    monkeypatch.setattr(attention, "BLOCKS", ())
-    by_xla = make_plan(wide, 0, topology="v6e:2x2", mesh=MeshConfig(2, 2)).memory
-    assert isinstance(by_kernel, scale.Compiled) and isinstance(by_xla, scale.Compiled)
-    scores = 4 * 1024**2  # of the one picture that a chip has
-    assert by_xla.traffic_bytes - by_kernel.traffic_bytes > 4 * scores
+    _, devices = scale.topology("v6e:2x2")
+    mesh = scale.make_mesh(2, 2, devices=devices)
+    place = NamedSharding(mesh, scale.BATCH_SPEC)
+    given = jax.ShapeDtypeStruct((4, 256, 2, 64), jnp.bfloat16, sharding=place)
+
+    def loss(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+        with rows_split(mesh, scale.BATCH_SPEC):
+            return jnp.sum(attention(q, k, v).astype(jnp.float32) ** 2)
+
+    with traced_for("tpu"):
+        text = jax.jit(jax.grad(loss, (0, 1, 2))).lower(given, given, given).compile().as_text()
+    assert text.count("tpu_custom_call") == 3  # forward, gradients by q and by k and v
+    assert "all-gather" not in text and "all-to-all" not in text
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="plans need libtpu (the extra 'tpu')"
 )
