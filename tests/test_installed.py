@@ -54,8 +54,9 @@ print(rcodec_jax.__file__)
 def code(folder: Path, *, model: Path | str, **environ: str) -> str:
     """Encodes and decodes a photo in an environment of few packages; where rcodec was."""
     words = [sys.executable, "-c", CODE, ",".join(sorted(ALLOWED)), str(model), str(folder)]
-    done = subprocess.run(
-        [*words, str(PHOTO)], capture_output=True, text=True, env=os.environ | environ, check=False
+    environment = os.environ | environ
+    done = subprocess.run(  # away from the checkout, which would come first
+        [*words, str(PHOTO)], capture_output=True, text=True, env=environment, cwd=folder
     )
     assert done.returncode == 0, done.stderr
     assert (folder / "back.png").is_file()
