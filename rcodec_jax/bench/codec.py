@@ -156,7 +156,7 @@ def commands(
         encode = ["encode", picture, data, "--bpp", str(bpp), "--force"]
         encode += [*encoder_options, *options]
         decode = ["decode", data, back, "--steps", str(steps), "--force", *options]
-        figures = {}
+        figures: dict[str, Any] = {}
         for name, words in (("encode", encode), ("decode", decode)):
             cold, warm = (run_command(words, cache=folder) for _ in range(2))
             figures |= {
