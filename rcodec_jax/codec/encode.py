@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable
 
 import numpy as np
 
-from rcodec_jax.bitstream import Header, read_container, write_container
+from rcodec_jax.bitstream import Header
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
-from rcodec_jax.codec.decode import draw
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.quantise import RDOQ_LAMBDA, Quantised, quantise
+from rcodec_jax.codec.latents import Latents
+from rcodec_jax.codec.quantise import RDOQ_LAMBDA, Quantised
 from rcodec_jax.codec.refine import (
     DEFAULT_EFFORT,
     DEFAULT_TUNE,
-    MSE_WEIGHT,
     SHORT,
     STEPS,
     Refiner,
     check_effort,
 )
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
-from rcodec_jax.codec.tone import fit_tone, is_grey
-from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.entropy import Symbols, encode_symbols
+from rcodec_jax.codec.tone import error_bits, is_grey, is_smooth
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import CELL_PX, DEFAULT_STRENGTH, HYPER_STRIDE, NODE_SPAN
+from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE, NODE_SPAN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import MAX_PROBES, fit_base, fit_by_sample, is_short, why_short
@@ -58,6 +54,10 @@ NEAR = 0.06
 
 TONE_SHARE = 0.01
 """Share of a budget that is kept for the tone map."""
+
+SMOOTH_LAMBDA = 0.5
+"""What smooth pictures are quantised with for a second try: nearly all integers are left out there,
+and the tone map does instead what they would have done."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ def encode(
             node_range=bundle.config.node_range, shape=shape,
         )  # fmt: skip
 
-    def refined(latents: _Latents, base: int, steps: int) -> _Latents:
+    def refined(latents: Latents, base: int, steps: int) -> Latents:
         levels, z = levels_at(base), latents.z
         z = programs.hyper(latents.y, levels) if z is None else z
         y, z = refiner(image, latents.y, z, levels, steps=steps, tune=tune, progress=progress)
@@ -140,160 +140,60 @@ def encode(
     progress(0, _STAGES, "analysing")
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
     size, y = (height, width), programs.latent(image)
-    latents = _Latents(
+    latents = Latents(
         bundle, programs, levels_at, size, rdoq_lambda, y, blocks=blocks, grey=is_grey(image)
     )
     progress(1, _STAGES, "coding")
-    if total is None:
-        if steps:
-            latents = refined(latents, base, steps)
-        data = latents.finish(base)
-    else:
+    plain, start, target, (low, high) = latents, base, math.inf, bundle.config.node_range
+    if total is not None:
         target = total * (1 - TONE_SHARE) if steps else total
-        low, high = bundle.config.node_range
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
             low -= math.ceil(NODE_SPAN * roi_strength)
-        plain, start = latents, None
         if steps:
             start = _near(latents.roughly, target, (low, high))
-            if steps > SHORT:
-                # Refined files are smaller, so that a finer base is within reach than the first.
-                latents = refined(latents, start, steps // 2)
-                start = _near(latents.roughly, target, (low, high), start)
-            latents = refined(latents, start, steps)
+        if steps > SHORT:
+            # Refined files are smaller, so that a finer base is within reach than the first.
+            latents = refined(latents, start, steps // 2)
+            start = _near(latents.roughly, target, (low, high), start)
+    if steps:
+        latents = refined(latents, start, steps)
+
+    def file_of(latents: Latents) -> tuple[Latents, int, bytes]:
+        if total is None:
+            return latents, base, latents.finish(base)
         try:
-            base, data = _fit(latents, target, (low, high), start)
+            return latents, *_fit(latents, target, (low, high), start if steps else None)
         except UsageError:
-            if latents is plain:
+            if not steps:
                 raise
             # The smallest file is not always among those that become smaller, and has no tone map.
-            latents = plain
-            base, data = _fit(latents, total, (low, high), start)
+            return plain, *_fit(plain, total, (low, high), start)
+
+    latents, at, data = file_of(latents)
     if steps:
-        data = latents.with_tone(base, data, image, math.inf if total is None else total)
-    symbols = latents.at(base)  # of a large picture the next look at a base forgets them
+        most = math.inf if total is None else total
+        data, decoded = latents.with_tone(at, data, image, most)
+        if is_smooth(image) and rdoq_lambda > SMOOTH_LAMBDA:
+            second = file_of(latents.quantised_by(SMOOTH_LAMBDA))
+            smaller, drawn = second[0].with_tone(*second[1:], image, most)
+            worth = latents.worth(at)
+            gain = error_bits(image, decoded, worth) - error_bits(image, drawn, worth)
+            gain += 8 * (len(data) - len(smaller)) if total is None else 0
+            if gain > 0:
+                latents, at, data = *second[:2], smaller
+    symbols = latents.at(at)  # of a large picture the next look at a base forgets them
     if total is not None and is_short(len(data), total):
-        notes += (why_short(len(data), total, None if base <= low else latents.size_of(base - 1)),)
+        notes += (why_short(len(data), total, None if at <= low else latents.size_of(at - 1)),)
     progress(_STAGES, _STAGES, "")
     return Encoded(
         data=data,
         header=latents.header(symbols.levels),
         bpp=len(data) * 8 / (height * width),
-        base_node=max(base, bundle.config.node_range[0]),
+        base_node=max(at, bundle.config.node_range[0]),
         symbols=symbols,
         notes=notes,
     )
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Latents:
-    """Latents of a picture, from which files come at any base.
-
-    Attributes:
-      bundle, programs: the model.
-      levels_at: the level map of a base, and of the cells in blocks at that.
-      size: height and width of the picture in pixels.
-      rdoq_lambda: see `quantise.rdoq`.
-      y: of a bucket [h', w', C].
-      z: int32 [hz, wz, Z]; None for what the model's analysis gives at each base.
-      blocks: places of a sample (`sample_blocks`), None where the whole is small enough to be
-        looked at for every base.
-      grey: the picture has no colour.
-      sizes: of files, by base.
-      known: what has been quantised, by base; of a large picture the last alone.
-    """
-
-    bundle: Bundle
-    programs: Programs
-    levels_at: Callable[..., LevelMap]
-    size: tuple[int, int]
-    rdoq_lambda: float
-    y: np.ndarray
-    z: np.ndarray | None = None
-    blocks: Blocks | None = None
-    grey: bool = False
-    sizes: dict[int, float] = dataclasses.field(default_factory=dict)
-    known: dict[int, Quantised] = dataclasses.field(default_factory=dict)
-
-    def at(self, base: int) -> Quantised:
-        if base not in self.known:
-            if self.blocks is not None:
-                self.known.clear()
-            self.known[base] = quantise(
-                self.bundle,
-                self.programs,
-                self.y,
-                self.levels_at(base),
-                rdoq_lambda=self.rdoq_lambda,
-                z=self.z,
-            )
-        return self.known[base]
-
-    def size_of(self, base: int) -> float:
-        if base not in self.sizes:
-            s = self.at(base)
-            around = write_container(self.header(s.levels), s.level_bytes, b"")
-            self.sizes[base] = len(around) + s.payload_bytes
-        return self.sizes[base]
-
-    def roughly(self, base: int) -> float:
-        """`size_of` by the sample, where there is one."""
-        if self.blocks is None:
-            return self.size_of(base)
-        return self._sample.size_of(base) * self._share
-
-    @functools.cached_property
-    def _share(self) -> float:
-        """Cells of the picture for each of the sample."""
-        return math.prod(cell_shape(*self.size)) / math.prod(cell_shape(*self._sample.size))
-
-    @functools.cached_property
-    def _sample(self) -> _Latents:
-        """A small picture's latents, blocks of this one's beside one another."""
-        assert self.blocks is not None
-        y = take_blocks(self.y, self.blocks, SAMPLE_SIDE)
-        z = None
-        if self.z is not None:
-            coarse = [starts // HYPER_STRIDE for starts in self.blocks]
-            z = take_blocks(self.z, (coarse[0], coarse[1]), SAMPLE_SIDE // HYPER_STRIDE)
-        size = (y.shape[0] * CELL_PX, y.shape[1] * CELL_PX)
-        levels_at = functools.partial(self.levels_at, blocks=self.blocks)
-        return _Latents(self.bundle, self.programs, levels_at, size, self.rdoq_lambda, y, z)
-
-    def with_tone(self, base: int, data: bytes, image: np.ndarray, most_bytes: float) -> bytes:
-        """The file of a base with a tone map, if there is one that is worth its bits."""
-        s, steps = self.at(base), self.bundle.config.steps
-        symbols = Symbols(s.z, s.j, s.prior)
-        decoded = draw(
-            self.programs, symbols, s.levels, image.shape[:2], steps=steps, kind="proportional"
-        )
-        alpha_bar = node_table().alpha_bar[s.levels.node_map]
-        worth = MSE_WEIGHT * alpha_bar / (1 - alpha_bar)
-        tone = fit_tone(image, decoded, worth, most_bytes=most_bytes - len(data))
-        if not tone:
-            return data
-        plain = read_container(data)
-        return write_container(plain.header, plain.level_map, plain.payload, tone=tone)
-
-    def finish(self, base: int) -> bytes:
-        s = self.at(base)
-        payload = encode_symbols(
-            self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
-        )
-        return write_container(self.header(s.levels), s.level_bytes, payload)
-
-    def header(self, levels: LevelMap) -> Header:
-        return Header(
-            height_px=self.size[0],
-            width_px=self.size[1],
-            n_lo=levels.n_lo,
-            n_hi=levels.n_hi,
-            level_count=levels.level_count,
-            integer_digest=self.bundle.integers.digest,
-            float_digest=self.bundle.float_digest,
-            grey=self.grey,
-        )
 
 
 def _steps(refiner: Refiner, effort: int | None, pixels: int) -> tuple[int, tuple[str, ...]]:
@@ -360,7 +260,7 @@ def _near(
 
 
 def _fit(
-    latents: _Latents, target: float, base_range: tuple[int, int], start: int | None
+    latents: Latents, target: float, base_range: tuple[int, int], start: int | None
 ) -> tuple[int, bytes]:
     """Base node and file for a budget in bytes; the file is never above it."""
     high, finish = base_range[1], latents.finish

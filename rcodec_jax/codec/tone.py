@@ -16,6 +16,8 @@ from rcodec_jax.levels import CELL_PX
 
 _ROWS = 256  # of pixels corrected at a time
 _MOST_POINTS = 1 << 12  # of a grid; coding one takes a second for 2^15
+_LEVEL = 10  # greatest contrast of a cell that counts as level, of 0..255
+_SMOOTH_SHARE = 0.9
 _HALF_RANGE = 127.5  # levels of 0..255 that are 1 in -1..1
 
 
@@ -58,6 +60,25 @@ def add_tone(pixels: np.ndarray, tone: ToneMap) -> np.ndarray:
 def is_grey(pixels: np.ndarray) -> bool:
     """Whether a picture uint8 [H, W, 3] has no colour."""
     return bool(np.all(pixels[..., 1:] == pixels[..., :1]))
+
+
+def is_smooth(pixels: np.ndarray) -> bool:
+    """Whether nearly all cells of a picture are about level: flats, gradients, walls, skies."""
+    height, width = (side // CELL_PX for side in pixels.shape[:2])
+    whole = pixels[: height * CELL_PX, : width * CELL_PX]
+    cells = whole.reshape(height, CELL_PX, width, CELL_PX, 3)
+    if not cells.size:
+        return False
+    contrast = (cells.max(axis=(1, 3)) - cells.min(axis=(1, 3))).max(axis=-1)
+    return bool(np.mean(contrast <= _LEVEL) >= _SMOOTH_SHARE)
+
+
+def error_bits(image: np.ndarray, decoded: np.ndarray, worth: np.ndarray) -> float:
+    """What the error of a decoded picture is worth, in bits; arguments as for `fit_tone`."""
+    squared = np.square((image.astype(np.float32) - decoded) / _HALF_RANGE).mean(axis=2)
+    starts = [np.arange(0, side, CELL_PX) for side in squared.shape]
+    cells = np.add.reduceat(np.add.reduceat(squared, starts[1], axis=1), starts[0], axis=0)
+    return float(np.sum(worth * cells))
 
 
 def without_colour(pixels: np.ndarray) -> np.ndarray:
