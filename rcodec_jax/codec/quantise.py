@@ -15,11 +15,11 @@ from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import LevelMap
 
-RDOQ_LAMBDA = 24.0
-"""Bits that a squared quantiser step of error is worth (`rdoq`).
+RDOQ_LAMBDA = 16.0
+"""Bits that a squared quantiser step of error is worth (`rdoq`), the same as in training.
 
-At high rates the slope of rate against distortion is 6 / ln 2 = 8.7. More is best on Kodak at
-.1 - .5 bpp, where it saves 6 % at equal PSNR: the denoiser has not seen trimmed integers."""
+At high rates the slope of rate against distortion is 6 / ln 2 = 8.7. More is best at the rates that
+files have."""
 
 
 _CODER_BYTES = 1  # what the range coder adds to the ideal size, about
