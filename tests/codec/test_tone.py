@@ -6,7 +6,15 @@ import numpy as np
 import pytest
 
 from rcodec_jax.bitstream import read_container
-from rcodec_jax.codec.tone import add_tone, fit_tone, interpolation, is_grey, without_colour
+from rcodec_jax.codec.tone import (
+    add_tone,
+    error_bits,
+    fit_tone,
+    interpolation,
+    is_grey,
+    is_smooth,
+    without_colour,
+)
 from rcodec_jax.entropy import ToneMap, decode_tone
 
 SIZE = (150, 210)
@@ -97,3 +105,39 @@ def test_files_of_a_picture_that_is_off_carry_one(codec, monkeypatch) -> None:
     monkeypatch.undo()
     errors = [np.square(p.astype(float) - flat).mean() for p in (codec.decode(data), untouched)]
     assert errors[0] < errors[1] / 4
+
+
+def test_smooth_pictures_are_those_whose_cells_are_level() -> None:
+    ramp = np.tile(np.arange(210, dtype=np.uint8), (150, 1))[..., None].repeat(3, axis=2)
+    assert is_smooth(ramp) and is_smooth(np.full((8, 8, 3), 77, np.uint8))
+    assert not is_smooth(picture())
+    assert not is_smooth(ramp[:7])  # has no whole cell
+    lettered = ramp.copy()
+    lettered[: 150 // 5, ::4] = 255  # a fifth of it
+    assert not is_smooth(lettered)
+
+
+def test_the_worth_of_an_error_is_its_square_by_cell() -> None:
+    pixels = picture()
+    decoded = pixels.copy()
+    decoded[9, 17] += 51  # one pixel of the cell (1, 2), by .4 in -1..1
+    worth = np.arange(19 * 27, dtype=np.float64).reshape(19, 27)
+    assert error_bits(pixels, decoded, worth) == pytest.approx(worth[1, 2] * 0.16, rel=1e-5)
+    assert error_bits(pixels, pixels, worth) == 0.0
+
+
+def test_a_flat_picture_takes_the_cheaper_of_two_tries(codec, monkeypatch) -> None:
+    flat = np.full((96, 96, 3), 140, np.uint8)
+    tried = codec.encode(flat, quality=60, effort=2)
+    monkeypatch.setattr("rcodec_jax.codec.encode.is_smooth", lambda pixels: False)
+    alone = codec.encode(flat, quality=60, effort=2)
+    assert len(tried) <= len(alone)
+    budget = codec.encode(flat, size_bytes=len(alone), effort=2)
+    monkeypatch.undo()
+    again = codec.encode(flat, size_bytes=len(alone), effort=2)
+    assert max(len(budget), len(again)) <= len(alone)
+
+    def error(data: bytes) -> float:
+        return float(np.square(codec.decode(data).astype(float) - flat).mean())
+
+    assert error(again) <= error(budget)
