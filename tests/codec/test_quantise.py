@@ -67,8 +67,8 @@ def test_the_trade_trades(scene) -> None:
 
 
 def test_a_trimmed_file_is_an_ordinary_one(codec, photos) -> None:
-    plain = codec.encode_detailed(photos["cat"], quality=70, rdoq_lambda=math.inf)
-    trimmed = codec.encode_detailed(photos["cat"], quality=70, rdoq_lambda=4.0)
+    plain = codec.encode_detailed(photos["cat"], quality=70, effort=1, rdoq_lambda=math.inf)
+    trimmed = codec.encode_detailed(photos["cat"], quality=70, effort=1, rdoq_lambda=4.0)
     assert len(trimmed.data) < len(plain.data)
     for encoded in (plain, trimmed):
         _, _, symbols = read_symbols(encoded.data, codec.bundle.integers)
