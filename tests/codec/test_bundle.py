@@ -71,7 +71,9 @@ def test_a_missing_or_cut_file_is_named(copy, name: str) -> None:
         with pytest.raises(BundleError, match=name):
             load_bundle(copy)
     path.unlink()
-    with pytest.raises(BundleError, match=f"{name}: cannot be read"):
+    # A folder without the first of its files is none of a bundle's, and is told what one is.
+    missing = "with its bundle.json" if name == "bundle.json" else f"{name}: cannot be read"
+    with pytest.raises(BundleError, match=missing):
         load_bundle(copy)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.codec import encode as encoding
-from rcodec_jax.codec import sample
+from rcodec_jax.codec import latents, sample
 from rcodec_jax.codec.sample import SAMPLE_SIDE, sample_blocks, take_blocks
 from rcodec_jax.codec.tiling import Extended, extend
 
@@ -47,9 +47,9 @@ def test_budgets_of_large_pictures_are_met(codec, astronaut, monkeypatch) -> Non
     monkeypatch.setattr(encoding, "LARGE_PX", 1 << 17)
     monkeypatch.setattr(sample, "_BLOCKS", 2)
     whole = []
-    quantise = encoding.quantise
+    quantise = latents.quantise
     monkeypatch.setattr(
-        encoding,
+        latents,
         "quantise",
         lambda *args, **options: (
             whole.append(args[3].level_map.shape == (64, 48)) or quantise(*args, **options)
