@@ -76,9 +76,7 @@ def is_smooth(pixels: np.ndarray) -> bool:
 def error_bits(image: np.ndarray, decoded: np.ndarray, worth: np.ndarray) -> float:
     """What the error of a decoded picture is worth, in bits; arguments as for `fit_tone`."""
     squared = np.square((image.astype(np.float32) - decoded) / _HALF_RANGE).mean(axis=2)
-    starts = [np.arange(0, side, CELL_PX) for side in squared.shape]
-    cells = np.add.reduceat(np.add.reduceat(squared, starts[1], axis=1), starts[0], axis=0)
-    return float(np.sum(worth * cells))
+    return float(np.sum(worth * _cell_sums(squared)))
 
 
 def without_colour(pixels: np.ndarray) -> np.ndarray:
@@ -133,9 +131,14 @@ def _cells(length_px: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _cell_means(pixels: np.ndarray) -> np.ndarray:
     """Means of cells: uint8 [H, W, 3] -> float64 [h, w, 3]."""
-    starts = [np.arange(0, side, CELL_PX) for side in pixels.shape[:2]]
-    sums = np.add.reduceat(pixels, starts[1], axis=1, dtype=np.float32)
-    sums = np.add.reduceat(sums, starts[0], axis=0)
-    lengths = [np.diff(np.append(s, n)) for s, n in zip(starts, pixels.shape[:2], strict=True)]
-    means: np.ndarray = sums / np.outer(*lengths)[..., None].astype(np.float64)
+    lengths = [_cells(side)[1] for side in pixels.shape[:2]]
+    means: np.ndarray = _cell_sums(pixels) / np.outer(*lengths)[..., None].astype(np.float64)
     return means
+
+
+def _cell_sums(x: np.ndarray) -> np.ndarray:
+    """Sums over cells: [H, W, ...] -> float32 [h, w, ...]."""
+    down, across = (np.arange(0, side, CELL_PX) for side in x.shape[:2])
+    sums = np.add.reduceat(x, across, axis=1, dtype=np.float32)
+    cells: np.ndarray = np.add.reduceat(sums, down, axis=0)
+    return cells
