@@ -14,7 +14,12 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.model.networks import LevelInputs, Networks, parameter_shapes, tracked_ranges
 from rcodec_jax.model.trees import flatten, unflatten
 from rcodec_jax.model.weights_writer import WeightsWriter
-from rcodec_jax.train.loop.growing import grow, grow_shift, obstacles
+from rcodec_jax.train.loop.growing import (
+    grow,
+    grow_shift,
+    obstacles,
+    parts_with_new_layers,
+)
 from rcodec_jax.train.loop.initial import starting_state
 from rcodec_jax.train.step.build import Setup
 
@@ -37,7 +42,7 @@ def large(small):
     hyper = dataclasses.replace(config.hyper, neighbours=True, context=4)
     new = dataclasses.replace(config, latent_channels=5, hyper=hyper)
     context = flatten(Networks(new).init(jax.random.key(0), ("hyper_context",)))
-    return new, grow(params, config, new, power=POWER, context=context)
+    return new, grow(params, config, new, power=POWER, initial=context)
 
 
 def _levels() -> LevelInputs:
@@ -90,6 +95,33 @@ def test_the_old_channels_cost_the_same(both) -> None:
         new.denoise(after, _padded(y), times, levels.level_map, prior)[..., :3],
         old.denoise(before, y, times, levels.level_map, narrow),
     )
+
+
+def test_a_deeper_autoencoder_does_the_same_and_can_learn(small) -> None:
+    """What new blocks add is zero, and its slope is not."""
+    config, params = small
+    deeper = dataclasses.replace(config.autoencoder, layers=config.autoencoder.layers + 1)
+    new = dataclasses.replace(config, autoencoder=deeper)
+    networks = Networks(new)
+    added = parts_with_new_layers(config, new)
+    assert added == ("encoder", "decoder")
+    initial = flatten(networks.init(jax.random.key(0), added))
+    grown = unflatten(grow(params, config, new, power=POWER, initial=initial))
+    rng, before = np.random.default_rng(4), unflatten(params)
+    image = rng.uniform(-1, 1, (1, 64, 64, 3)).astype(np.float32)
+    y, _ = Networks(config).encode(before, image)
+    _close(networks.encode(grown, image)[0], y)
+    _close(networks.decode(grown, y), Networks(config).decode(before, y))
+
+    def error(params):
+        return jnp.square(networks.decode(params, networks.encode(params, image)[0])).mean()
+
+    slopes = flatten(jax.grad(error)(grown))
+    new_last = [
+        name for name in slopes if name not in params and name.endswith("conv2/conv/kernel")
+    ]
+    assert len(new_last) == 2 * len(deeper.channels)
+    assert all(np.any(slopes[name]) for name in new_last)
 
 
 def test_new_channels_are_those_of_the_block_transform(tools) -> None:

@@ -1,11 +1,11 @@
 """A trained model made larger without losing what it can: more latent channels, a finer entropy
-model.
+model, a deeper autoencoder.
 
 What is added starts from what changes nothing: new channels of the latent are coefficients of the
 block transform that the old ones started from, coded on their own and seen by no network; the
-hyper-latents' new tables are copies of the old ones; a context network's last layer is zero. So the
-grown model decodes the old channels to the same picture at the same rate, and the new ones add
-detail to it.
+hyper-latents' new tables are copies of the old ones; the last layer of a context network and of
+each new residual block is zero. So the grown model decodes the old channels to the same picture at
+the same rate, and the new ones add detail to it.
 """
 
 from __future__ import annotations
@@ -25,9 +25,6 @@ from rcodec_jax.ops.patches import truncation
 
 NOT_SHAPE = ("node_range", "steps")
 """Fields of a model that its parameters do not depend on."""
-
-CONTEXT = "hyper_context"
-"""The part of a grown model that may have to start from random parameters."""
 
 _LATENT_AXIS = {
     r"encoder/head/.*/(kernel|bias)": -1,
@@ -55,13 +52,15 @@ def needs_growing(old: ModelConfig, new: ModelConfig) -> bool:
     return any(not change.path.startswith(NOT_SHAPE) for change in changed_fields(old, new))
 
 
-def lacks_context(old: ModelConfig, new: ModelConfig) -> bool:
-    """Whether growing adds a context network."""
-    return bool(new.hyper.context and not old.hyper.context)
+def parts_with_new_layers(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]:
+    """Parts of the grown model with layers that start from random parameters."""
+    context = ("hyper_context",) if new.hyper.context and not old.hyper.context else ()
+    deeper = new.autoencoder.layers > old.autoencoder.layers
+    return (("encoder", "decoder") if deeper else ()) + context
 
 
 def grow(
-    params: Flat, old: ModelConfig, new: ModelConfig, *, power: float, context: Flat | None = None
+    params: Flat, old: ModelConfig, new: ModelConfig, *, power: float, initial: Flat | None = None
 ) -> Flat:
     """The parameters of a larger model.
 
@@ -69,7 +68,7 @@ def grow(
       params: of the old model by path, arrays of any float.
       old, new: models without `obstacles`.
       power: mean variance of the old latent's channels, which the new one's is divided by too.
-      context: initial parameters of the part `CONTEXT`, by path; needed if `lacks_context`.
+      initial: random parameters of `parts_with_new_layers`, by path; needed if there are any.
 
     Returns:
       float32 arrays by path.
@@ -80,11 +79,11 @@ def grow(
     for change in obstacles(old, new):
         raise UsageError(f"model.{change.path}: cannot grow from {change.old} to {change.new}")
     grown: Flat = {}
+    initial = initial or {}
     fills = _fills(old.latent_channels, new.latent_channels, power)
     for path, shape in parameter_shapes(new).items():
         if path not in params:
-            added = np.zeros(shape) if context is None else context.get(path, np.zeros(shape))
-            grown[path] = np.asarray(added, np.float32)
+            grown[path] = np.asarray(initial.get(path, np.zeros(shape)), np.float32)
             continue
         value = np.asarray(params[path], np.float32)
         if path.startswith("hyper_prior/") and value.ndim < len(shape):
@@ -109,6 +108,8 @@ def _fine(change: Change, old: ModelConfig, new: ModelConfig) -> bool:
         largest = 3 * CELL_PX**2
         block_transform = auto.patch > 1 and not auto.quant_conv
         return block_transform and old.latent_channels <= new.latent_channels <= largest
+    if change.path == "autoencoder.layers":
+        return new.autoencoder.layers > old.autoencoder.layers
     if change.path == "hyper.context":
         return not old.hyper.context
     return change.path == "hyper.neighbours" and new.hyper.neighbours

@@ -17,12 +17,11 @@ from rcodec_jax.model.networks import tracked_ranges
 from rcodec_jax.model.trained import Trained, load_trained
 from rcodec_jax.model.trees import flatten, unflatten
 from rcodec_jax.train.loop.growing import (
-    CONTEXT,
     grow,
     grow_shift,
-    lacks_context,
     needs_growing,
     obstacles,
+    parts_with_new_layers,
 )
 from rcodec_jax.train.step.build import Setup
 from rcodec_jax.train.step.state import TrainState, first_state
@@ -82,11 +81,10 @@ def _fitting(trained: Trained, setup: Setup) -> Trained:
         )
     if not needs_growing(old, new):
         return trained
-    context = None
-    if lacks_context(old, new):
-        context = flatten(setup.networks.init(jax.random.key(setup.config.train.seed), (CONTEXT,)))
+    added = parts_with_new_layers(old, new)
+    initial = flatten(setup.networks.init(jax.random.key(setup.config.train.seed), added))
     _, ranges = trained.entropy_model()
-    params = grow(flatten(trained.params), old, new, power=trained.power, context=context)
+    params = grow(flatten(trained.params), old, new, power=trained.power, initial=initial)
     return dataclasses.replace(
         trained,
         config=new,
