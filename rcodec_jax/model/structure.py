@@ -3,8 +3,6 @@ of its own."""
 
 from __future__ import annotations
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +11,7 @@ _OPPONENT = np.array(
     [[0.299, 0.5, -0.169], [0.587, -0.419, -0.331], [0.114, -0.081, 0.5]], np.float32
 )
 
-_CHANNELS = np.array([1.0, 0.3, 0.3], np.float32).reshape(1, 1, 1, 3)
+_CHANNELS = np.array([1.0, 0.3, 0.3], np.float32).reshape(1, 3, 1, 1)
 _FLOOR = 0.02
 
 
@@ -31,7 +29,8 @@ def structural_distance(original: jax.Array, decoded: jax.Array, weight: jax.Arr
     Returns:
       A scalar, about the sum of the weights times 2 for pictures that have nothing in common.
     """
-    a, b = (image @ _OPPONENT for image in (original, decoded))
+    a, b = (_planes(image) for image in (original, decoded))
+    weight = jnp.moveaxis(weight, -1, 1)
     total = jnp.zeros(())
     for level in range(4):
         details = []
@@ -39,25 +38,40 @@ def structural_distance(original: jax.Array, decoded: jax.Array, weight: jax.Arr
             detail = x - _blur(x)
             spread = jnp.sqrt(_blur(jnp.square(detail)) + _FLOOR**2)
             details.append(detail / spread)
-        distance = jnp.sum(jnp.square(details[0] - details[1]) * _CHANNELS, axis=-1, keepdims=True)
+        distance = jnp.sum(jnp.square(details[0] - details[1]) * _CHANNELS, axis=1, keepdims=True)
         total = total + 4.0**level * jnp.sum(weight * distance) / 4.0
         if level < 3:
             a, b, weight = (_halve(x) for x in (a, b, weight))
     return total
 
 
+def _planes(image: jax.Array) -> jax.Array:
+    """Opponent colours [B, 3, H, W] of [B, H, W, 3]; loops over three values would be slow."""
+    planes = jnp.moveaxis(image, -1, 0)
+    mixed = [sum(k * plane for k, plane in zip(row, planes, strict=True)) for row in _OPPONENT.T]
+    return jnp.stack(mixed, axis=1)
+
+
 def _blur(x: jax.Array) -> jax.Array:
-    """Mean over 5 x 5 pixels [B, H, W, C], edges repeated."""
-    for axis in (1, 2):
-        side = x.shape[axis]
-        pad = [(2, 2) if i == axis else (0, 0) for i in range(4)]
-        wide = jnp.pad(x, pad, mode="edge")
-        shifted = [jax.lax.slice_in_dim(wide, i, i + side, axis=axis) for i in range(5)]
-        x = functools.reduce(jnp.add, shifted) / 5.0
-    return x
+    """Mean over 5 x 5 pixels [B, C, H, W], edges repeated.
+
+    As products with matrices: more arithmetic than sums of shifted pictures, and on CPUs a third of
+    the time.
+    """
+    rows, columns = (_means_of_five(side) for side in x.shape[2:])
+    x = jnp.einsum("bchw,vw->bchv", x, columns, precision="highest")
+    return jnp.einsum("bchw,gh->bcgw", x, rows, precision="highest")
+
+
+def _means_of_five(side: int) -> np.ndarray:
+    """float32 [side, side]; each row makes the mean of a value and two on either side."""
+    at = np.clip(np.arange(side)[:, None] + np.arange(-2, 3), 0, side - 1)
+    weights = np.zeros((side, side), np.float32)
+    np.add.at(weights, (np.arange(side)[:, None], at), 0.2)
+    return weights
 
 
 def _halve(x: jax.Array) -> jax.Array:
-    """Mean over 2 x 2 pixels [B, H, W, C]."""
-    batch, height, width, channels = x.shape
-    return x.reshape(batch, height // 2, 2, width // 2, 2, channels).mean(axis=(2, 4))
+    """Mean over 2 x 2 pixels [B, C, H, W]."""
+    batch, channels, height, width = x.shape
+    return x.reshape(batch, channels, height // 2, 2, width // 2, 2).mean(axis=(3, 5))

@@ -17,6 +17,7 @@ from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.errors import UsageError
+from rcodec_jax.model import structure
 from rcodec_jax.model.bundle import TRAINING, Bundle
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.model.relaxed import Dithered, code_latent
@@ -212,6 +213,13 @@ def test_structure_knows_equals_and_weights() -> None:
     np.testing.assert_allclose(distance(a, b, 3 * weight), 3 * far, rtol=1e-5)
     np.testing.assert_allclose(distance(a, a + 0.3, weight), 0, atol=1e-2)
     assert distance(a, a, weight) < 1e-6
+
+
+def test_blur_is_the_mean_of_25_pixels_with_edges_repeated() -> None:
+    x = np.random.default_rng(0).standard_normal((1, 2, 8, 12)).astype(np.float32)
+    wide = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(wide, (5, 5), axis=(2, 3))
+    np.testing.assert_allclose(structure._blur(x), windows.mean(axis=(4, 5)), atol=1e-6)
 
 
 def test_defaults_agree() -> None:

@@ -117,6 +117,18 @@ def test_pool_keeps_the_last_partial_window_when_asked() -> None:
     np.testing.assert_array_equal(perceptual._max_pool(x[:, :5], window=2)[0, :, 0, 0], [1, 3])
 
 
+def test_pool_has_the_gradient_of_windows() -> None:
+    """Where no two values are equal."""
+    x = jnp.asarray(np.random.default_rng(0).permutation(8 * 9).reshape(1, 8, 9, 1), jnp.float32)
+
+    def windows(x):
+        pooled = (1, 3, 3, 1), (1, 2, 2, 1), "VALID"
+        return jnp.sum(jnp.sin(jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, *pooled)))
+
+    found = jax.grad(lambda x: jnp.sum(jnp.sin(perceptual._max_pool(x))))(x)
+    np.testing.assert_allclose(found, jax.grad(windows)(x), atol=1e-6)
+
+
 def test_load_round_trip_and_clear_errors(tmp_path: Path) -> None:
     arrays = random_arrays("alex")
     np.savez(tmp_path / "lpips_alex.npz", allow_pickle=False, **arrays)

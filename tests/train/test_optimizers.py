@@ -11,6 +11,7 @@ import pytest
 from rcodec_jax.config.train import StageConfig, TrainConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.train.step.optimizer import learning_rate, make_optimizer, optimizer_names
+from rcodec_jax.train.step.orthogonal import orthogonal
 
 PARAMS = {"decoder": {"conv": {"kernel": jnp.ones((1, 1, 2, 2)), "bias": jnp.ones(2)}}}
 GRADS = jax.tree.map(lambda leaf: 0.01 * jnp.arange(1.0, 1 + leaf.size).reshape(leaf.shape), PARAMS)
@@ -71,3 +72,44 @@ def test_schedules_by_name() -> None:
     assert found["linear"][54] == pytest.approx((1e-2 + 1e-4) / 2, rel=1e-3)
     np.testing.assert_allclose(found["decay"][10:79], 1e-2, rtol=1e-6)
     assert found["decay"][89] == pytest.approx((1e-2 + 1e-4) / 2, rel=1e-3)
+
+
+def test_orthogonal_keeps_directions_and_evens_out_sizes() -> None:
+    rng = np.random.default_rng(0)
+    for shape in ((36, 5), (5, 36), (12, 12), (9, 1)):
+        u, _, v = np.linalg.svd(rng.standard_normal(shape), full_matrices=False)
+        sizes = np.linspace(1.0, 3.0, min(shape))
+        found = orthogonal(jnp.asarray(1e-3 * (u * sizes) @ v, jnp.float32), 4)
+        along = u.T @ np.asarray(found) @ v.T
+        np.testing.assert_allclose(along, np.diag(np.diag(along)), atol=1e-4)
+        assert np.diag(along).min() > 0.6 and np.diag(along).max() < 1.3
+    assert not np.any(orthogonal(jnp.zeros((4, 3)), 4))
+
+
+def test_muon_is_that_of_optax() -> None:
+    rng = np.random.default_rng(1)
+    params = {"a": jnp.zeros((3, 3, 8, 16)), "b": jnp.zeros((1, 1, 16, 40)), "c": jnp.zeros(64)}
+    matrix = optax.contrib.MuonDimensionNumbers(reduction_axis=(0, 1, 2), output_axis=3)
+    dimensions = {"a": matrix, "b": matrix, "c": None}
+    config = TrainConfig(optimizer="muon", clip=1e9)
+    rules = [
+        make_optimizer(config),
+        optax.contrib.muon(
+            -1.0,
+            ns_steps=4,
+            consistent_rms=0.2,
+            adam_b2=config.b2,
+            muon_weight_dimension_numbers=dimensions,
+        ),
+    ]
+    states = [rule.init(params) for rule in rules]
+    for _ in range(3):
+        grads = {
+            name: jnp.asarray(rng.standard_normal(leaf.shape)) for name, leaf in params.items()
+        }
+        found = [
+            rule.update(grads, state, params) for rule, state in zip(rules, states, strict=True)
+        ]
+        (ours, theirs), states = zip(*found, strict=True)
+        for name in params:
+            np.testing.assert_allclose(ours[name], theirs[name], atol=2e-5, err_msg=name)
