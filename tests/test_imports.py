@@ -50,7 +50,7 @@ ALLOWED: dict[str, set[str]] = {
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics model nn regions scale train",
         "ablate": "config data entropy evaluate metrics model ops regions train",
-        "app": "bitstream codec data entropy evaluate model regions",
+        "app": "bitstream codec data entropy evaluate metrics model regions",
         "assets": "",
         "cli": "ablate app bench bitstream codec config data entropy evaluate export metrics model "
         "regions scale train",

@@ -20,6 +20,7 @@ from rcodec_jax.config.ablation import Ablation
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import dither_indices, dither_values, encode_level_map
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.metrics.decibels import psnr_db
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.model.relaxed import code_latent
 from rcodec_jax.model.trained import load_trained
@@ -93,9 +94,9 @@ def measure(workdir: str | Path, ablation: Ablation, pictures: np.ndarray) -> Fo
             )
             side = 8 * len(encode_level_map(levels.level_map, levels.level_count))
             bpp.append((float(bits) + side) / picture[..., 0].size)
-            error = np.square(np.asarray(decoded[0], np.float64) - picture)
-            parts = [region, ~region] if levels.level_count > 1 else [np.ones_like(region)]
-            quality.append(float(np.mean([_psnr(error[part]) for part in parts])))
+            parts = [region, ~region] if levels.level_count > 1 else [None]
+            pair = picture, np.asarray(decoded[0])
+            quality.append(float(np.mean([psnr_db(*pair, part) for part in parts])))
         found.settings.append(setting)
         found.bpp.append(bpp)
         found.quality_db.append(quality)
@@ -150,7 +151,3 @@ def _program(config: ModelConfig) -> Any:
         return jnp.sum(coded.bits_y) + jnp.sum(coded.bits_z), to_bytes(networks.decode(params, raw))
 
     return program
-
-
-def _psnr(squares: np.ndarray) -> float:
-    return float(10 * np.log10(255**2 / max(float(squares.mean()), 1e-3)))

@@ -19,6 +19,7 @@ from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import Setting
 from rcodec_jax.evaluate.peers import make_peers
+from rcodec_jax.metrics.decibels import psnr_db
 from rcodec_jax.regions.sources import importance_by_name
 
 EVERYWHERE, PAINTED, SALIENCY, CENTRE, GAZE = MATTERS = (
@@ -241,13 +242,6 @@ def rival(name: str, pixels: np.ndarray, size_bytes: int) -> Rival | None:
             high = middle
     seconds = time.perf_counter() - start
     return Rival(name.upper(), len(best), coder.decode(best), seconds, fits)
-
-
-def psnr_db(original: np.ndarray, decoded: np.ndarray, weight: np.ndarray | None = None) -> float:
-    """PSNR of uint8 [H,W,3], pixels weighted by floats [H,W] where they are given."""
-    error = np.mean((original.astype(np.float32) - decoded) ** 2, axis=-1)
-    mean = float(np.average(error, weights=weight))
-    return float(10 * np.log10(255**2 / max(mean, 1e-3)))
 
 
 def table(made: Made, rivals: Sequence[Rival]) -> str:

@@ -19,13 +19,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 
 from rcodec_jax.codec.refine import DEFAULT_TUNE
 from rcodec_jax.errors import RcodecError
-from rcodec_jax.metrics.fidelity import psnr
+from rcodec_jax.metrics.decibels import psnr_db
 from rcodec_jax.progress import Progress, no_progress
 
 WIDTH_PX, HEIGHT_PX = 768, 512
@@ -39,7 +38,7 @@ class Row:
       name: codec and setting.
       size_bytes: of the file.
       bpp: bits per pixel.
-      psnr_db: of the decoded picture, infinite when it is the same.
+      psnr_db: of the decoded picture.
       encode_s: median time of a warm call in one process.
       decode_s: likewise.
       command_encode_s: wall time of the second `rcodec encode`, None where not measured.
@@ -257,17 +256,10 @@ def _measure(
         name,
         len(data),
         len(data) * 8 / (height * width),
-        _psnr_db(pixels, decoded),
+        psnr_db(pixels, decoded),
         encode_s,
         decode_s,
     )
-
-
-def _psnr_db(original: np.ndarray, decoded: np.ndarray) -> float:
-    first, second = (
-        jnp.asarray(picture, jnp.float32)[None] / 255 for picture in (original, decoded)
-    )
-    return float(psnr(first, second)[0])
 
 
 def _timed(call: Callable[[], Any], repeats: int) -> tuple[Any, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from pathlib import Path
@@ -134,27 +133,20 @@ def _round_trip(
     return RoundTrip(encoded.data, encoded.cell_bits, decoded, *seconds)
 
 
-def _psnr_db(original: np.ndarray, decoded: np.ndarray, region: np.ndarray) -> float | None:
-    """PSNR over a region, bool [H,W]; None where it is empty or without any error."""
-    import jax.numpy as jnp
-
-    from rcodec_jax.metrics.regional import roi_psnr
-
-    first, second = (
-        jnp.asarray(picture, jnp.float32)[None] / 255 for picture in (original, decoded)
-    )
-    value = float(roi_psnr(first, second, jnp.asarray(region)[None])[0])
-    return value if math.isfinite(value) else None
-
-
 def _figures(pixels: np.ndarray, importance: np.ndarray, trip: RoundTrip) -> dict[str, Any]:
+    from rcodec_jax.metrics.decibels import psnr_db
+
     region = importance > 0.5
+
+    def psnr(weight: np.ndarray) -> float | None:
+        return psnr_db(pixels, trip.pixels, weight) if weight.any() else None
+
     return {
         "bytes": len(trip.data),
         "bpp": len(trip.data) * 8 / region.size,
-        "psnr_db": _psnr_db(pixels, trip.pixels, region | True),
-        "psnr_region_db": _psnr_db(pixels, trip.pixels, region),
-        "psnr_outside_db": _psnr_db(pixels, trip.pixels, ~region),
+        "psnr_db": psnr(region | True),
+        "psnr_region_db": psnr(region),
+        "psnr_outside_db": psnr(~region),
         "encode_s": trip.encode_s,
         "decode_s": trip.decode_s,
     }

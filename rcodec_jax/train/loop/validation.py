@@ -20,6 +20,7 @@ from rcodec_jax.checkpoint import wait_for_all
 from rcodec_jax.config.train import StageConfig
 from rcodec_jax.data.pictures.sheet import captioned_sheet
 from rcodec_jax.levels import CELL_PX
+from rcodec_jax.metrics.decibels import psnr_db
 from rcodec_jax.model.compiling import compiler_options
 from rcodec_jax.model.trees import flatten, unflatten
 from rcodec_jax.ops.pixels import to_bytes, to_signed
@@ -94,7 +95,7 @@ class Validation:
                 pixels = rows["decoded"][at]
                 bits = rows.get("bits")
                 rate = "" if bits is None else f" {bits[at] / pixels[..., 0].size:.2f} bpp"
-                row.append((pixels, f"{one.name}{rate} {_psnr(pixels, row[0][0]):.1f} dB"))
+                row.append((pixels, f"{one.name}{rate} {psnr_db(pixels, row[0][0]):.1f} dB"))
         loss = float(np.mean([figures["loss"] for figures in by_map.values()]))
         return Measured(loss, by_map, time.perf_counter() - began), captioned_sheet(shown)
 
@@ -126,21 +127,15 @@ class Validation:
         figures = {"loss": float(np.mean(rows["loss"]))}
         if "bits" in rows:
             figures["bpp"] = float(np.mean(rows["bits"])) / self._pictures[0, ..., 0].size
-        figures["psnr"] = float(np.mean([_psnr(*pair) for pair in pairs]))
+        figures["psnr"] = float(np.mean([psnr_db(*pair) for pair in pairs]))
         if "lpips" in rows:
             figures["lpips"] = float(np.mean(rows["lpips"]))
         if regions is not None:
             masks = np.repeat(np.repeat(regions, CELL_PX, 1), CELL_PX, 2)
             for name, where in (("psnr_inside", masks), ("psnr_outside", ~masks)):
-                parts = [_psnr(a[m], b[m]) for (a, b), m in zip(pairs, where, strict=True)]
+                parts = [psnr_db(a, b, m) for (a, b), m in zip(pairs, where, strict=True)]
                 figures[name] = float(np.mean(parts))
         return figures
-
-
-def _psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """PSNR in dB of values 0..255; equal ones have that of one step in a thousand values."""
-    error = np.mean(np.square(a.astype(np.float64) - b))
-    return float(10 * np.log10(255**2 / max(error, 1e-3)))
 
 
 def _measured(
