@@ -22,8 +22,10 @@ _METRICS = {
     "psnr_db": "PSNR",
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
+    "dists": "DISTS",
     "ssimulacra2": "SSIMULACRA 2",
     "frechet": "Frechet distance",
+    "fid256": "FID/256",
 }
 
 
@@ -55,7 +57,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--lpips",
         metavar="FOLDER",
         help="folder of LPIPS weights, as 'rcodec import --kind lpips' makes them (default: leave "
-        "LPIPS out)",
+        "LPIPS out); with dists.npz or inception.npz in it (--kind dists, inception) DISTS or "
+        "FID/256 is measured, too",
     )
     parser.add_argument(
         "--lpips-net",
@@ -181,7 +184,7 @@ def run(args: argparse.Namespace) -> int:
     )
     folders = (args.folder, args.out, settings)
     lines = [f"model: {model_words(codec.card)}"]
-    lines += [] if args.lpips else ["LPIPS left out: no weights given (--lpips DIR)"]
+    lines += settings.left_out(regions=args.masks)
     try:
         with output.Progress("eval") as bar:
             if args.masks:
@@ -287,8 +290,8 @@ def _folder_lines(result: FolderResult) -> list[str]:
 
 
 def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
-    names = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "SSIM2", "Frechet")
-    header = (*names, "enc s", "dec s")
+    names = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "DISTS", "SSIM2", "Frechet")
+    header = (*names, "FID/256", "enc s", "dec s")
     rows = [
         (
             point.label,
@@ -297,8 +300,10 @@ def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
             f"{point.psnr_db:.2f}",
             _number(point.ms_ssim, ".4f"),
             _number(point.lpips, ".4f"),
+            _number(point.dists, ".4f"),
             _number(point.ssimulacra2, ".1f"),
             _number(point.frechet, ".3f"),
+            _number(point.fid256, ".2f"),
             f"{point.encode_seconds:.3f}",
             f"{point.decode_seconds:.3f}",
         )

@@ -1,10 +1,11 @@
-"""`rcodec import`: weights of Stable Diffusion or of LPIPS become files of ours."""
+"""`rcodec import`: weights of Stable Diffusion or of measures become files of ours."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 import time
+from typing import Any
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.errors import UsageError
@@ -14,25 +15,27 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "import",
-        help="take over the weights of Stable Diffusion or of LPIPS",
+        help="take over the weights of Stable Diffusion or of LPIPS, DISTS, Inception",
         description="Makes a folder of weights of a model in diffusers' layout: its autoencoder "
         "and UNet as they are, an entropy model from the seed; and FOLDER/recipe.py, that of "
         "configs/paper.py for this very model, which starts from it: 'rcodec train "
         "FOLDER/recipe.py'. With --kind lpips it makes "
         "lpips_alex.npz or the like, for 'rcodec eval --lpips FOLDER' and train.lpips_dir, from "
         "the files of torchvision's network and of its heads in the package lpips "
-        "(lpips/weights/v0.1/alex.pth).",
+        "(lpips/weights/v0.1/alex.pth). With --kind dists it makes dists.npz from torchvision's "
+        "VGG16 and weights.pt of DISTS, with --kind inception inception.npz for FID/256 from "
+        "pt_inception-2015-12-05 of pytorch-fid.",
     )
     parser.add_argument(
         "sources",
         nargs="+",
         metavar="MODEL",
-        help="folder with unet/, vae/, scheduler/, or id on the hub; with --kind lpips files that "
-        "torch.save wrote, or .safetensors",
+        help="folder with unet/, vae/, scheduler/, or id on the hub; with another --kind files "
+        "that torch.save wrote, or .safetensors",
     )
     parser.add_argument(
         "--kind",
-        choices=("diffusers", "lpips"),
+        choices=("diffusers", "lpips", "dists", "inception"),
         default="diffusers",
         help="what MODEL is (default: %(default)s)",
     )
@@ -58,10 +61,10 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    if args.kind == "lpips":
-        return _import_lpips(args)
+    if args.kind != "diffusers":
+        return _import_measure(args)
     if len(args.sources) != 1:
-        raise UsageError(f"MODEL: expected one without --kind lpips, got {len(args.sources)}")
+        raise UsageError(f"MODEL: expected one without --kind, got {len(args.sources)}")
     (source,) = args.sources
     files.check_folder(args.out, force=args.force, source=source)
 
@@ -97,17 +100,32 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _import_lpips(args: argparse.Namespace) -> int:
+def _import_measure(args: argparse.Namespace) -> int:
     if args.context is not None:
-        raise UsageError("--context: expected none with --kind lpips")
+        raise UsageError(f"--context: expected none with --kind {args.kind}")
+    figures: dict[str, Any] = {"sources": args.sources}
+    use = f"'rcodec eval --lpips {args.out}'"
+    if args.kind == "lpips":
+        from rcodec_jax.export.lpips import import_lpips
 
-    from rcodec_jax.export.lpips import import_lpips
+        file, net, parameters = import_lpips(args.sources, args.out, force=args.force)
+        figures["net"] = net
+        name = f"LPIPS {net}"
+        use = (
+            f"'rcodec eval --lpips {args.out} --lpips-net {net}', 'rcodec train --set "
+            f"train.lpips_dir={args.out}'"
+        )
+    elif args.kind == "dists":
+        from rcodec_jax.export.dists import import_dists
 
-    file, net, parameters = import_lpips(args.sources, args.out, force=args.force)
-    figures = {"sources": args.sources, "file": str(file), "net": net, "parameters": parameters}
-    text = (
-        f"{file}: LPIPS {net}, {parameters / 1e6:.2f} M parameters. To use it: 'rcodec eval "
-        f"--lpips {args.out} --lpips-net {net}', 'rcodec train --set train.lpips_dir={args.out}'"
-    )
+        file, parameters = import_dists(args.sources, args.out, force=args.force)
+        name = "DISTS"
+    else:
+        from rcodec_jax.export.inception import import_inception
+
+        file, parameters = import_inception(args.sources, args.out, force=args.force)
+        name = "Inception V3 for FID/256"
+    figures |= {"file": str(file), "parameters": parameters}
+    text = f"{file}: {name}, {parameters / 1e6:.2f} M parameters. To use it: {use}"
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
     return 0

@@ -16,10 +16,13 @@ TITLES = {
     "psnr_db": "PSNR (dB)",
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS",
+    "dists": "DISTS",
     "ssimulacra2": "SSIMULACRA 2",
     "frechet": "Frechet distance of LPIPS features",
+    "fid256": "FID/256",
 }
-DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "ssimulacra2": 1, "frechet": 3}
+DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "dists": 4, "ssimulacra2": 1}
+DIGITS |= {"frechet": 3, "fid256": 2}
 """Decimals that each figure is shown with."""
 
 _DIRECTIONS = HIGHER_IS_BETTER | OF_SETS

@@ -34,12 +34,16 @@ from rcodec_jax.evaluate.origin import circumstances, model_words
 from rcodec_jax.evaluate.peers import regions
 from rcodec_jax.evaluate.run import Run, Skipped, coded_path, hidden_pictures, list_pictures, run
 from rcodec_jax.levels import DEFAULT_STRENGTH
+from rcodec_jax.metrics import dists, inception
 from rcodec_jax.metrics.perceptual import Lpips
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
 
 FILES = "files"
 """Where the coded files of a run are kept, in the folder that it writes."""
+
+_OPTIONAL = {dists.FILE: "DISTS", inception.FILE: "FID/256"}
+"""Files of weights that may lie beside those of LPIPS, and what is measured with them."""
 
 PAGE, STUDY = "report.html", "study.html"
 _DIGESTS = ("integer_digest", "float_digest")
@@ -52,7 +56,8 @@ class Settings:
 
     Attributes:
       steps, trajectory: of the decoder.
-      lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out.
+      lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out. DISTS and FID/256 are
+        measured where `dists.npz` and `inception.npz` are in it, too.
       lpips_net: "alex", "squeeze" or "vgg".
       ssimulacra2: whether SSIMULACRA 2 is computed.
       frechet: whether Frechet distances of the sets are computed, which need LPIPS.
@@ -78,10 +83,28 @@ class Settings:
         given = {"effort": self.effort, "tune": self.tune}
         return {name: value for name, value in given.items() if value is not None}
 
-    def meter(self) -> Meter:
-        """Computes the figures, with LPIPS if its weights are given."""
-        lpips = None if self.lpips_dir is None else Lpips.load(self.lpips_dir, self.lpips_net)
-        return Meter(lpips, ssimulacra2=self.ssimulacra2)
+    def meter(self, *, regions: bool = False) -> Meter:
+        """Computes the figures that weights are given for; of `regions` neither DISTS nor FID."""
+        if self.lpips_dir is None:
+            return Meter(ssimulacra2=self.ssimulacra2)
+        folder = Path(self.lpips_dir)
+        there = set() if regions else {file for file in _OPTIONAL if (folder / file).is_file()}
+        return Meter(
+            Lpips.load(folder, self.lpips_net),
+            dists=dists.Dists.load(folder) if dists.FILE in there else None,
+            inception=inception.Inception.load(folder) if inception.FILE in there else None,
+            ssimulacra2=self.ssimulacra2,
+        )
+
+    def left_out(self, *, regions: bool = False) -> list[str]:
+        """A line on the measures that want weights and have none; no line where all have."""
+        optional = {} if regions else _OPTIONAL
+        if self.lpips_dir is None:
+            names = ", ".join([*optional.values(), "LPIPS"])
+            return [f"{names} left out: no weights given (--lpips DIR)"]
+        gone = [file for file in optional if not (Path(self.lpips_dir) / file).is_file()]
+        names = ", ".join(optional[file] for file in gone)
+        return [f"{names} left out: no {', '.join(gone)} in {self.lpips_dir}"] if gone else []
 
     def circumstances(self, meter: Meter) -> dict[str, Any]:
         """What a row depends on besides picture, codec and its setting, as JSON values."""
@@ -95,6 +118,7 @@ class Settings:
             "effort": self.effort,
             "tune": self.tune,
             "lpips": meter.lpips_net,
+            "dists": meter.has_dists or None,
             "ssimulacra2": self.ssimulacra2,
         }
 
@@ -213,13 +237,15 @@ def evaluate_folder(
         report.write_csv(out / "rows.csv", measured.rows)
         raise
     means = mean_curves(measured.rows)
-    if settings.frechet:
-        measured_names = list(dict.fromkeys(row.picture for row in measured.rows))
-        means = sets.with_frechet(
+    of_sets = {"frechet": meter.patch_features} if settings.frechet else {}
+    of_sets |= {"fid256": meter.fid_features} if meter.has_fid else {}
+    for metric, features in of_sets.items():
+        means = sets.with_distance(
+            metric,
+            features,
             means,
             coders,
-            measured_names,
-            meter,
+            list(dict.fromkeys(row.picture for row in measured.rows)),
             root=folder,
             kept=out / FILES,
             journal=journal,
@@ -287,7 +313,7 @@ def evaluate_roi(
     two = composite.Composite(codec, read, settings.encoding)
     encoders, notes = regions.make_encoders(peer_names, {composite.NAME: two})
     pictures = roi.find_masked(folder, limit=settings.limit)
-    meter = settings.meter()
+    meter = settings.meter(regions=True)
     _make_folder(out)
     measured = roi.RoiRun()
     protocol: dict[str, Any] = {

@@ -13,10 +13,16 @@ from rcodec_jax.evaluate.run import Row
 from rcodec_jax.metrics.bdrate import bd_rate, common_range
 from rcodec_jax.metrics.intervals import Interval, bootstrap_interval, bootstrap_mean
 
-HIGHER_IS_BETTER = {"psnr_db": True, "ms_ssim": True, "lpips": False, "ssimulacra2": True}
+HIGHER_IS_BETTER = {
+    "psnr_db": True,
+    "ms_ssim": True,
+    "lpips": False,
+    "dists": False,
+    "ssimulacra2": True,
+}
 """The figures of single pictures and their direction."""
 
-OF_SETS = {"frechet": False}
+OF_SETS = {"frechet": False, "fid256": False}
 """The figures that only sets of pictures have: points of mean curves, not rows."""
 
 _DIRECTIONS = HIGHER_IS_BETTER | OF_SETS
@@ -39,7 +45,9 @@ class CurvePoint:
     ssimulacra2: float | None = None
     model: str = ""
     frechet: float | None = None
-    """Frechet distance of all pictures (see `metrics.frechet`)."""
+    """Frechet distance of all pictures (see `metrics.frechet`), as is `fid256`."""
+    fid256: float | None = None
+    dists: float | None = None
 
     @property
     def label(self) -> str:
@@ -246,6 +254,7 @@ def _mean(group: Sequence[Row]) -> CurvePoint:
         psnr_db=statistics.fmean(row.psnr_db for row in group),
         ms_ssim=mean([row.ms_ssim for row in group]),
         lpips=mean([row.lpips for row in group]),
+        dists=mean([row.dists for row in group]),
         ssimulacra2=mean([row.ssimulacra2 for row in group]),
         encode_seconds=statistics.median(row.encode_seconds for row in group),
         decode_seconds=statistics.median(row.decode_seconds for row in group),

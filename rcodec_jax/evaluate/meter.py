@@ -16,6 +16,8 @@ from PIL import Image
 
 from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.metrics import fidelity, frechet, regional
+from rcodec_jax.metrics.dists import Dists
+from rcodec_jax.metrics.inception import Inception
 from rcodec_jax.metrics.perceptual import MIN_SIDE_PX, Lpips
 
 SSIMULACRA2_MIN_SIDE_PX = 8
@@ -32,6 +34,7 @@ class Quality:
     ms_ssim: float | None
     lpips: float | None
     ssimulacra2: float | None = None
+    dists: float | None = None
 
 
 @dataclass(frozen=True)
@@ -52,28 +55,47 @@ class Meter:
 
     Args:
       lpips: network to use, None to leave LPIPS out.
+      dists: weights of DISTS, None to leave it out.
+      inception: network of FID/256, None to leave it out.
       ssimulacra2: whether SSIMULACRA 2 is computed, seconds per megapixel; needs its package.
 
     Raises:
       UsageError: that package is missing.
     """
 
-    def __init__(self, lpips: Lpips | None = None, *, ssimulacra2: bool = False) -> None:
+    def __init__(
+        self,
+        lpips: Lpips | None = None,
+        *,
+        dists: Dists | None = None,
+        inception: Inception | None = None,
+        ssimulacra2: bool = False,
+    ) -> None:
         self._lpips = lpips
+        self._dists = dists
+        self._inception = inception
         self._ssimulacra2 = _load_ssimulacra2() if ssimulacra2 else None
 
     @property
     def lpips_net(self) -> str | None:
         return None if self._lpips is None else self._lpips.net
 
+    @property
+    def has_dists(self) -> bool:
+        return self._dists is not None
+
+    @property
+    def has_fid(self) -> bool:
+        return self._inception is not None
+
     def whole(self, original: np.ndarray, decoded: np.ndarray) -> Quality:
         """Figures of `decoded` against `original`, both uint8 [H, W, 3] of one size."""
         _check_pair(original, decoded)
         side = min(original.shape[:2])
         with_ms_ssim = side >= fidelity.MIN_SIDE_PX
-        lpips = self._lpips if side >= MIN_SIDE_PX else None
-        values = _whole(original[None], decoded[None], lpips, with_ms_ssim=with_ms_ssim)
-        psnr, structure, distance = (None if v is None else float(v[0]) for v in values)
+        learned = (self._lpips, self._dists) if side >= MIN_SIDE_PX else (None, None)
+        values = _whole(original[None], decoded[None], *learned, with_ms_ssim=with_ms_ssim)
+        psnr, structure, lpips, dists = (None if v is None else float(v[0]) for v in values)
         assert psnr is not None
         score = None
         if self._ssimulacra2 is not None and side >= SSIMULACRA2_MIN_SIDE_PX:
@@ -81,7 +103,7 @@ class Meter:
             for file, pixels in zip(files, (original, decoded), strict=True):
                 Image.fromarray(pixels).save(file, "PNG", compress_level=0)
             score = float(self._ssimulacra2(*files))
-        return Quality(psnr, structure, distance, score)
+        return Quality(psnr, structure, lpips, score, dists)
 
     def patch_features(self, pixels: np.ndarray) -> np.ndarray:
         """LPIPS features [n, C] of the patches of uint8 [H, W, 3] (see `metrics.frechet`).
@@ -91,6 +113,15 @@ class Meter:
         if self._lpips is None:
             raise UsageError("Frechet distances need LPIPS weights, got none")
         return frechet.patch_features(self._lpips, pixels)
+
+    def fid_features(self, pixels: np.ndarray) -> np.ndarray:
+        """Inception features [n, 2048] of the patches of uint8 [H, W, 3] (see `metrics.frechet`).
+
+        Raises UsageError without Inception's weights.
+        """
+        if self._inception is None:
+            raise UsageError("FID/256 needs weights of Inception V3, got none")
+        return frechet.fid_features(self._inception, pixels)
 
     def region(self, original: np.ndarray, decoded: np.ndarray, mask: np.ndarray) -> RegionQuality:
         """Figures within `mask`, float [H, W] in 0..1, and the PSNR of what lies outside it."""
@@ -116,12 +147,17 @@ def _load_ssimulacra2() -> Callable[[IO[bytes], IO[bytes]], float]:
 
 @partial(jax.jit, static_argnames="with_ms_ssim")
 def _whole(
-    original: jax.Array, decoded: jax.Array, lpips: Lpips | None, *, with_ms_ssim: bool
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None]:
+    original: jax.Array,
+    decoded: jax.Array,
+    lpips: Lpips | None,
+    dists: Dists | None,
+    *,
+    with_ms_ssim: bool,
+) -> tuple[jax.Array, jax.Array | None, jax.Array | None, jax.Array | None]:
     a, b = _unit_range(original), _unit_range(decoded)
     structure = fidelity.ms_ssim(a, b) if with_ms_ssim else None
-    distance = None if lpips is None else lpips(2 * a - 1, 2 * b - 1)
-    return fidelity.psnr(*_whole_numbers(original, decoded)) + _PEAK_DB, structure, distance
+    one, two = (None if m is None else m(2 * a - 1, 2 * b - 1) for m in (lpips, dists))
+    return fidelity.psnr(*_whole_numbers(original, decoded)) + _PEAK_DB, structure, one, two
 
 
 @jax.jit

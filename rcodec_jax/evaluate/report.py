@@ -17,8 +17,10 @@ _TITLES = {
     "psnr_db": "PSNR (dB)",
     "ms_ssim": "MS-SSIM",
     "lpips": "LPIPS (lower is better)",
+    "dists": "DISTS (lower is better)",
     "ssimulacra2": "SSIMULACRA 2",
     "frechet": "Frechet distance (lower is better)",
+    "fid256": "FID/256 (lower is better)",
 }
 
 

@@ -41,6 +41,7 @@ class Row:
     ssimulacra2: float | None = None
     model: str = ""
     """Which model made it, in words; empty for other codecs."""
+    dists: float | None = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ def _measure(
         psnr_db=quality.psnr_db,
         ms_ssim=quality.ms_ssim,
         lpips=quality.lpips,
+        dists=quality.dists,
         ssimulacra2=quality.ssimulacra2,
         model=coder.model,
         encode_seconds=encoded - start,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from rcodec_jax.data import read_image
 from rcodec_jax.evaluate.coders import Coder
 from rcodec_jax.evaluate.curves import CurvePoint
 from rcodec_jax.evaluate.journal import Journal, digest
-from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.run import coded_path
 from rcodec_jax.metrics.frechet import Moments, frechet_distance
 from rcodec_jax.progress import Progress, no_progress
@@ -27,24 +26,26 @@ class SetFigure:
     patches: int
 
 
-def with_frechet(
+def with_distance(
+    metric: str,
+    features: Callable[[np.ndarray], np.ndarray],
     curves: Mapping[str, Sequence[CurvePoint]],
     coders: Sequence[Coder],
     names: Sequence[str],
-    meter: Meter,
     *,
     root: Path,
     kept: Path,
     journal: Journal,
     progress: Progress = no_progress,
 ) -> dict[str, list[CurvePoint]]:
-    """Mean curves with the Frechet distance of each setting over all pictures.
+    """Mean curves with a Frechet distance of each setting over all pictures.
 
     A setting whose coded files were deleted gets none.
 
     Args:
+      metric: "frechet" or "fid256", the figure of the points.
+      features: makes those [n, C] of a picture, uint8 [H, W, 3].
       names: the pictures that every point of the curves is over.
-      meter: with LPIPS.
       root, kept: folders of the pictures and of the coded files.
       journal: gets each figure as it comes; what it has already is not measured again.
     """
@@ -54,18 +55,18 @@ def with_frechet(
     originals: Moments | None = None
     found: dict[tuple[str, ...], float | None] = {}
     for i, point in enumerate(points):
-        progress(i, len(points), f"Frechet distance of {point.codec} {point.setting}")
-        key = ("frechet", mark, point.codec, point.setting)
+        progress(i, len(points), f"{metric} of {point.codec} {point.setting}")
+        key = (metric, mark, point.codec, point.setting)
         if key not in journal:
             if originals is None:
                 originals = Moments()
                 for name in names:
-                    originals.add(meter.patch_features(read_image(root / name).pixels))
+                    originals.add(features(read_image(root / name).pixels))
             decoded = Moments()
             try:
                 for name in names:
                     pixels = _decoded(by_name[point.codec], point, name, kept)
-                    decoded.add(meter.patch_features(pixels))
+                    decoded.add(features(pixels))
             except FileNotFoundError:
                 continue
             enough = min(originals.count, decoded.count) >= 2
@@ -73,7 +74,10 @@ def with_frechet(
             journal.add(key, SetFigure(distance, decoded.count))
         found[key[2:]] = journal.find(key, SetFigure).frechet
     return {
-        codec: [dataclasses.replace(p, frechet=found.get((p.codec, p.setting))) for p in line]
+        codec: [
+            dataclasses.replace(p, **{metric: found.get((p.codec, p.setting))})  # type: ignore[arg-type]
+            for p in line
+        ]
         for codec, line in curves.items()
     }
 

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from rcodec_jax.errors import UsageError
-from rcodec_jax.export.repository import Tensors
-from rcodec_jax.export.torchfile import TorchFile
-from rcodec_jax.files import atomic_write
+from rcodec_jax.export.statefiles import StateFiles, free_place, write_arrays
 from rcodec_jax.metrics.perceptual import expected_shapes
 
 _LAYERS = {
@@ -38,7 +33,7 @@ _LAYERS = {
 """Place of each convolution in torchvision's `features`; that of a fire module is in its name."""
 
 _FIRE = re.compile(r"fire(\d+)_(\w+)")
-_WHOLE_MODULE = re.compile(r"^net\.slice\d+\.")
+_WHOLE_MODULE = r"^net\.slice\d+\."
 """Names in the state dictionary of the whole `lpips.LPIPS`, whose slices keep the places."""
 
 
@@ -61,57 +56,33 @@ def import_lpips(
       UsageError: a file that cannot be read, tensors that are missing, of another shape or not
         finite, or a result that is there already; then nothing is written.
     """
-    where: dict[str, tuple[Tensors | TorchFile, str]] = {}
-    for path in map(Path, paths):
-        held = Tensors([path]) if path.suffix == ".safetensors" else TorchFile(path)
-        for stored in held.shapes:
-            name = _WHOLE_MODULE.sub("features.", stored)
-            if name in where and name.startswith(("features.", "lin")):
-                raise UsageError(f"{path}: expected each tensor once, got {name} again")
-            where[name] = held, stored
-    net = _network(where)
-    file = Path(out) / f"lpips_{net}.npz"
-    if file.exists() and not force:
-        raise UsageError(f"{file}: exists already (--force overwrites it)")
+    state = StateFiles(paths, "LPIPS", place=_WHOLE_MODULE, once=("features.", "lin"))
+    net = _network(state)
+    state.measure = f"LPIPS {net}"
+    file = free_place(out, f"lpips_{net}.npz", force=force)
     arrays = {}
     for name, shape in expected_shapes(net).items():
-        key = _key(net, name)
-        if key not in where:
-            what = "a head of the package lpips" if name.startswith("lin") else "torchvision's"
-            raise UsageError(f"LPIPS {net}: expected the tensor {key} ({what}), got none")
-        held, stored = where[key]
-        kept = (shape[3], shape[2], shape[0], shape[1]) if len(shape) == 4 else shape
-        kept = (1, *shape, 1, 1) if name.startswith("lin") else kept
-        if held.shapes[stored] != kept:
-            given = list(held.shapes[stored])
-            raise UsageError(f"LPIPS {net}: {key}: expected shape {list(kept)}, got {given}")
-        value = held.read(stored).astype(np.float32)
-        if not np.isfinite(value).all():
-            raise UsageError(f"LPIPS {net}: {key}: expected finite values, got others")
-        arrays[name] = value.transpose(2, 3, 1, 0) if len(shape) == 4 else value.reshape(shape)
-    content = io.BytesIO()
-    np.savez(content, allow_pickle=False, **arrays)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"{out}: cannot be made: {error.strerror or error}") from error
-    atomic_write(file, content.getvalue())
-    return file, net, sum(value.size for value in arrays.values())
+        if name.startswith("lin"):
+            value = state.take(key(net, name), (1, *shape, 1, 1), "a head of the package lpips")
+            arrays[name] = value.reshape(shape)
+        else:
+            take = state.take_kernel if len(shape) == 4 else state.take
+            arrays[name] = take(key(net, name), shape, "torchvision's")
+    return file, net, write_arrays(file, arrays)
 
 
-def _network(names: Iterable[str]) -> str:
-    names = set(names)
-    if "features.0.weight" not in names:
+def _network(state: StateFiles) -> str:
+    if "features.0.weight" not in state:
         raise UsageError(
             "expected the tensors of torchvision's AlexNet, SqueezeNet 1.1 or VGG16 and the heads "
-            f"of the package lpips, got no features.0.weight among {len(names)} tensors"
+            f"of the package lpips, got no features.0.weight among {len(state)} tensors"
         )
-    if "features.3.squeeze.weight" in names:
+    if "features.3.squeeze.weight" in state:
         return "squeeze"
-    return "vgg" if "features.2.weight" in names else "alex"
+    return "vgg" if "features.2.weight" in state else "alex"
 
 
-def _key(net: str, name: str) -> str:
+def key(net: str, name: str) -> str:
     """Torchvision's name, or that of `lpips`, of an array of ours."""
     if name.startswith("lin"):
         return f"{name}.model.1.weight"

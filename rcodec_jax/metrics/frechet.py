@@ -1,8 +1,8 @@
-"""Frechet distance between sets of pictures, of LPIPS features on patches of 64 px.
+"""Frechet distance between sets of pictures: of LPIPS features on patches of 64 px, and FID/256.
 
 It tells how unlike the decoded pictures are as a population, whatever their originals look like:
-lost texture and made-up texture both raise it. It is no FID: that has Inception features of 299 px
-and is not comparable by its number. The protocol:
+lost texture and made-up texture both raise it. Only FID/256 is a FID; the numbers of the two are
+not comparable. The protocol:
 
 1. Each picture is cut into patches of 64 x 64 px, on a grid from its upper left corner and on the
    same grid moved by 32 px both ways, as FID/256 does it with its patches (Mentzer et al., NeurIPS
@@ -14,47 +14,64 @@ and is not comparable by its number. The protocol:
    patches of the originals and of the decoded pictures,
    |m1 - m2|^2 + tr(C1 + C2 - 2 (C1 C2)^(1/2)) (Dowson, Landau 1982; Heusel et al., NeurIPS 2017).
 
+FID/256 (Mentzer et al.) has the same steps with patches of 256 px, grids 128 px apart, and the 2048
+features of Inception V3 (`metrics.inception`).
+
 With few patches it is biased upwards, alike for all codecs on the same pictures; compare no figures
 of different sets.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.errors import UsageError
+from rcodec_jax.metrics.inception import Inception
 from rcodec_jax.metrics.perceptual import Lpips, features
 
 PATCH_PX = 64
+FID_PATCH_PX = 256
 _BATCH = 64
+_FID_BATCH = 8
 
 
-def patches(pixels: np.ndarray) -> np.ndarray:
-    """Patches [n, 64, 64, 3] of a picture [H, W, 3], from both grids, row by row."""
+def patches(pixels: np.ndarray, side_px: int = PATCH_PX) -> np.ndarray:
+    """Patches [n, side, side, 3] of a picture [H, W, 3], from both grids, row by row."""
     if pixels.ndim != 3 or pixels.shape[-1] != 3:
         raise UsageError(f"expected a picture [H, W, 3], got {pixels.shape}")
     cut = [
-        pixels[top : top + PATCH_PX, left : left + PATCH_PX]
-        for first in (0, PATCH_PX // 2)
-        for top in range(first, pixels.shape[0] - PATCH_PX + 1, PATCH_PX)
-        for left in range(first, pixels.shape[1] - PATCH_PX + 1, PATCH_PX)
+        pixels[top : top + side_px, left : left + side_px]
+        for first in (0, side_px // 2)
+        for top in range(first, pixels.shape[0] - side_px + 1, side_px)
+        for left in range(first, pixels.shape[1] - side_px + 1, side_px)
     ]
-    empty = np.zeros((0, PATCH_PX, PATCH_PX, 3), pixels.dtype)
+    empty = np.zeros((0, side_px, side_px, 3), pixels.dtype)
     return np.stack(cut) if cut else empty
 
 
 def patch_features(lpips: Lpips, pixels: np.ndarray) -> np.ndarray:
-    """Features float64 [n, C] of the patches of a picture, uint8 [H, W, 3]."""
-    cut = patches(pixels)
+    """LPIPS features float64 [n, C] of the patches of a picture, uint8 [H, W, 3]."""
+    return _in_batches(lambda batch: _pooled(lpips, batch), patches(pixels), _BATCH)
+
+
+def fid_features(inception: Inception, pixels: np.ndarray) -> np.ndarray:
+    """Inception features float64 [n, 2048] of the patches of 256 px of uint8 [H, W, 3]."""
+    cut = patches(pixels, FID_PATCH_PX)
+    return _in_batches(lambda batch: _inception(inception, batch), cut, _FID_BATCH)
+
+
+def _in_batches(of: Callable[[np.ndarray], jax.Array], cut: np.ndarray, size: int) -> np.ndarray:
     found = []
-    for start in range(0, len(cut), _BATCH):
-        batch = cut[start : start + _BATCH]
+    for start in range(0, len(cut), size):
+        batch = cut[start : start + size]
         # Always as many, so that one program serves all pictures.
-        full = np.zeros((_BATCH, *cut.shape[1:]), cut.dtype)
+        full = np.zeros((size, *cut.shape[1:]), cut.dtype)
         full[: len(batch)] = batch
-        found.append(np.asarray(_pooled(lpips, full), np.float64)[: len(batch)])
+        found.append(np.asarray(of(full), np.float64)[: len(batch)])
     return np.concatenate(found) if found else np.zeros((0, 0))
 
 
@@ -101,5 +118,13 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 
 @jax.jit
 def _pooled(lpips: Lpips, pixels: jax.Array) -> jax.Array:
-    image = 2 * (pixels.astype(jnp.float32) / 255) - 1
-    return jnp.mean(features(lpips.params, image, lpips.net)[-1], axis=(1, 2))
+    return jnp.mean(features(lpips.params, _image(pixels), lpips.net)[-1], axis=(1, 2))
+
+
+@jax.jit
+def _inception(inception: Inception, pixels: jax.Array) -> jax.Array:
+    return inception(_image(pixels))
+
+
+def _image(pixels: jax.Array) -> jax.Array:
+    return 2 * (pixels.astype(jnp.float32) / 255) - 1

@@ -8,7 +8,7 @@ dictionary: usable as a metric and, being differentiable, as a training loss.
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.errors import UsageError
+from rcodec_jax.metrics.weights import Params, checked, read_arrays
 
 NETS = ("alex", "squeeze", "vgg")
 MIN_SIDE_PX = 32
@@ -59,8 +60,6 @@ _VGG = (
     (("conv4_1", 512), ("conv4_2", 512), ("conv4_3", 512)),
     (("conv5_1", 512), ("conv5_2", 512), ("conv5_3", 512)),
 )
-
-Params = dict[str, jax.Array]
 
 
 def expected_shapes(net: str) -> dict[str, tuple[int, ...]]:
@@ -115,19 +114,7 @@ class Lpips:
 
         Raises UsageError if the file is missing, unreadable, or not such a network.
         """
-        path = Path(path)
-        if path.is_dir():
-            path = path / f"lpips_{net or 'alex'}.npz"
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
-            raise UsageError(
-                f"no LPIPS weights at {path}: expected lpips_alex.npz or the like, as 'rcodec "
-                "import --kind lpips' makes it"
-            ) from None
-        except (OSError, ValueError, AttributeError) as error:
-            raise UsageError(f"{path} is not a readable .npz of LPIPS weights: {error}") from error
+        arrays = read_arrays(path, f"lpips_{net or 'alex'}.npz", "LPIPS")
         marks = {"fire3_squeeze_w": "squeeze", "conv1_1_w": "vgg"}
         found = next((of for mark, of in marks.items() if mark in arrays), "alex")
         if net is not None and net != found:
@@ -137,14 +124,7 @@ class Lpips:
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Any], net: str) -> Lpips:
         """Checks names and shapes against `net`; raises UsageError naming the first mismatch."""
-        shapes = expected_shapes(net)
-        params: Params = {}
-        for name, shape in shapes.items():
-            given = arrays[name].shape if name in arrays else None
-            if given != shape:
-                raise UsageError(f"LPIPS {net}: {name} must have shape {shape}, got {given}")
-            params[name] = jnp.asarray(arrays[name], jnp.float32)
-        return cls(params, net)
+        return cls(checked(arrays, expected_shapes(net), f"LPIPS {net}"), net)
 
     def __call__(self, a: jax.Array, b: jax.Array) -> jax.Array:
         """Distance of each pair, float32 [N]; `a`, `b` [N, H, W, 3] in -1..1, sides >= 32."""
@@ -168,7 +148,7 @@ class Lpips:
         )
 
     def _layer_maps(self, a: jax.Array, b: jax.Array) -> list[jax.Array]:
-        _check_pair(a, b)
+        check_pair(a, b, "LPIPS")
         # Two passes, not one over both: the gradient of a constant target is then never computed.
         features_a, features_b = (features(self.params, x, self.net) for x in (a, b))
         maps = []
@@ -183,20 +163,15 @@ def features(params: Params, image: jax.Array, net: str) -> list[jax.Array]:
 
     `image` is [N, H, W, 3] in -1..1.
     """
-    x = (image.astype(jnp.float32) - _SHIFT) / _SCALE
+    if net == "vgg":
+        return vgg_features(params, image, functools.partial(_max_pool, window=2))
+    x = _normalised(image)
     taken = []
     if net == "alex":
         for name, stride, padding, _, _ in _ALEX:
             if name in _ALEX_POOL_BEFORE:
                 x = _max_pool(x)
             x = _conv_relu(params, name, x, stride, padding)
-            taken.append(x)
-        return taken
-    if net == "vgg":
-        for block in _VGG:
-            x = _max_pool(x, window=2) if taken else x
-            for name, _ in block:
-                x = _conv_relu(params, name, x, padding=1)
             taken.append(x)
         return taken
     x = _conv_relu(params, "conv1", x, 2, 0)
@@ -210,6 +185,24 @@ def features(params: Params, image: jax.Array, net: str) -> list[jax.Array]:
         if is_taken:
             taken.append(x)
     return taken
+
+
+def vgg_features(
+    params: Params, image: jax.Array, pool: Callable[[jax.Array], jax.Array]
+) -> list[jax.Array]:
+    """The last layer of each of the five blocks of VGG16, with `pool` between blocks."""
+    x = _normalised(image)
+    taken: list[jax.Array] = []
+    for block in _VGG:
+        x = pool(x) if taken else x
+        for name, _ in block:
+            x = _conv_relu(params, name, x, padding=1)
+        taken.append(x)
+    return taken
+
+
+def _normalised(image: jax.Array) -> jax.Array:
+    return (image.astype(jnp.float32) - _SHIFT) / _SCALE
 
 
 def _conv_relu(
@@ -246,12 +239,13 @@ def _unit(x: jax.Array) -> jax.Array:
     return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True) + _NORM_FLOOR)
 
 
-def _check_pair(a: jax.Array, b: jax.Array) -> None:
+def check_pair(a: jax.Array, b: jax.Array, measure: str) -> None:
+    """Raises UsageError unless both are [N, H, W, 3] of one shape with sides >= MIN_SIDE_PX."""
     if a.shape != b.shape or a.ndim != 4 or a.shape[-1] != 3:
         raise UsageError(
-            f"LPIPS expects two [N, H, W, 3] arrays of one shape, got {a.shape} and {b.shape}"
+            f"{measure} expects two [N, H, W, 3] arrays of one shape, got {a.shape} and {b.shape}"
         )
     if min(a.shape[1:3]) < MIN_SIDE_PX:
         raise UsageError(
-            f"LPIPS needs sides of at least {MIN_SIDE_PX} px, got {a.shape[1]}x{a.shape[2]}"
+            f"{measure} needs sides of at least {MIN_SIDE_PX} px, got {a.shape[1]}x{a.shape[2]}"
         )
