@@ -163,7 +163,7 @@ def add_run_options(parser: argparse.ArgumentParser, *, jax: bool = True) -> Non
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """--model."""
     parser.add_argument(
-        "--model", metavar="BUNDLE", help="bundle folder to use (default: the one that is shipped)"
+        "--model", metavar="BUNDLE", help="bundle folder to use, or shipped (the default)"
     )
 
 

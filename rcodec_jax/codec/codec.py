@@ -262,7 +262,7 @@ def load(model: str | os.PathLike[str] | None = None, *, dtype: Dtype = "float32
     """Loads a codec.
 
     Args:
-      model: folder of a bundle; None for the one that ships with the package.
+      model: folder of a bundle; None or "shipped" for the one that ships with the package.
       dtype: of the float networks' parameters and computation. "bfloat16" halves memory and is
         fast on accelerators; pictures differ a little, the symbols of a file never.
 

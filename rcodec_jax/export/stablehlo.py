@@ -42,9 +42,9 @@ from rcodec_jax.export.programs import (
 )
 from rcodec_jax.files import write_json
 from rcodec_jax.levels import CELL_PX
-from rcodec_jax.model.bundle import INTEGER, MANIFEST
+from rcodec_jax.model.bundle import INTEGER, MANIFEST, located
 from rcodec_jax.model.tensorstream import write_tensors
-from rcodec_jax.model.trained import Trained, kind_of, located
+from rcodec_jax.model.trained import Trained, kind_of
 from rcodec_jax.model.trees import flatten
 from rcodec_jax.progress import Progress, no_progress
 

@@ -31,6 +31,9 @@ from rcodec_jax.model import eightbit
 from rcodec_jax.model.tensorstream import as_bytes, read_header, read_tensor, write_tensors
 from rcodec_jax.model.trees import flatten, unflatten
 
+SHIPPED = "shipped"
+"""Names the model that ships with the package, wherever one is asked for."""
+
 MANIFEST = "bundle.json"
 INTEGER = "integer.safetensors"
 FLOAT = "float.safetensors"
@@ -149,12 +152,12 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
     """Reads a bundle.
 
     Args:
-      folder: the bundle; None for the one that ships with the package.
+      folder: the bundle; None or `SHIPPED` for the one that ships with the package.
 
     Raises:
       BundleError: no bundle there, or a damaged one.
     """
-    path = shipped_bundle() if folder is None else Path(folder)
+    path = shipped_bundle() if folder is None else located(folder)
     manifest = _read_manifest(path)
     try:
         config = from_dict(ModelConfig, manifest["model"])
@@ -274,6 +277,12 @@ def stored_integers(digest: bytes, store: str | os.PathLike[str] | None = None) 
 def shipped_bundle() -> Path:
     """The bundle that ships with the package."""
     return assets() / "tiny"
+
+
+def located(folder: str | os.PathLike[str]) -> Path:
+    """A folder as it is; where there is none of that name, `SHIPPED` is the shipped bundle."""
+    path = Path(folder)
+    return shipped_bundle() if os.fspath(folder) == SHIPPED and not path.exists() else path
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:

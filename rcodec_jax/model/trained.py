@@ -22,14 +22,11 @@ from rcodec_jax.model.bundle import (
     MANIFEST,
     OPTIONAL_PARTS,
     load_bundle,
-    shipped_bundle,
+    located,
 )
 from rcodec_jax.model.networks import model_parts
 from rcodec_jax.model.ranges import measured_ranges
 from rcodec_jax.model.weights import is_weights, open_weights
-
-SHIPPED = "shipped"
-"""Names the model that ships with the package wherever a trained one is asked for."""
 
 RUN_CONFIG = "config.json"
 RUN_CHECKPOINTS = "checkpoints"
@@ -77,12 +74,6 @@ class Trained:
         parts = {name: self.params[name] for name in wanted}
         parts = jax.tree.map(lambda leaf: np.asarray(leaf, np.float32), parts)
         return parts, self.ranges or measured_ranges(self.config, parts)
-
-
-def located(folder: str | os.PathLike[str]) -> Path:
-    """A folder as it is; where there is none of that name, `SHIPPED` is the shipped bundle."""
-    path = Path(folder)
-    return shipped_bundle() if os.fspath(folder) == SHIPPED and not path.exists() else path
 
 
 def kind_of(folder: str | os.PathLike[str]) -> Literal["weights", "bundle", "run"]:

@@ -110,7 +110,7 @@ def test_a_bundle_in_8_bits(large, tmp_path) -> None:
 
 
 def test_the_shipped_model_is_half_of_what_it_is_in_16_bits(tmp_path) -> None:
-    shipped = load_bundle()
+    shipped = load_bundle("shipped")
     whole = (bundles.shipped_bundle() / FLOAT).read_bytes()
     manifest = json.loads((bundles.shipped_bundle() / MANIFEST).read_text())
     assert shipped.float_digest.hex() == manifest["float_digest"] and shipped.bits == 8
