@@ -38,7 +38,7 @@ class Row:
       name: codec and setting.
       size_bytes: of the file.
       bpp: bits per pixel.
-      psnr_db: of the decoded picture.
+      psnr_db: of the decoded picture; 78.1 when it is the same.
       encode_s: median time of a warm call in one process.
       decode_s: likewise.
       command_encode_s: wall time of the second `rcodec encode`, None where not measured.

@@ -17,7 +17,8 @@ from rcodec_jax.config.train import Config
 
 STEPS = 60
 
-RECIPE = '''
+RECIPE = (
+    """
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, StageConfig, TrainConfig
 
@@ -30,7 +31,9 @@ def config():
     )
     stage = StageConfig(steps=%d, batch_size=4, crop_px=64, warmup=5)
     return Config("pico", model, TrainConfig((stage,), log_every=1, save_every=25, sample_every=0))
-''' % STEPS  # noqa: UP031  braces are Python's here
+"""
+    % STEPS
+)  # noqa: UP031  braces are Python's here
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
