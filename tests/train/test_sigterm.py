@@ -17,8 +17,7 @@ from rcodec_jax.config.train import Config
 
 STEPS = 60
 
-RECIPE = (
-    """
+RECIPE = """
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, StageConfig, TrainConfig
 
@@ -29,11 +28,9 @@ def config():
         unet=UNetConfig(channels=(4,), time_features=8),
         hyper=HyperConfig(hyper_channels=3, analysis=4, synthesis=(4, 4, 4), classes=4),
     )
-    stage = StageConfig(steps=%d, batch_size=4, crop_px=64, warmup=5)
+    stage = StageConfig(steps=STEPS, batch_size=4, crop_px=64, warmup=5)
     return Config("pico", model, TrainConfig((stage,), log_every=1, save_every=25, sample_every=0))
-"""
-    % STEPS
-)  # noqa: UP031  braces are Python's here
+""".replace("STEPS", str(STEPS))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals")
