@@ -138,13 +138,13 @@ def _figures(pixels: np.ndarray, importance: np.ndarray, trip: RoundTrip) -> dic
 
     region = importance > 0.5
 
-    def psnr(weight: np.ndarray) -> float | None:
-        return psnr_db(pixels, trip.pixels, weight) if weight.any() else None
+    def psnr(part: np.ndarray) -> float | None:
+        return psnr_db(pixels, trip.pixels, part) if part.any() else None
 
     return {
         "bytes": len(trip.data),
         "bpp": len(trip.data) * 8 / region.size,
-        "psnr_db": psnr(region | True),
+        "psnr_db": psnr_db(pixels, trip.pixels),
         "psnr_region_db": psnr(region),
         "psnr_outside_db": psnr(~region),
         "encode_s": trip.encode_s,

@@ -39,9 +39,8 @@ def import_dists(
     arrays = {}
     for name, shape in expected_shapes().items():
         if name in ("alpha", "beta"):
-            value = state.take(name, (1, *shape, 1, 1), "weights.pt of DISTS")
-            arrays[name] = value.reshape(shape)
+            arrays[name] = state.take_weights(name, shape, "weights.pt of DISTS")
         else:
-            take = state.take_kernel if len(shape) == 4 else state.take
-            arrays[name] = take(lpips.key("vgg", name), shape, "torchvision's VGG16")
+            whose = "torchvision's VGG16"
+            arrays[name] = state.take_layer(lpips.key("vgg", name), shape, whose)
     return file, write_arrays(file, arrays)

@@ -63,11 +63,10 @@ def import_lpips(
     arrays = {}
     for name, shape in expected_shapes(net).items():
         if name.startswith("lin"):
-            value = state.take(key(net, name), (1, *shape, 1, 1), "a head of the package lpips")
-            arrays[name] = value.reshape(shape)
+            whose = "a head of the package lpips"
+            arrays[name] = state.take_weights(key(net, name), shape, whose)
         else:
-            take = state.take_kernel if len(shape) == 4 else state.take
-            arrays[name] = take(key(net, name), shape, "torchvision's")
+            arrays[name] = state.take_layer(key(net, name), shape, "torchvision's")
     return file, net, write_arrays(file, arrays)
 
 

@@ -78,6 +78,15 @@ class StateFiles:
             raise UsageError(f"{self.measure}: {name}: expected finite values, got others")
         return value
 
+    def take_layer(self, name: str, shape: tuple[int, ...], whose: str) -> np.ndarray:
+        """A kernel where `shape` has four sides, a tensor as it is where it has not."""
+        take = self.take_kernel if len(shape) == 4 else self.take
+        return take(name, shape, whose)
+
+    def take_weights(self, name: str, shape: tuple[int, ...], whose: str) -> np.ndarray:
+        """Weights of channels [C], of one [1, C, 1, 1]."""
+        return self.take(name, (1, *shape, 1, 1), whose).reshape(shape)
+
     def take_kernel(self, name: str, shape: tuple[int, ...], whose: str) -> np.ndarray:
         """A kernel [kh, kw, cin, cout], which is `shape`, of one [cout, cin, kh, kw]."""
         kh, kw, cin, cout = shape
