@@ -157,7 +157,7 @@ class Networks:
         }
         return {
             part: getattr(self, part).init(keys[part], *inputs[part])["params"]
-            for part in parts or model_parts(self.config)
+            for part in (model_parts(self.config) if parts is None else parts)
         }
 
     def encode(self, params: Params, image: jax.Array) -> tuple[jax.Array, jax.Array]:

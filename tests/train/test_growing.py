@@ -174,6 +174,7 @@ def test_other_differences_are_refused_by_name(small) -> None:
         with pytest.raises(UsageError, match=rf"model\.{path}: cannot grow from"):
             grow(params, config, new, power=POWER)
     assert not obstacles(config, hyper(config, node_range=(100, 200)))
+    assert Networks(config).init(jax.random.key(0), ()) == {}  # no part asked for, none made
     context = [hyper(config, hyper=hyper(config.hyper, context=size)) for size in (4, 8)]
     assert [change.path for change in obstacles(*context)] == ["hyper.context"]
     pixels = hyper(config.autoencoder, channels=(4, 4, 4, 4), patch=1)
