@@ -13,11 +13,14 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PHOTO = ROOT / "tests/golden/photo.png"
 
-NAMED = ("jax", "pillow", "safetensors", "absl-py", "msgpack", "pyyaml", "rich", "flax")
+NAMED = (
+    *("jax", "pillow", "safetensors", "absl-py", "msgpack", "pyyaml", "rich", "threadpoolctl"),
+    "flax",
+)
 """What the README says to install."""
 
 ALLOWED = {
-    *("PIL", "absl", "flax", "msgpack", "safetensors", "yaml"),
+    *("PIL", "absl", "flax", "msgpack", "safetensors", "threadpoolctl", "yaml"),
     *("jax", "jaxlib", "ml_dtypes", "numpy", "opt_einsum", "scipy"),
     *("rich", "markdown_it", "mdurl", "pygments", "typing_extensions"),
 }

@@ -46,7 +46,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         parser, what="a value of the base recipe", example="train.stages.0.steps=200"
     )
     arguments.add_run_options(parser)
-    parser.set_defaults(run=run, uses_jax=True, trains=True)
+    parser.set_defaults(run=run, uses_jax=True, trains=True, huge_pages=True)
 
 
 def run(args: argparse.Namespace) -> int:

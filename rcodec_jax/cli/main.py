@@ -151,6 +151,8 @@ def _run(argv: Sequence[str] | None) -> int:
         args = build_parser(named).parse_args(words)
     except SystemExit as done:  # --help and --version
         return int(done.code or 0)
+    if argv is None and getattr(args, "huge_pages", False):
+        environment.restart_with_huge_pages()
     environment.prepare(
         threads=getattr(args, "threads", None),
         device=getattr(args, "device", None),

@@ -42,7 +42,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         metavar="N",
         help="crops of 128 pixels that are coded once and trained on (default: 2048)",
     )
-    parser.set_defaults(run=run, uses_jax=True)
+    parser.set_defaults(run=run, uses_jax=True, huge_pages=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -116,7 +116,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="split the CPU into N devices, to try a sharded run",
     )
     arguments.add_run_options(parser)
-    parser.set_defaults(run=run, uses_jax=True, trains=True)
+    parser.set_defaults(run=run, uses_jax=True, trains=True, huge_pages=True)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from rcodec_jax.nn.conditioning import Conditioning, LevelProjection
 from rcodec_jax.ops.attention import attention
+from rcodec_jax.ops.convolution import convolve
 from rcodec_jax.ops.normalise import group_norm
 from rcodec_jax.ops.spatial import upsample_nearest
 
@@ -78,6 +79,7 @@ class Conv(nn.Module):
             kernel_init=init,
             bias_init=bias,
             dtype=self.dtype,
+            conv_general_dilated=convolve,
             name="conv",
         )(x)
 

@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh, PartitionSpec
 
+from rcodec_jax.ops.platform import ANY, platform
+
 ROWS = 512
 """Queries whose scores a CPU holds at a time."""
 
@@ -23,26 +25,9 @@ SMALL = 1 << 21
 BLOCKS = (512, 256, 128)
 """Queries and keys that the TPU kernel holds at a time: the first that divides their number."""
 
-_traced_for: contextvars.ContextVar[str | None] = contextvars.ContextVar(
-    "_traced_for", default=None
-)
 _split: contextvars.ContextVar[tuple[Mesh, PartitionSpec] | None] = contextvars.ContextVar(
     "_split", default=None
 )
-
-
-@contextlib.contextmanager
-def traced_for(platform: str) -> Iterator[None]:
-    """While it lasts, programs are traced for another platform than this process runs on.
-
-    Args:
-      platform: "cpu", "gpu" or "tpu"; "any" for plain attention, which computes nothing twice.
-    """
-    token = _traced_for.set(platform)
-    try:
-        yield
-    finally:
-        _traced_for.reset(token)
 
 
 @contextlib.contextmanager
@@ -70,9 +55,9 @@ def attention(q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
     scores and read them four times, a loop over heads and blocks of queries; elsewhere XLA's.
     Lengths that are symbols (`jax.export`) get XLA's everywhere, which any platform can run.
     """
-    backend = _traced_for.get() or jax.default_backend()
+    backend = platform()
     if not all(isinstance(size, int) for size in (*q.shape, k.shape[1])):
-        backend = "any"  # the program may run elsewhere than where it is traced
+        backend = ANY  # the program may run elsewhere than where it is traced
     if backend == "cpu":
         return blocked_attention(q, k, v)
     if backend == "gpu" and _flash_takes(q):

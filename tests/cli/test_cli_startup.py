@@ -235,3 +235,39 @@ def test_a_process_joins_the_others_before_it_asks_for_devices(monkeypatch):
     assert calls == ["join", "devices"]
     environment.require_device("tpu")
     assert calls == ["join", "devices", "devices"]
+
+
+@pytest.mark.parametrize(
+    ("system", "before", "restarts"),
+    [
+        ("always [madvise] never", {}, True),
+        ("[always] madvise never", {}, False),
+        ("always madvise [never]", {}, False),
+        (None, {}, False),
+        ("always [madvise] never", {"GLIBC_TUNABLES": "glibc.malloc.check=1"}, False),
+        ("always [madvise] never", {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}, False),
+    ],
+)
+def test_training_asks_for_huge_pages_once(monkeypatch, tmp_path, system, before, restarts):
+    place = tmp_path / "enabled"
+    if system is not None:
+        place.write_text(system)
+    started = []
+    environ = dict(before)
+    monkeypatch.setattr(os, "environ", environ)
+    monkeypatch.setattr(os, "execv", lambda *words: started.append(words))
+    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "rcodec_jax.cli", "train", "a b"])
+    environment.restart_with_huge_pages(place)
+    again = [sys.executable, "-m", "rcodec_jax.cli", "train", "a b"]
+    assert started == ([(sys.executable, again)] if restarts else [])
+    assert environ == ({"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"} if restarts else before)
+
+
+def test_a_restart_that_fails_is_none(monkeypatch, tmp_path):
+    def refuse(*words):
+        raise PermissionError(words[0])
+
+    (tmp_path / "enabled").write_text("[madvise]")
+    monkeypatch.setattr(os, "environ", {})
+    monkeypatch.setattr(os, "execv", refuse)
+    environment.restart_with_huge_pages(tmp_path / "enabled")

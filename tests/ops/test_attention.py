@@ -10,7 +10,8 @@ from jax.experimental.pallas.tpu import force_tpu_interpret_mode
 from jax.sharding import Mesh, PartitionSpec
 
 from rcodec_jax.ops import attention as module
-from rcodec_jax.ops.attention import attention, blocked_attention, rows_split, traced_for
+from rcodec_jax.ops.attention import attention, blocked_attention, rows_split
+from rcodec_jax.ops.platform import traced_for
 
 
 def inputs(batch: int, queries: int, keys: int, heads: int, features: int, scale: float = 1.0):

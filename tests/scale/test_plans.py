@@ -193,7 +193,8 @@ def test_without_libtpu_the_extra_is_named() -> None:
     importlib.util.find_spec("libtpu") is None, reason="plans need libtpu (the extra 'tpu')"
 )
 def test_attention_for_tpus_is_a_kernel_on_each_chip() -> None:
-    from rcodec_jax.ops.attention import attention, rows_split, traced_for
+    from rcodec_jax.ops.attention import attention, rows_split
+    from rcodec_jax.ops.platform import traced_for
 
     _, devices = scale.topology("v6e:2x2")
     mesh = scale.make_mesh(2, 2, devices=devices)

@@ -22,7 +22,7 @@ from rcodec_jax.config.train import Config, LossConfig, MeshConfig, StageConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.trees import flatten, unflatten
-from rcodec_jax.ops.attention import traced_for
+from rcodec_jax.ops.platform import traced_for
 from rcodec_jax.train.plan.describe import describe, stage_batch
 from rcodec_jax.train.step.build import Setup
 from rcodec_jax.train.step.losses import codec_loss, draw_noise

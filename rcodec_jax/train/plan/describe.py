@@ -17,7 +17,7 @@ from rcodec_jax import scale
 from rcodec_jax.config.train import Config, MeshConfig, StageConfig
 from rcodec_jax.levels import CELL_PX, MAX_LEVELS
 from rcodec_jax.model.networks import PARTS
-from rcodec_jax.ops.attention import traced_for
+from rcodec_jax.ops.platform import ANY, traced_for
 from rcodec_jax.train.step.build import Setup
 
 
@@ -131,7 +131,7 @@ def describe(config: Config, mesh: MeshConfig | None = None, *, flops: bool = Tr
     """
     axes = config.train.mesh if mesh is None else mesh
     sizes = {axis: max(getattr(axes, axis), 1) for axis in scale.AXES}
-    with traced_for("any"):  # or attention would ask which device is here
+    with traced_for(ANY):  # or attention would ask which device is here
         # Nothing is placed, so that a mesh without devices serves.
         setup = Setup.of(config, cast(Mesh, scale.abstract_mesh(**sizes)))
         train = config.train

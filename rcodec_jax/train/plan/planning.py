@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding
 from rcodec_jax import scale
 from rcodec_jax.config.train import Config, MeshConfig
 from rcodec_jax.errors import UsageError
-from rcodec_jax.ops.attention import traced_for
+from rcodec_jax.ops.platform import traced_for
 from rcodec_jax.train.plan.describe import stage_batch, stage_work, state_parts, without_perceptual
 from rcodec_jax.train.step.build import Setup
 

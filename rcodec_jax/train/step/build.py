@@ -21,7 +21,8 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.model.compiling import compiler_options
 from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.trees import Flat, flatten
-from rcodec_jax.ops.attention import rows_split, traced_for
+from rcodec_jax.ops.attention import rows_split
+from rcodec_jax.ops.platform import ANY, traced_for
 from rcodec_jax.train.step.accumulation import Gradient
 from rcodec_jax.train.step.losses import Batch, Perceptual
 from rcodec_jax.train.step.optimizer import make_optimizer
@@ -224,5 +225,5 @@ class Setup:
         """FLOPs of a step on all devices, without what is computed twice to save memory."""
         networks = Networks(self.config.model)
         counted = make_gradient(networks, self.config.train, stage, perceptual)
-        with traced_for("any"):  # a CPU's blocked attention computes scores twice
+        with traced_for(ANY):  # a CPU's blocked attention computes scores twice
             return scale.count_flops(counted, self.shapes, batch)

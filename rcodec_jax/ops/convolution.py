@@ -1,0 +1,49 @@
+"""Convolution by the fastest path of the device at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rcodec_jax.ops import winograd
+from rcodec_jax.ops.platform import platform
+
+FEWEST_CHANNELS = 32
+"""In and out, from which on a CPU multiplies less and adds more."""
+
+FEWEST_TILES = 96
+"""The same of tiles in a batch: to transform the kernel takes as long for few as for many."""
+
+
+def convolve(
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: Sequence[tuple[int, int]],
+    **options: Any,
+) -> jax.Array:
+    """`jax.lax.conv_general_dilated` of x [B, h, w, C], kernel [k, k, C, D] for `flax.linen.Conv`.
+
+    On CPUs by Winograd's filtering where that is faster, in half to three quarters of the time.
+    """
+    if platform() == "cpu" and _suits(x, kernel) and (*strides, *padding) == (1, 1, (1, 1), (1, 1)):
+        return winograd.convolve(x, kernel)
+    return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+
+def _suits(x: jax.Array, kernel: jax.Array) -> bool:
+    """Whether Winograd's filtering takes these, and is faster."""
+    if x.dtype != jnp.float32 or kernel.shape[:2] != (3, 3):
+        return False
+    if not all(isinstance(size, int) for size in x.shape):  # symbols: runs elsewhere
+        return False
+    batch, height, width, _ = x.shape
+    tiles = batch * height * width // winograd.TILE**2
+    return (
+        height % winograd.TILE == width % winograd.TILE == 0
+        and tiles >= FEWEST_TILES
+        and min(kernel.shape[2:]) >= FEWEST_CHANNELS
+    )
