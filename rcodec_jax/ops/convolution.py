@@ -17,6 +17,10 @@ FEWEST_CHANNELS = 32
 FEWEST_TILES = 96
 """The same of tiles in a batch: to transform the kernel takes as long for few as for many."""
 
+MOST_VALUES = 1 << 19
+"""Of the input, up to which its transform, more than twice as large, stays in the cache: a batch of
+crops does; of large pictures it would have to be fetched from memory, in the time that it saves."""
+
 
 def convolve(
     x: jax.Array,
@@ -46,4 +50,5 @@ def _suits(x: jax.Array, kernel: jax.Array) -> bool:
         height % winograd.TILE == width % winograd.TILE == 0
         and tiles >= FEWEST_TILES
         and min(kernel.shape[2:]) >= FEWEST_CHANNELS
+        and x.size <= MOST_VALUES
     )

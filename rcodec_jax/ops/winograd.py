@@ -59,9 +59,7 @@ def convolve(x: jax.Array, kernel: jax.Array) -> jax.Array:
       x: float32, h and w multiples of `TILE`.
       kernel: float32.
     """
-    products = [
-        _product("ptc,pcd->ptd", *pair) for pair in _pairs(_of_input(x), _of_kernel(kernel))
-    ]
+    products = _products("ptc,pcd->ptd", _of_input(x), _of_kernel(kernel))
     return _to_output(products, x.shape[:3])
 
 
@@ -72,8 +70,8 @@ def _forward(x: jax.Array, kernel: jax.Array) -> tuple[jax.Array, tuple[jax.Arra
 def _backward(kept: tuple[jax.Array, jax.Array], slope: jax.Array) -> tuple[jax.Array, jax.Array]:
     x, kernel = kept  # transformed anew: XLA finds that it has both from the forward pass
     slopes = _of_slope(slope)
-    to_x = [_product("ptd,pcd->ptc", *pair) for pair in _pairs(slopes, _of_kernel(kernel))]
-    to_kernel = [_product("ptc,ptd->pcd", *pair) for pair in _pairs(_of_input(x), slopes)]
+    to_x = _products("ptd,pcd->ptc", slopes, _of_kernel(kernel))
+    to_kernel = _products("ptc,ptd->pcd", _of_input(x), slopes)
     return _to_input(to_x, x.shape[:3]), _to_kernel(to_kernel)
 
 
@@ -174,8 +172,8 @@ def _picture(rows: list[jax.Array], shape: Sequence[int]) -> jax.Array:
     return jnp.stack(rows).transpose(2, 3, 0, 4, 1, 5).reshape(*shape, rows[0].shape[-1])
 
 
-def _pairs(a: Points, b: Points) -> list[tuple[jax.Array, jax.Array]]:
-    return list(zip(a, b, strict=True))
+def _products(axes: str, a: Points, b: Points) -> Points:
+    return [_product(axes, *pair) for pair in zip(a, b, strict=True)]
 
 
 def _product(axes: str, a: jax.Array | np.ndarray, b: jax.Array) -> jax.Array:

@@ -61,6 +61,7 @@ def test_a_delta_gives_its_input() -> None:
         ((8, 16, 16, 32), (3, 3, 32, 3), jnp.float32, "cpu", False),
         ((8, 16, 16, 32), (1, 1, 32, 32), jnp.float32, "cpu", False),
         ((8, 8, 8, 32), (3, 3, 32, 32), jnp.float32, "cpu", False),
+        ((1, 192, 128, 32), (3, 3, 32, 32), jnp.float32, "cpu", False),
     ],
 )
 def test_where_it_is_taken(shape, kernel, dtype, platform, taken) -> None:
