@@ -91,7 +91,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "versions": set(),
     "config": set(),
     "bitstream": {"numpy"},
-    "entropy": {"numpy"},
+    "entropy": {"numpy", "threadpoolctl"},
     "regions": {"numpy"},
 }
 """Packages whose every import outside the standard library is listed."""
@@ -106,6 +106,7 @@ ONLY_IN = {
     "pillow_jxl": {"evaluate", "data"},  # JPEG XL as a peer, and read where it is installed
     "pillow_heif": {"data"},
     "ssimulacra2": {"evaluate"},
+    "threadpoolctl": {"entropy"},
     "jinja2": {"evaluate"},  # pages
     "gradio": {"app"},
     "starlette": {"app"},  # comes with Gradio
