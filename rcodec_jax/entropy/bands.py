@@ -37,7 +37,7 @@ def in_bands(work: Callable[[int, int], object], height: int, rows: int) -> None
         for band in bands:
             work(*band)
         return
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_limits  # late: a command that needs none starts faster
 
     # BLAS on the thread that asks for it: threads of its own would wait for each other in loops, a
     # fifth of a decode on idle cores and six times all of it on busy ones.

@@ -152,10 +152,9 @@ def _shifted(x: jax.Array, axis: int, zeros: tuple[int, int]) -> jax.Array:
 
 def _parted(columns: list[jax.Array]) -> Points:
     """[6, B, h/4, w/4, C] of each column -> `Points`."""
-    shape = (-1, columns[0][0, ..., 0].size, columns[0].shape[-1])
     count = _POINTS // _PARTS
     parts = (columns[i : i + count] for i in range(0, _POINTS, count))
-    return [jnp.concatenate(part).reshape(shape) for part in parts]
+    return [jnp.concatenate(p).reshape(count * _POINTS, -1, p[0].shape[-1]) for p in parts]
 
 
 def _whole(points: Points, shape: Sequence[int]) -> list[jax.Array]:
