@@ -188,7 +188,8 @@ def importance_of(
     height, width = pixels.shape[:2]
     sources = []
     if args.roi:
-        sources.append(read_mask(args.roi, (height, width), args.roi_id, notes))
+        shape, cut = (height, width), args.allow_truncated
+        sources.append(read_mask(args.roi, shape, args.roi_id, notes, allow_truncated=cut))
     if args.boxes:
         sources.append(importance.from_boxes(args.boxes, height, width))
     if args.gaze:

@@ -162,7 +162,23 @@ def test_errors_name_expected_and_given(tmp_path):
         read_mask(png(LABELS), (2, 3), 3)
     with pytest.raises(UsageError, match="no such file"):
         read_mask(tmp_path / "absent.png", (2, 3))
+
+
+def test_a_cut_mask_is_read_as_far_as_it_goes_where_that_is_allowed():
+    """A mask is no less at risk than its photo: same refusal, same way in, and a note."""
+    values = np.random.default_rng(0).integers(100, 256, (64, 64), np.uint8)
+    cut = png(values)[:900]
+    with pytest.raises(UsageError, match="damaged PNG.*--allow-truncated"):
+        read_mask(cut, (64, 64))
+    notes: list[str] = []
+    mask = read_mask(cut, (64, 64), notes=notes, allow_truncated=True)
+    np.testing.assert_array_equal(mask[:10], values[:10] / np.float32(255))
+    assert not mask[-10:].any()
+    assert len(notes) == 1 and notes[0].startswith("mask: damaged PNG")
+
+
+def test_a_mask_whose_pixels_fail_their_check_is_refused():
+    data = bytearray(png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)))
+    data[data.index(b"IEND") - 5] ^= 1  # the checksum of the pixels
     with pytest.raises(UsageError, match="damaged PNG"):
-        read_mask(
-            png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8))[:900], (64, 64)
-        )
+        read_mask(bytes(data), (64, 64))

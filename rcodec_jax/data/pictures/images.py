@@ -10,9 +10,10 @@ from __future__ import annotations
 import io
 import os
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image, features
@@ -27,6 +28,8 @@ from rcodec_jax.files import atomic_write
 from rcodec_jax.limits import Limits
 
 MAX_PIXELS, MAX_SIDE = Limits.max_pixels, Limits.max_side
+
+Read = TypeVar("Read")
 
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
@@ -100,22 +103,12 @@ def read_image(
     Raises:
       UsageError: missing, unreadable, not an image, damaged, or above the limits.
     """
-    file = _File.of(source)
-    try:
-        return _decode(file, max_pixels, max_side, background).picture
-    except _DamageError as error:
-        if not allow_truncated:
-            raise UsageError(error.with_way_out()) from error.__cause__
-        data = repair.mended(error.format, file.read(), error.size)
-        if data is None:
-            raise UsageError(str(error)) from error.__cause__
-        try:
-            sound = _File(file.name, data=data)
-            picture = _decode(sound, max_pixels, max_side, background).picture
-        except _DamageError:
-            raise UsageError(str(error)) from error.__cause__
-        note = f"{error.why}; what could not be read of it is grey or black"
-        return Picture(picture.pixels, (note, *picture.notes))
+    picture, notes = _mended(
+        _File.of(source),
+        lambda file: _decode(file, max_pixels, max_side, background).picture,
+        allow_truncated=allow_truncated,
+    )
+    return Picture(picture.pixels, (*notes, *picture.notes))
 
 
 def decode_image(data: bytes) -> Decoded:
@@ -214,6 +207,42 @@ def open_image(
     return _open(_examined(file, header_only=True)[0], max_pixels, max_side), file.name
 
 
+def load_image(
+    source: ImageInput, *, allow_truncated: bool = False
+) -> tuple[Image.Image, str, tuple[str, ...]]:
+    """Opens a picture and decodes it, in the mode that it is stored in.
+
+    Args:
+      source: path, encoded bytes, or an open binary file.
+      allow_truncated: as in `read_image`.
+
+    Returns:
+      The Pillow image, a name for messages, and what could not be read.
+
+    Raises:
+      UsageError: as `read_image`.
+    """
+
+    def read(file: _File) -> Image.Image:
+        sound, chunks = _examined(file)
+        image = _open(sound, MAX_PIXELS, MAX_SIDE)
+        try:
+            if chunks is not None and chunks.fault:
+                raise _DamageError(file.name, image, chunks.fault)
+            image.load()
+        except DECODER_ERRORS as error:
+            image.close()
+            raise _DamageError(file.name, image, error) from error
+        except UsageError:
+            image.close()
+            raise
+        return image
+
+    file = _File.of(source)
+    image, notes = _mended(file, read, allow_truncated=allow_truncated)
+    return image, file.name, notes
+
+
 class _DamageError(UsageError):
     """A picture whose size is known and whose pixels cannot all be had."""
 
@@ -227,6 +256,25 @@ class _DamageError(UsageError):
         if self.format not in repair.FORMATS:
             return str(self)
         return f"{self} ('rcodec encode --allow-truncated' reads what is there)"
+
+
+def _mended(
+    file: _File, read: Callable[[_File], Read], *, allow_truncated: bool
+) -> tuple[Read, tuple[str, ...]]:
+    """What `read` makes of a file, or of as much as there is of a damaged one, and a note of it."""
+    try:
+        return read(file), ()
+    except _DamageError as error:
+        if not allow_truncated:
+            raise UsageError(error.with_way_out()) from error.__cause__
+        data = repair.mended(error.format, file.read(), error.size)
+        if data is None:
+            raise UsageError(str(error)) from error.__cause__
+        try:
+            found = read(_File(file.name, data=data))
+        except _DamageError:
+            raise UsageError(str(error)) from error.__cause__
+        return found, (f"{error.why}; what could not be read of it is grey or black",)
 
 
 @dataclass(frozen=True)

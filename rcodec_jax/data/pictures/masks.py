@@ -6,8 +6,7 @@ import numpy as np
 from PIL import Image
 
 from rcodec_jax.data.pictures.colour import upright
-from rcodec_jax.data.pictures.formats import DECODER_ERRORS
-from rcodec_jax.data.pictures.images import ImageInput, open_image
+from rcodec_jax.data.pictures.images import ImageInput, load_image
 from rcodec_jax.errors import UsageError
 
 _DIM = 32
@@ -22,6 +21,8 @@ def read_mask(
     shape: tuple[int, int],
     roi_id: int | None = None,
     notes: list[str] | None = None,
+    *,
+    allow_truncated: bool = False,
 ) -> np.ndarray:
     """Reads a mask picture as importance, upright as the photo it belongs to.
 
@@ -37,18 +38,20 @@ def read_mask(
       shape: (height, width) of the picture it belongs to, upright.
       roi_id: label to pick, or None.
       notes: what was assumed about the mask is added here.
+      allow_truncated: read what is there of a cut or damaged file, as `read_image` does.
 
     Returns:
       float32 [H, W] in 0..1.
 
     Raises:
-      UsageError: not an image, another size, no pixel with that label, or none that matters.
+      UsageError: not an image, damaged, another size, no pixel with that label, or none that
+        matters.
     """
     notes = [] if notes is None else notes
-    image, name = open_image(source)
+    image, name, damage = load_image(source, allow_truncated=allow_truncated)
+    notes += (f"mask: {note}" for note in damage)
     with image:
         try:
-            image.load()
             turned = upright(image)
             if (turned.height, turned.width) != tuple(shape):
                 raise UsageError(
@@ -60,8 +63,6 @@ def read_mask(
             return _importance(turned, notes)
         except UsageError as error:
             raise UsageError(f"{name}: {error}") from None
-        except DECODER_ERRORS as error:
-            raise UsageError(f"{name}: damaged {image.format or 'image'}: {error}") from error
 
 
 def _of_label(labels: np.ndarray, roi_id: int) -> np.ndarray:
