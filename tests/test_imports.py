@@ -92,7 +92,7 @@ THIRD_PARTY: dict[str, set[str]] = {
     "config": set(),
     "bitstream": {"numpy"},
     "entropy": {"numpy", "threadpoolctl"},
-    "regions": {"numpy"},
+    "regions": {"numpy", "cv2"},
 }
 """Packages whose every import outside the standard library is listed."""
 
@@ -107,6 +107,7 @@ ONLY_IN = {
     "pillow_heif": {"data"},
     "ssimulacra2": {"evaluate"},
     "threadpoolctl": {"entropy"},
+    "cv2": {"regions", "bench"},  # detectors of faces; a reader of JPEG to compare with
     "jinja2": {"evaluate"},  # pages
     "gradio": {"app"},
     "starlette": {"app"},  # comes with Gradio
@@ -115,6 +116,7 @@ ONLY_IN = {
 OPTIONAL = {
     "gradio",
     "starlette",
+    "cv2",
     "imageio_ffmpeg",
     "jinja2",
     "huggingface_hub",

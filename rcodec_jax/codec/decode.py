@@ -13,7 +13,7 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols, read_tone
 from rcodec_jax.codec.tiling import Window
 from rcodec_jax.codec.tone import add_tone, without_colour
-from rcodec_jax.diffusion.schedule import Trajectory, node_table
+from rcodec_jax.diffusion.schedule import NodeTable, Trajectory, node_table
 from rcodec_jax.entropy import (
     PRIOR_BITS,
     Limits,
@@ -81,12 +81,15 @@ def draw(
       size: H and W.
       options: as for `Programs.pixels`.
     """
+    table = node_table(programs.schedule)
     dither = dither_indices(*symbols.j.shape)
     height, width, channels = symbols.j.shape
 
     def part(number: int) -> Deferred:
         shape = (height, width, (number + 1) * channels)
-        return Deferred(shape, lambda window: _parts(symbols, levels, dither, window)[number])
+        return Deferred(
+            shape, lambda window: _parts(symbols, levels, table, dither, window)[number]
+        )
 
     return programs.pixels(part(0), part(1), levels, size, **options)
 
@@ -102,22 +105,23 @@ class Deferred:
         return self._made(window)
 
 
-def dequantise(symbols: Symbols, levels: LevelMap) -> tuple[np.ndarray, np.ndarray]:
-    """Symbols -> what the denoiser starts from.
+def dequantise(
+    symbols: Symbols, levels: LevelMap, table: NodeTable
+) -> tuple[np.ndarray, np.ndarray]:
+    """Symbols -> what the denoiser starts from, by the nodes of the model's schedule.
 
     Returns:
       x float32 [h, w, C] = sqrt(abar) mean + delta (j - g), a sample of the forward process, and
       the prior float32 [h, w, 2C]: its mean and its log2 sigma within the tables' range.
     """
     everything = slice(None), slice(None)
-    return _parts(symbols, levels, dither_indices(*symbols.j.shape), everything)
+    return _parts(symbols, levels, table, dither_indices(*symbols.j.shape), everything)
 
 
 def _parts(
-    symbols: Symbols, levels: LevelMap, dither: np.ndarray, window: Window
+    symbols: Symbols, levels: LevelMap, table: NodeTable, dither: np.ndarray, window: Window
 ) -> tuple[np.ndarray, np.ndarray]:
     """`dequantise` of a window."""
-    table = node_table()
     node_map = levels.node_map[window]
     signal = np.sqrt(table.alpha_bar)[node_map][..., None]
     delta = table.delta[node_map][..., None]

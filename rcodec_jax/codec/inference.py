@@ -52,6 +52,7 @@ class Programs:
         self, bundle: Bundle, *, dtype: str = "float32", tile: int = TILE, halo: int | None = None
     ) -> None:
         self._config = bundle.config
+        self.schedule = bundle.config.noise_schedule
         self._host = bundle.params
         self._device: dict[str, Any] = {}
         self._dtype = jnp.dtype(dtype)
@@ -141,7 +142,7 @@ class Programs:
           uint8 [H, W, 3].
         """
         cells = (bucket(x.shape[0]), bucket(x.shape[1]))
-        levels_t = node_table().t[levels.padded_nodes[None]]
+        levels_t = node_table(self.schedule).t[levels.padded_nodes[None]]
         params, unet = self._decoder(realism), self._params("unet")
         around = [Extended(a, *cells) for a in (prior, levels.level_map)]
         stages, parts = iter(range(steps + 1)), steps + 1
@@ -161,7 +162,9 @@ class Programs:
             result = self._tiled(run, [x, *around], cells, tiles_of_stage())
             return result[..., : x.shape[2]], result[..., -x.shape[2] :]
 
-        clean = walk(step, Extended(x, *cells), levels_t, steps=steps, kind=kind)
+        clean = walk(
+            step, Extended(x, *cells), levels_t, steps=steps, schedule=self.schedule, kind=kind
+        )
 
         def run(clean: np.ndarray) -> np.ndarray:
             raw = clean / self._scale + self._shift

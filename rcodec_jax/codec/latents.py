@@ -120,7 +120,8 @@ class Latents:
 
     def worth(self, base: int) -> np.ndarray:
         """Bits that a squared error of 1 (in -1..1) of a pixel is worth at a base, [h, w]."""
-        alpha_bar = node_table().alpha_bar[self.levels_at(base).node_map]
+        table = node_table(self.bundle.config.noise_schedule)
+        alpha_bar = table.alpha_bar[self.levels_at(base).node_map]
         worth: np.ndarray = MSE_WEIGHT * alpha_bar / (1 - alpha_bar)
         return worth
 

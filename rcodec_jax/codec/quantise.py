@@ -78,7 +78,8 @@ def quantise(
     dither = dither_indices(height, width, part.latent_channels)
     j = np.zeros(dither.shape, np.int32)
     bits_y = np.zeros((height, width))
-    node_scale = np.exp2(node_table().log2_scale)[levels.nodes]
+    table = node_table(bundle.config.noise_schedule)
+    node_scale = np.exp2(table.log2_scale)[levels.nodes]
     for number, half in enumerate(part.halves(height, width)):
         if number:
             prior = part.refine(prior, j, levels.nodes, levels.level_map)

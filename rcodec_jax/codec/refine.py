@@ -283,7 +283,8 @@ class Refiner:
 
                 number, rate, noise, structure, hyper, bits = scalars
                 node_map = LevelInputs.of(picture.level_map, picture.nodes).node_map
-                quantiser_step = jnp.exp2(-node_values()["log2_scale"][node_map])[..., None]
+                table = node_values(self._bundle.config)
+                quantiser_step = jnp.exp2(-table["log2_scale"][node_map])[..., None]
                 key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
                 own = [-(-picture.size // s) for s in (CELL_PX, CELL_PX * HYPER_STRIDE)]
                 y, z = (_mirror(a, n) for a, n in zip(state.values, own, strict=True))

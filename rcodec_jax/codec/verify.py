@@ -182,7 +182,7 @@ def write_set(
       made_with: versions and device to record, plain data.
       progress: called before each case is encoded.
     """
-    from rcodec_jax.data.pictures.images import write_image
+    from rcodec_jax.data.pictures.writing import write_image
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

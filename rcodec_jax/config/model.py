@@ -145,6 +145,8 @@ class ModelConfig:
       latent_channels: C of the latent y, at an eighth of the picture's resolution.
       node_range: nodes the model is trained for, finest and coarsest; quality and rate control
         move within them.
+      noise_schedule: what the timesteps mean, by diffusers' names (`diffusion.schedule`); frozen
+        into the integer part, and so into its digest.
       steps: denoiser evaluations a decode makes by default.
     """
 
@@ -153,6 +155,7 @@ class ModelConfig:
     unet: UNetConfig = UNetConfig()
     hyper: HyperConfig = HyperConfig()
     node_range: tuple[int, int] = (128, 768)
+    noise_schedule: Literal["scaled_linear", "linear", "squaredcos_cap_v2"] = "scaled_linear"
     steps: int = 1
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ _LAZY = {
     "read_image": "pictures.images",
     "read_mask": "pictures.masks",
     "select": "sources.mixture",
-    "write_image": "pictures.images",
+    "write_image": "pictures.writing",
 }
 
 __all__ = sorted(_LAZY)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from rcodec_jax.data.pictures.images import decode_image, write_image
+from rcodec_jax.data.pictures.images import decode_image
+from rcodec_jax.data.pictures.writing import write_image
 from rcodec_jax.errors import UsageError
 
 _JPEG = ("JPEG", "MPO")

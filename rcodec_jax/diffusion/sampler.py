@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.diffusion.schedule import Trajectory, alpha_bar, trajectory
+from rcodec_jax.diffusion.schedule import NoiseSchedule, Trajectory, alpha_bar, trajectory
 
 Prediction = Literal["epsilon", "v", "sample", "residual"]
 
@@ -95,6 +95,7 @@ def ddim(
     *,
     steps: int,
     prediction: Prediction,
+    schedule: NoiseSchedule,
     kind: Trajectory = "proportional",
     prior: jax.Array | None = None,
 ) -> jax.Array:
@@ -110,6 +111,7 @@ def ddim(
       levels_t: timesteps of the levels [B, L], 0..999.
       steps: number of denoiser evaluations N, at least 1.
       prediction: what the network predicts.
+      schedule: what the timesteps mean.
       kind: how timesteps fall, see `schedule.trajectory`.
       prior: see `clean_and_noise`.
 
@@ -120,7 +122,7 @@ def ddim(
     def step(x: jax.Array, t: np.ndarray, now: np.ndarray, then: np.ndarray) -> Pair:
         return advance(x, denoise(x, t), level_map, now, then, prior, prediction)
 
-    return walk(step, x, levels_t, steps=steps, kind=kind)
+    return walk(step, x, levels_t, steps=steps, schedule=schedule, kind=kind)
 
 
 def walk(
@@ -129,6 +131,7 @@ def walk(
     levels_t: np.ndarray,
     *,
     steps: int,
+    schedule: NoiseSchedule,
     kind: Trajectory = "proportional",
 ) -> X:
     """The loop of `ddim`, for those who take its steps in tiles.
@@ -137,13 +140,13 @@ def walk(
       step: takes x, timesteps of the levels and their abar now and then [B, L]; gives x0 and the
         next x, which nobody looks at after the last step.
       x: where it begins.
-      levels_t, steps, kind: as for `ddim`.
+      levels_t, steps, schedule, kind: as for `ddim`.
 
     Returns:
       The last step's x0.
     """
     times = trajectory(levels_t, steps, kind)
-    abars = [np.asarray(alpha_bar(t), np.float32) for t in times]
+    abars = [np.asarray(alpha_bar(t, schedule), np.float32) for t in times]
     clean = x
     for i, t in enumerate(times):
         clean, x = step(x, t, abars[i], abars[min(i + 1, steps - 1)])

@@ -1,4 +1,4 @@
-"""Noise schedule, its 1024 frozen nodes and sampling trajectories.
+"""Noise schedules, their 1024 frozen nodes and sampling trajectories.
 
 Derivations are in the package's README, "Schedule and nodes".
 
@@ -9,6 +9,7 @@ depends on is frozen to integers in the bundle; these tables steer pixels and tr
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -16,7 +17,11 @@ import numpy as np
 from rcodec_jax.levels import NODE_COUNT
 
 STEPS = 1000
-"""T: timesteps of the discrete schedule, 0..999."""
+"""T: timesteps of a discrete schedule, 0..999."""
+
+NoiseSchedule = Literal["scaled_linear", "linear", "squaredcos_cap_v2"]
+"""By diffusers' names: those of Stable Diffusion (Rombach et al., CVPR 2022), of DDPM (Ho et al.,
+NeurIPS 2020) and of Nichol and Dhariwal (ICML 2021, cosine)."""
 
 Trajectory = Literal["proportional", "synchronous"]
 
@@ -37,35 +42,53 @@ class NodeTable(NamedTuple):
     log2_scale: np.ndarray
 
 
+def _cosine_betas() -> np.ndarray:
+    edges = np.cos((np.arange(STEPS + 1) / STEPS + 0.008) / 1.008 * np.pi / 2) ** 2
+    return np.minimum(1.0 - edges[1:] / edges[:-1], 0.999)
+
+
+BETAS: dict[str, Callable[[], np.ndarray]] = {
+    "scaled_linear": lambda: np.linspace(0.00085**0.5, 0.012**0.5, STEPS) ** 2,
+    "linear": lambda: np.linspace(1e-4, 0.02, STEPS),
+    "squaredcos_cap_v2": _cosine_betas,
+}
+"""Variance that each integer timestep adds, float64 [1000] in (0, 1), by schedule."""
+
+
 @functools.cache
-def _log_snr_steps() -> np.ndarray:
+def log_snr(schedule: NoiseSchedule) -> np.ndarray:
     """log(abar / (1 - abar)) at the integer timesteps: float64 [1000], falling."""
-    betas = np.linspace(0.00085**0.5, 0.012**0.5, STEPS, dtype=np.float64) ** 2
-    alpha_bar = np.cumprod(1.0 - betas)
+    alpha_bar = np.cumprod(1.0 - BETAS[schedule]())
     return np.log(alpha_bar) - np.log1p(-alpha_bar)
 
 
-def alpha_bar(t: np.ndarray | float) -> np.ndarray:
+def alpha_bar(t: np.ndarray | float, schedule: NoiseSchedule) -> np.ndarray:
     """abar at continuous timesteps, log-SNR interpolated linearly between integers.
 
     Args:
       t: timesteps in 0..999.
+      schedule: the model's, `ModelConfig.noise_schedule`.
 
     Returns:
-      float64, same shape, in (0, 1); abar(0) = .99915, so t = 0 is not clean.
+      float64, same shape, in (0, 1); below 1 at t = 0 (.99915 for "scaled_linear"), which is not
+      clean.
     """
-    log_snr = np.interp(np.asarray(t, np.float64), np.arange(STEPS), _log_snr_steps())
-    return 1.0 / (1.0 + np.exp(-log_snr))
+    between = np.interp(np.asarray(t, np.float64), np.arange(STEPS), log_snr(schedule))
+    return 1.0 / (1.0 + np.exp(-between))
 
 
 @functools.cache
-def node_table() -> NodeTable:
-    """The 1024 nodes: uniform in log2 s, that is in log-SNR, from t = 0 to t = 999."""
-    steps = _log_snr_steps()
-    log_snr = np.linspace(steps[0], steps[-1], NODE_COUNT)
-    t = np.interp(-log_snr, -steps, np.arange(STEPS, dtype=np.float64))
-    signal = 1.0 / (1.0 + np.exp(-log_snr))
-    noise = 1.0 / (1.0 + np.exp(log_snr))
+def node_table(schedule: NoiseSchedule) -> NodeTable:
+    """The 1024 nodes: uniform in log2 s, that is in log-SNR, from t = 0 to t = 999.
+
+    Args:
+      schedule: the model's, `ModelConfig.noise_schedule`.
+    """
+    steps = log_snr(schedule)
+    nodes = np.linspace(steps[0], steps[-1], NODE_COUNT)
+    t = np.interp(-nodes, -steps, np.arange(STEPS, dtype=np.float64))
+    signal = 1.0 / (1.0 + np.exp(-nodes))
+    noise = 1.0 / (1.0 + np.exp(nodes))
     delta = np.sqrt(12.0 * noise)
     return NodeTable(t, signal, delta, np.log2(np.sqrt(signal) / delta))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from rcodec_jax.data import read_image
-from rcodec_jax.data.pictures.images import FORMATS
+from rcodec_jax.data.pictures.writing import FORMATS
 from rcodec_jax.errors import BitstreamError, UsageError
 from rcodec_jax.evaluate.coders import Coder, Setting
 from rcodec_jax.evaluate.journal import Journal, digest, keep

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from rcodec_jax.config.model import AutoencoderConfig, ModelConfig, UNetConfig
+from rcodec_jax.diffusion.schedule import STEPS, NoiseSchedule
 from rcodec_jax.errors import UsageError
 
 Json = Mapping[str, Any]
@@ -38,12 +39,14 @@ _UNET = {
 _AUTOENCODER = {"_class_name": "AutoencoderKL", "act_fn": "silu", "in_channels": 3,
                 "out_channels": 3}  # fmt: skip
 _SCHEDULE = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
+    "num_train_timesteps": STEPS,
     "trained_betas": None,
     "rescale_betas_zero_snr": False,
+}
+_BETAS: dict[NoiseSchedule, dict[str, float]] = {
+    "scaled_linear": {"beta_start": 0.00085, "beta_end": 0.012},
+    "linear": {"beta_start": 0.0001, "beta_end": 0.02},
+    "squaredcos_cap_v2": {},
 }
 _THEIR_SCHEDULE = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 """What diffusers takes where a file does not say; of all other values ours are the defaults."""
@@ -203,23 +206,31 @@ def write_autoencoder(config: ModelConfig, latent: Latent) -> dict[str, Any]:
     return written
 
 
-def read_schedule(data: Json, where: str) -> Prediction:
-    """What a scheduler's network predicts.
+def read_schedule(data: Json, where: str) -> tuple[NoiseSchedule, Prediction]:
+    """A scheduler's schedule, and what its network predicts.
 
     Raises:
-      UsageError: another schedule than that of `diffusion.schedule`, or an unknown prediction.
+      UsageError: another schedule than those of `diffusion.schedule`, or an unknown prediction.
     """
-    read = _Reader(_THEIR_SCHEDULE | dict(data), where, _SCHEDULE)
+    data = _THEIR_SCHEDULE | dict(data)
+    schedule = data["beta_schedule"]
+    if schedule not in list(_BETAS):  # it may be of any type
+        raise _Reader(data, where, {}).unfit(
+            "beta_schedule", f"one of {', '.join(_BETAS)}", schedule
+        )
+    read = _Reader(data, where, _SCHEDULE | _BETAS[schedule])
     prediction = read.get("prediction_type", "epsilon")
     if prediction not in _PREDICTIONS:
         raise read.unfit("prediction_type", f"one of {', '.join(_PREDICTIONS)}", prediction)
-    return _PREDICTIONS[prediction]
+    return schedule, _PREDICTIONS[prediction]
 
 
-def write_schedule(prediction: str) -> dict[str, Any]:
+def write_schedule(config: ModelConfig) -> dict[str, Any]:
     """scheduler_config.json of diffusers' DDIMScheduler."""
     names: dict[str, str] = {ours: theirs for theirs, ours in _PREDICTIONS.items()}
-    return _SAMPLER | _SCHEDULE | {"prediction_type": names[prediction]}
+    schedule = config.noise_schedule
+    own = {"beta_schedule": schedule, "prediction_type": names[config.unet.prediction]}
+    return _SAMPLER | _SCHEDULE | _BETAS[schedule] | own
 
 
 def refuse(config: ModelConfig) -> None:

@@ -50,7 +50,7 @@ def export_diffusers(
     configs = {
         f"unet/{CONFIG}": architecture.write_unet(config),
         f"vae/{CONFIG}": architecture.write_autoencoder(config, latent),
-        "scheduler/scheduler_config.json": architecture.write_schedule(config.unet.prediction),
+        "scheduler/scheduler_config.json": architecture.write_schedule(config),
     }
     done = 0
     for folder in ("unet", "vae"):

@@ -73,7 +73,7 @@ def import_diffusers(
         or of another shape; then nothing is written.
     """
     repository = Repository(source)
-    prediction = architecture.read_schedule(
+    schedule, prediction = architecture.read_schedule(
         repository.json("scheduler/scheduler_config.json"), "scheduler/scheduler_config.json"
     )
     autoencoder, channels, latent = architecture.read_autoencoder(
@@ -91,7 +91,9 @@ def import_diffusers(
         prediction=prediction,
         where="unet/config.json",
     )
-    config = ModelConfig(channels, autoencoder, unet, hyper, steps=DECODE_STEPS)
+    config = ModelConfig(
+        channels, autoencoder, unet, hyper, noise_schedule=schedule, steps=DECODE_STEPS
+    )
     entries = table(config)
     tensors = {folder: repository.tensors(folder) for folder in ("unet", "vae")}
     keys = match(entries, tensors)

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.sampler import clean_and_noise, per_cell
-from rcodec_jax.diffusion.schedule import STEPS, alpha_bar
+from rcodec_jax.diffusion.schedule import STEPS, log_snr
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE, MAX_LEVELS
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.model.trees import Flat, unflatten
@@ -120,9 +119,9 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
         prior: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
         output = networks.denoise(unflatten(weights), x, t, level_map, prior)
-        signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(t))
+        signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(t, config))
         clean, epsilon = clean_and_noise(x, output, signal, noise, config.unet.prediction, prior)
-        signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(next_t))
+        signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(next_t, config))
         return output, clean, signal * clean + noise * epsilon
 
     denoiser_inputs = (x, *times, level_map, *([prior] if needs_prior else []))
@@ -147,10 +146,9 @@ def _row(values: jax.Array) -> jax.Array:
     return values.astype(jnp.float32).reshape(1, 1, 1, -1)
 
 
-def _signal_and_noise(t: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _signal_and_noise(t: jax.Array, config: ModelConfig) -> tuple[jax.Array, jax.Array]:
     """sqrt(abar) and sqrt(1 - abar) at timesteps of any shape, as `schedule.alpha_bar` has it."""
-    signal = alpha_bar(np.arange(STEPS))
-    table = jnp.asarray(np.log(signal) - np.log1p(-signal), jnp.float32)
+    table = jnp.asarray(log_snr(config.noise_schedule), jnp.float32)
     whole = jnp.clip(jnp.floor(t), 0, STEPS - 2).astype(jnp.int32)
-    log_snr: Any = table[whole] + (t - whole) * (table[whole + 1] - table[whole])
-    return jnp.sqrt(jax.nn.sigmoid(log_snr)), jnp.sqrt(jax.nn.sigmoid(-log_snr))
+    between: Any = table[whole] + (t - whole) * (table[whole + 1] - table[whole])
+    return jnp.sqrt(jax.nn.sigmoid(between)), jnp.sqrt(jax.nn.sigmoid(-between))

@@ -108,7 +108,8 @@ def export_stablehlo(
     bundle = None if source is None or kind_of(source) != "bundle" else located(source)
     if bundle is not None:
         shutil.copyfile(bundle / INTEGER, out / symbols.INTEGER)
-        safetensors.numpy.save_file(node_table()._asdict(), out / symbols.NODES)
+        nodes = node_table(model.config.noise_schedule)
+        safetensors.numpy.save_file(nodes._asdict(), out / symbols.NODES)
         shutil.copyfile(symbols.__file__, out / "rcodec_symbols.py")
     manifest = {
         "format": loader.FORMAT,

@@ -59,7 +59,8 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
       BundleError: parameters that are not finite, or a layer whose exactness cannot be proved.
     """
     hyper = config.hyper
-    log2_s = np.floor(node_table().log2_scale * 2**PRIOR_BITS + 0.5).astype(np.int32)
+    log2_scale = node_table(config.noise_schedule).log2_scale
+    log2_s = np.floor(log2_scale * 2**PRIOR_BITS + 0.5).astype(np.int32)
     classes = (np.arange(NODE_COUNT) // nodes_per_class(hyper.classes)).astype(np.uint8)
     weight = None
     if hyper.neighbours:
@@ -69,7 +70,7 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         layers, _ = _context_layers(config, params["hyper_context"], ranges)
         q = np.square(sigma_of_level(np.arange(SIGMA_LEVELS)))
         gain = np.floor(q / (q + 1 / 12) * 2**GAIN_BITS + 0.5).astype(np.int32)
-        step = np.floor(2.0**STEP_BITS / np.exp2(node_table().log2_scale) + 0.5).astype(np.int32)
+        step = np.floor(2.0**STEP_BITS / np.exp2(log2_scale) + 0.5).astype(np.int32)
         context = ContextModel(IntegerNetwork(layers), gain, step)
     return IntegerPart(
         latent_channels=config.latent_channels,

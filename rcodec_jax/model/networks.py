@@ -240,9 +240,10 @@ class Networks:
         return levels.ablated(see_node=hyper.see_node, see_map=hyper.see_map)
 
 
-def node_values() -> dict[str, jax.Array]:
-    """The node table as float32 arrays [1024]: t, alpha_bar, delta, log2_scale."""
-    return {k: jnp.asarray(v, jnp.float32) for k, v in node_table()._asdict().items()}
+def node_values(config: ModelConfig) -> dict[str, jax.Array]:
+    """The model's node table as float32 arrays [1024]: t, alpha_bar, delta, log2_scale."""
+    table = node_table(config.noise_schedule)._asdict()
+    return {k: jnp.asarray(v, jnp.float32) for k, v in table.items()}
 
 
 @functools.cache

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.diffusion.schedule import NodeTable, node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, Prior, dither_indices, dither_values
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import FLOAT_PARTS
@@ -79,6 +79,7 @@ def rate_loss(
       latents: what to measure it on.
     """
     networks = Networks(config)
+    table = node_table(config.noise_schedule)
 
     @jax.jit
     def predict(
@@ -108,7 +109,7 @@ def rate_loss(
             noise = np.random.default_rng(levels.n_lo).standard_normal(mean.shape, np.float32)
             y = np.asarray(mean + jnp.exp2(log2_sigma) * noise)
         if integers.context is not None:
-            first, j, value = _first_half(integers, prior, y, levels)
+            first, j, value = _first_half(integers, prior, y, levels, table)
             both = jnp.concatenate([mean, log2_sigma], axis=-1)[None]
             change, stretch = refine(entropy_model, both, jnp.asarray(value)[None], *maps)
             mean = jnp.where(first, mean, mean + change)
@@ -121,15 +122,15 @@ def rate_loss(
         ]
         losses.append(
             RateLoss(
-                prior_bits(y, mean, log2_sigma, levels),
-                prior_bits(y, frozen[0], frozen[1], levels),
+                prior_bits(y, mean, log2_sigma, levels, table),
+                prior_bits(y, frozen[0], frozen[1], levels, table),
             )
         )
     return losses
 
 
 def _first_half(
-    integers: IntegerPart, prior: Prior, y: np.ndarray, levels: LevelMap
+    integers: IntegerPart, prior: Prior, y: np.ndarray, levels: LevelMap, table: NodeTable
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The first half of a latent as the context network is told it.
 
@@ -138,7 +139,7 @@ def _first_half(
       y - mean, float32 [h, w, C], 0 at the second half.
     """
     first = integers.halves(*levels.level_map.shape)[0]
-    scale = np.exp2(node_table().log2_scale)[levels.node_map][..., None]
+    scale = np.exp2(table.log2_scale)[levels.node_map][..., None]
     g = dither_values(dither_indices(*first.shape))
     j = np.floor(scale * (y - prior.mean / 2.0**PRIOR_BITS) + g + 0.5).astype(np.int64)
     sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
@@ -160,15 +161,21 @@ def made_latents(integers: IntegerPart, nodes: Sequence[int]) -> list[Latents]:
 
 
 def prior_bits(
-    y: np.ndarray, mean: jax.Array, log2_sigma: jax.Array, levels: LevelMap, points: int = 64
+    y: np.ndarray,
+    mean: jax.Array,
+    log2_sigma: jax.Array,
+    levels: LevelMap,
+    table: NodeTable,
+    points: int = 64,
 ) -> float:
     """Bits of y under a prior, averaged over uniform noise by the midpoint rule.
 
     Args:
       y, mean, log2_sigma: [h, w, C]; levels: [h, w].
+      table: the nodes of the model's schedule.
       points: of the rule.
     """
-    log2_s = jnp.asarray(node_table().log2_scale[levels.node_map][..., None], jnp.float32)
+    log2_s = jnp.asarray(table.log2_scale[levels.node_map][..., None], jnp.float32)
     scale = jnp.exp2(jnp.clip(log2_sigma + log2_s, np.log2(SCALE_MIN), np.log2(SCALE_MAX)))
     e = ((jnp.arange(points) + 0.5) / points - 0.5).reshape(-1, 1, 1, 1)
     v = (jnp.exp2(log2_s) * (jnp.asarray(y) - mean))[None] + e

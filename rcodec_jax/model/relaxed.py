@@ -100,7 +100,7 @@ def code_latent(
       z_noise: what stands for rounding in the rate of z, which has no exact counterpart; 0 takes
         the rate of z itself.
     """
-    table = node_values()
+    table = node_values(networks.config)
     cells = {name: table[name][levels.node_map][..., None] for name in table}
     alpha_bar, log2_scale, delta = (cells[name] for name in ("alpha_bar", "log2_scale", "delta"))
     scale = jnp.exp2(log2_scale)

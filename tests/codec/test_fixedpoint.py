@@ -7,15 +7,20 @@ hyper-prior, and the ranges that training tracked.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rcodec_jax.codec import Codec
+from rcodec_jax.codec.decode import dequantise
 from rcodec_jax.codec.quantise import quantise
+from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_values, sigma_of_level
 from rcodec_jax.errors import BundleError
@@ -52,7 +57,25 @@ def sixteen(levels: LevelMap) -> np.ndarray:
     return np.pad(levels.nodes, (0, 16 - levels.nodes.size), mode="edge")
 
 
-float_bits = functools.partial(prior_bits, points=256)
+float_bits = functools.partial(prior_bits, table=node_table("scaled_linear"), points=256)
+
+
+def test_another_noise_schedule_is_another_model(bundle, floats, photos) -> None:
+    """It is in the digest, and a file's noise is that of its model's timesteps."""
+    config = dataclasses.replace(bundle.config, noise_schedule="linear")
+    part = integer_part(config, floats, floats["ranges"])
+    assert part.digest != integer_part(bundle.config, floats, floats["ranges"]).digest
+    codec = Codec(dataclasses.replace(bundle, config=config, integers=part))
+    image = photos["face"]
+    options: dict[str, Any] = {"quality": 60, "rdoq_lambda": math.inf, "effort": 1}
+    data = codec.encode_detailed(image, **options).data
+    _, levels, symbols = read_symbols(data, part)
+    table = node_table("linear")
+    x, _ = dequantise(symbols, levels, table)
+    y = codec._programs.latent(image)[: x.shape[0], : x.shape[1]]
+    error = x - np.sqrt(table.alpha_bar)[levels.node_map][..., None] * y
+    np.testing.assert_array_less(abs(error), 0.5001 * table.delta[levels.n_lo])
+    assert codec.decode(data).shape == image.shape
 
 
 def test_freezing_again_gives_the_same_part(bundle, floats) -> None:
@@ -140,7 +163,7 @@ def test_over_all_dithers_the_tables_cost_what_training_believes(bundle, codec, 
         prior = part.predict(z, levels.nodes, levels.level_map)
         mean, log2_sigma = (a / 2.0**PRIOR_BITS for a in (prior.mean, prior.log2_sigma))
         index = part.sigma_index(prior, levels.nodes, levels.level_map)
-        log2_s = node_table().log2_scale[levels.node_map][..., None]
+        log2_s = node_table("scaled_linear").log2_scale[levels.node_map][..., None]
         total = 0.0
         for number in range(64):
             dither = np.full(y.shape, number, np.uint8)

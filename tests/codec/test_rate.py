@@ -142,10 +142,12 @@ def test_bits_go_where_they_matter(codec, photos) -> None:
         assert roi.header.level_count == 2 and uniform.header.level_count == 1
         errors = []
         y = codec._programs.latent(image)[:25, :38]
+        table = node_table(codec.bundle.config.noise_schedule)
         for encoded in (uniform, roi):
             _, levels, symbols = read_symbols(encoded.data, codec.bundle.integers)
-            signal = np.sqrt(node_table().alpha_bar[levels.node_map][..., None])
-            errors.append(np.square(dequantise(symbols, levels)[0] / signal - y)[inside].mean())
+            signal = np.sqrt(table.alpha_bar[levels.node_map][..., None])
+            error = dequantise(symbols, levels, table)[0] / signal - y
+            errors.append(np.square(error)[inside].mean())
         assert errors[1] < 0.7 * errors[0]
 
 

@@ -127,7 +127,7 @@ def test_the_first_step_is_a_share_of_the_quantisers(codec, face, node) -> None:
     moved = codec._refiner(face, y, codec._programs.hyper(y, levels), levels, steps=1)[0] - y
     h, w = levels.level_map.shape
     size = np.sqrt(np.square(moved[:h, :w]).mean(axis=(0, 1)))
-    expected = refine.schedule(1).rate(0) * 2.0 ** -node_table().log2_scale[node]
+    expected = refine.schedule(1).rate(0) * 2.0 ** -node_table("scaled_linear").log2_scale[node]
     np.testing.assert_allclose(size, expected, rtol=0.01)
 
 

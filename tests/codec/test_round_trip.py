@@ -87,9 +87,9 @@ def test_the_latent_comes_back_within_half_a_bin(codec, photos) -> None:
         image, importance=importance, quality=60, rdoq_lambda=math.inf, effort=1
     )
     _, levels, symbols = read_symbols(encoded.data, codec.bundle.integers)
-    x, prior = dequantise(symbols, levels)
+    x, prior = dequantise(symbols, levels, node_table("scaled_linear"))
     y = codec._programs.latent(image)[: x.shape[0], : x.shape[1]]
-    table = node_table()
+    table = node_table("scaled_linear")
     delta = table.delta[levels.node_map][..., None]
     error = (x - np.sqrt(table.alpha_bar)[levels.node_map][..., None] * y) / delta
     assert abs(error).max() <= 0.5 + 1e-4

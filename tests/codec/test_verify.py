@@ -12,7 +12,7 @@ import pytest
 
 from rcodec_jax.codec import verify
 from rcodec_jax.codec.symbols import find_integer_part
-from rcodec_jax.data.pictures.images import write_image
+from rcodec_jax.data.pictures.writing import write_image
 from rcodec_jax.errors import UsageError
 
 

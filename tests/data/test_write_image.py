@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.data.pictures import provenance
-from rcodec_jax.data.pictures.images import read_image, write_image
+from rcodec_jax.data.pictures.images import read_image
+from rcodec_jax.data.pictures.writing import write_image
 from rcodec_jax.errors import UsageError
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)

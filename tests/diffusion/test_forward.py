@@ -18,7 +18,7 @@ NODES = [0, 100, 400, 700, 900, 1023]
 
 def dequantise(y: np.ndarray, mu: np.ndarray, node: int) -> np.ndarray:
     """The formulas of the format, in float64, with the format's own dither."""
-    table = node_table()
+    table = node_table("scaled_linear")
     s = 2 ** table.log2_scale[node]
     g = dither_values(dither_indices(*y.shape))
     j = np.floor(s * (y - mu) + g + 0.5)
@@ -31,7 +31,7 @@ def test_error_is_uniform_and_independent_of_the_latent(node: int, prior: str) -
     rng = np.random.default_rng(node)
     y = rng.normal(size=N)
     mu = {"none": 0 * y, "good": y + 0.1 * rng.normal(size=N), "perfect": y}[prior]
-    table = node_table()
+    table = node_table("scaled_linear")
     noise = 1 - table.alpha_bar[node]
     error = dequantise(y, mu, node) - np.sqrt(table.alpha_bar[node]) * y
     assert abs(error).max() <= table.delta[node] / 2 * (1 + 1e-9)
@@ -47,7 +47,7 @@ def test_error_is_uniform_and_independent_of_the_latent(node: int, prior: str) -
 
 @pytest.mark.parametrize("node", NODES)
 def test_training_noise_has_the_distribution_of_files(node: int) -> None:
-    table = node_table()
+    table = node_table("scaled_linear")
     rng = np.random.default_rng(5)
     y = rng.normal(size=N)
     coded = dequantise(y, 0.3 * rng.normal(size=N), node)
@@ -63,7 +63,7 @@ def test_training_noise_has_the_distribution_of_files(node: int) -> None:
 
 
 def test_a_map_of_timesteps_acts_cell_by_cell() -> None:
-    table = node_table()
+    table = node_table("scaled_linear")
     nodes = np.array([[10, 500], [900, 10]])
     y = jnp.ones((1, 2, 2, 3))
     e = uniform_noise(jax.random.key(1), y.shape)

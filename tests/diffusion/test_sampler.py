@@ -28,7 +28,7 @@ def scene():
     rng = np.random.default_rng(3)
     y = jnp.asarray(rng.normal(size=(2, 5, 7, 3)), jnp.float32)
     level_map = jnp.asarray(rng.integers(0, 3, (2, 5, 7)))
-    abar = per_cell(alpha_bar(LEVELS_T), level_map)
+    abar = per_cell(alpha_bar(LEVELS_T, "scaled_linear"), level_map)
     noise = jnp.asarray(rng.uniform(-(3**0.5), 3**0.5, y.shape), jnp.float32)
     return y, jnp.sqrt(abar) * y + jnp.sqrt(1 - abar) * noise, level_map
 
@@ -38,7 +38,7 @@ def knowing(y, level_map, prediction: str, calls: list):
 
     def denoise(x, levels_t):
         calls.append(np.asarray(levels_t))
-        abar = per_cell(alpha_bar(levels_t), level_map)
+        abar = per_cell(alpha_bar(levels_t, "scaled_linear"), level_map)
         signal, noise = jnp.sqrt(abar), jnp.sqrt(1 - abar)
         epsilon = (x - signal * y) / noise
         mean, deviation = linear_estimate(x, prior_of(y), signal, noise)
@@ -61,7 +61,7 @@ def test_a_perfect_denoiser_recovers_the_latent(scene, prediction, kind, steps) 
     denoise = knowing(y, level_map, prediction, calls)
     clean = ddim(
         denoise, x, level_map, LEVELS_T,
-        steps=steps, prediction=prediction, kind=kind, prior=prior_of(y),
+        steps=steps, prediction=prediction, schedule="scaled_linear", kind=kind, prior=prior_of(y),
     )  # fmt: skip
     # epsilon divides by sqrt(abar), .068 at t = 999
     np.testing.assert_allclose(np.asarray(clean), np.asarray(y), atol=3e-4)
@@ -81,9 +81,9 @@ def test_one_step_returns_the_first_estimate(scene, prediction) -> None:
     output, prior = jnp.sin(x), prior_of(y)
     clean = ddim(
         lambda x, t: jnp.sin(x), x, level_map, LEVELS_T,
-        steps=1, prediction=prediction, prior=prior,
+        steps=1, prediction=prediction, schedule="scaled_linear", prior=prior,
     )  # fmt: skip
-    abar = per_cell(alpha_bar(LEVELS_T), level_map)
+    abar = per_cell(alpha_bar(LEVELS_T, "scaled_linear"), level_map)
     expected, _ = clean_and_noise(x, output, jnp.sqrt(abar), jnp.sqrt(1 - abar), prediction, prior)
     # compiled and not, rounding differs in the last digits
     np.testing.assert_allclose(np.asarray(clean), np.asarray(expected), rtol=1e-5, atol=1e-5)
@@ -92,7 +92,7 @@ def test_one_step_returns_the_first_estimate(scene, prediction) -> None:
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_all_predictions_say_the_same(scene, prediction) -> None:
     y, x, level_map = scene
-    abar = per_cell(alpha_bar(LEVELS_T), level_map)
+    abar = per_cell(alpha_bar(LEVELS_T, "scaled_linear"), level_map)
     signal, noise = jnp.sqrt(abar), jnp.sqrt(1 - abar)
     output = knowing(y, level_map, prediction, [])(x, LEVELS_T)
     clean, epsilon = clean_and_noise(x, output, signal, noise, prediction, prior_of(y))
@@ -133,17 +133,17 @@ def test_a_constant_map_is_a_scalar_timestep(scene, kind) -> None:
     kept = {"synchronous": 900.0, "proportional": t}[kind]
     mapped = ddim(
         lambda x, lt: network(x, per_cell(lt, level_map)), x, level_map, levels_t,
-        steps=steps, prediction="v", kind=kind,
+        steps=steps, prediction="v", schedule="scaled_linear", kind=kind,
     )  # fmt: skip
     # the scalar loop, as textbooks have it
     times = [min(t, kept * (1 - i / steps)) for i in range(steps)]
     for i, now in enumerate(times):
-        abar = float(alpha_bar(now))
+        abar = float(alpha_bar(now, "scaled_linear"))
         out = network(x, now)
         clean = abar**0.5 * x - (1 - abar) ** 0.5 * out
         epsilon = (1 - abar) ** 0.5 * x + abar**0.5 * out
         if i + 1 < steps:
-            abar = float(alpha_bar(times[i + 1]))
+            abar = float(alpha_bar(times[i + 1], "scaled_linear"))
             x = abar**0.5 * clean + (1 - abar) ** 0.5 * epsilon
     np.testing.assert_allclose(np.asarray(mapped), np.asarray(clean), rtol=1e-5, atol=1e-5)
 
@@ -151,7 +151,7 @@ def test_a_constant_map_is_a_scalar_timestep(scene, kind) -> None:
 def test_cells_do_not_see_one_another(scene) -> None:
     """The sampler itself is local: only the network may mix cells."""
     _, x, level_map = scene
-    run = dict(steps=3, prediction="v", kind="proportional")
+    run = dict(steps=3, prediction="v", schedule="scaled_linear", kind="proportional")
     whole = ddim(lambda x, t: 0.5 * x, x, level_map, LEVELS_T, **run)
     part = ddim(lambda x, t: 0.5 * x, x[:, 1:3, 2:5], level_map[:, 1:3, 2:5], LEVELS_T, **run)
     np.testing.assert_array_equal(np.asarray(whole[:, 1:3, 2:5]), np.asarray(part))

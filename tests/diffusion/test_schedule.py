@@ -2,34 +2,63 @@
 
 from __future__ import annotations
 
+import functools
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcodec_jax.diffusion.schedule import STEPS, alpha_bar, node_table, trajectory
+from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.diffusion.schedule import (
+    BETAS,
+    STEPS,
+    NoiseSchedule,
+    alpha_bar,
+    node_table,
+    trajectory,
+)
 from rcodec_jax.entropy import GaussianTables, dither_values, sigma_of_level
+
+abar = functools.partial(alpha_bar, schedule="scaled_linear")
 
 
 def test_schedule_is_that_of_stable_diffusion() -> None:
     betas = np.linspace(0.00085**0.5, 0.012**0.5, STEPS) ** 2
-    np.testing.assert_allclose(alpha_bar(np.arange(STEPS)), np.cumprod(1 - betas), rtol=1e-12)
-    assert alpha_bar(0) == pytest.approx(0.99915, abs=1e-9)
-    between = alpha_bar(300.5)
-    log_snr = [np.log(a / (1 - a)) for a in (alpha_bar(300), between, alpha_bar(301))]
+    np.testing.assert_allclose(abar(np.arange(STEPS)), np.cumprod(1 - betas), rtol=1e-12)
+    assert abar(0) == pytest.approx(0.99915, abs=1e-9)
+    log_snr = [np.log(a / (1 - a)) for a in (abar(300), abar(300.5), abar(301))]
     assert log_snr[1] == pytest.approx((log_snr[0] + log_snr[2]) / 2, rel=1e-12)
 
 
-def test_nodes_are_uniform_in_log2_scale_from_end_to_end() -> None:
-    table = node_table()
+def test_ddpm_and_cosine_by_their_formulas() -> None:
+    """Ho et al., NeurIPS 2020, section 4; Nichol and Dhariwal, ICML 2021, equations 16 and 17."""
+    t = np.arange(STEPS)
+    linear = np.cumprod(1 - np.linspace(1e-4, 0.02, STEPS))
+    np.testing.assert_allclose(alpha_bar(t, "linear"), linear, rtol=1e-9)
+    f = np.cos(((t + 1) / STEPS + 0.008) / 1.008 * np.pi / 2) ** 2
+    cosine = f / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
+    # the last betas are capped
+    np.testing.assert_allclose(alpha_bar(t, "squaredcos_cap_v2")[:990], cosine[:990], rtol=1e-9)
+
+
+def test_a_model_may_have_any_schedule_and_no_other() -> None:
+    (hint,) = {get_type_hints(ModelConfig)["noise_schedule"]}
+    assert set(get_args(hint)) == set(BETAS) == set(get_args(NoiseSchedule))
+
+
+@pytest.mark.parametrize("schedule", BETAS)
+def test_nodes_are_uniform_in_log2_scale_from_end_to_end(schedule) -> None:
+    table = node_table(schedule)
     assert all(column.shape == (1024,) and column.dtype == np.float64 for column in table)
     assert table.t[0] == 0 and table.t[-1] == pytest.approx(999)
     assert np.all(np.diff(table.t) > 0)
     steps = np.diff(table.log2_scale)
     np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
-    assert -0.016 < steps[0] < -0.008  # "a rate step of about 1 % each"
-    np.testing.assert_allclose(alpha_bar(table.t), table.alpha_bar, rtol=1e-9)
-    np.testing.assert_allclose(table.delta, np.sqrt(12 * (1 - table.alpha_bar)), rtol=1e-12)
+    assert -0.022 < steps[0] < -0.006  # "a rate step of about 1 % each"
+    np.testing.assert_allclose(alpha_bar(table.t, schedule), table.alpha_bar, rtol=1e-6)
+    np.testing.assert_allclose(table.delta, np.sqrt(12 * (1 - table.alpha_bar)), rtol=1e-11)
     scale = np.sqrt(table.alpha_bar) / table.delta
     np.testing.assert_allclose(table.log2_scale, np.log2(scale), rtol=1e-12)
 
@@ -46,7 +75,7 @@ def tables() -> GaussianTables:
 @pytest.mark.parametrize("t", SANITY)
 def test_rate_of_gaussian_cells(t: int, tables: GaussianTables) -> None:
     """t -> 1/s and bits per pixel of a unit-variance latent of 4 channels, from integer tables."""
-    signal = alpha_bar(t)
+    signal = abar(t)
     scale = float(np.sqrt(signal / (12 * (1 - signal))))
     inverse, bpp = SANITY[t]
     assert 1 / scale == pytest.approx(inverse, abs=0.01)

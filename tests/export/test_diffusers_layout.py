@@ -192,10 +192,29 @@ def test_other_architectures_are_refused(model, tmp_path, file, changes, message
     assert file in str(caught.value) and not (tmp_path / "again").exists()
 
 
-def test_a_schedule_that_is_not_said_is_not_ours(model, tmp_path) -> None:
-    """Their defaults are other betas."""
-    (model / "scheduler/scheduler_config.json").write_text("{}")
-    with pytest.raises(UsageError, match="beta_start: expected 0.00085, got 0.0001"):
+@pytest.mark.parametrize(
+    ("says", "schedule"),
+    [
+        ({}, "linear"),  # what diffusers takes where a file does not say
+        ({"beta_schedule": "linear", "beta_start": 1e-4, "beta_end": 0.02}, "linear"),
+        ({"beta_schedule": "squaredcos_cap_v2"}, "squaredcos_cap_v2"),
+    ],
+)
+def test_the_noise_schedule_comes_along_and_goes_back(model, tmp_path, says, schedule) -> None:
+    path = "scheduler/scheduler_config.json"
+    (model / path).write_text(json.dumps(says))
+    take(model, tmp_path / "taken")
+    assert open_weights(tmp_path / "taken").config.noise_schedule == schedule
+    export_diffusers(load_trained(tmp_path / "taken"), tmp_path / "back")
+    written = json.loads((tmp_path / "back" / path).read_text())
+    assert written["beta_schedule"] == schedule
+    assert written.items() >= says.items()
+
+
+@pytest.mark.parametrize("says", [{"beta_schedule": "sigmoid"}, {"beta_schedule": ["linear"]}])
+def test_an_unknown_noise_schedule_is_refused(model, tmp_path, says) -> None:
+    edit(model / "scheduler/scheduler_config.json", **says)
+    with pytest.raises(UsageError, match="beta_schedule: expected one of scaled_linear, linear"):
         take(model, tmp_path / "again")
 
 

@@ -91,6 +91,7 @@ def test_ten_steps_of_ddim(pair, denoise) -> None:
         _levels(start, 2),
         steps=steps,
         prediction=pair.networks.config.unet.prediction,
+        schedule="scaled_linear",
     )
     scheduler.set_timesteps(1000 * steps // start)  # their way of saying steps of 50
     theirs = peers.nchw(x)

@@ -1,0 +1,103 @@
+"""Writing pictures, in the format that a file's name says."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from PIL import Image, features
+
+from rcodec_jax.data.pictures import provenance
+from rcodec_jax.errors import UsageError
+from rcodec_jax.files import atomic_write
+
+FORMATS = {
+    ".png": "PNG",
+    ".jpg": "JPEG",
+    ".jpeg": "JPEG",
+    ".webp": "WEBP",
+    ".avif": "AVIF",
+    ".bmp": "BMP",
+    ".ppm": "PPM",
+    ".tif": "TIFF",
+    ".tiff": "TIFF",
+}
+"""What Pillow calls the format of files that end so."""
+
+_SAVE_OPTIONS: dict[str, dict[str, object]] = {
+    "JPEG": {"quality": 95, "subsampling": 0, "optimize": True},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 90, "subsampling": "4:4:4"},
+}
+
+
+def write_image(
+    target: str | os.PathLike[str] | BinaryIO,
+    pixels: np.ndarray,
+    format: str | None = None,
+    *,
+    marked: bool = False,
+) -> None:
+    """Writes a picture; a path is replaced atomically.
+
+    PNG, BMP, PPM, TIFF and WebP are written without loss, JPEG at quality 95 and AVIF at quality 90
+    with full chroma.
+
+    Args:
+      target: path or open binary file.
+      pixels: uint8 [H, W, 3] or [H, W].
+      format: "PNG", "JPEG", "WEBP", "AVIF", "BMP", "PPM" or "TIFF"; by default from the suffix of
+        the path, PNG for a file without a name.
+      marked: whether its metadata say that it is partly generated, see `provenance`; BMP and PPM
+        have none.
+
+    Raises:
+      UsageError: unknown format, wrong array, or the path cannot be written.
+    """
+    pixels = np.asarray(pixels)
+    grey = pixels.ndim == 2
+    if pixels.dtype != np.uint8 or not (grey or (pixels.ndim == 3 and pixels.shape[2] == 3)):
+        raise UsageError(
+            f"expected pixels uint8 [H, W, 3] or [H, W], got {pixels.dtype} {list(pixels.shape)}"
+        )
+    if pixels.size == 0:
+        raise UsageError(f"expected at least one pixel, got shape {list(pixels.shape)}")
+    path = Path(target) if isinstance(target, str | os.PathLike) else None
+    chosen = image_format(path, format)
+    options = _SAVE_OPTIONS.get(chosen, {}) | (provenance.save_options(chosen) if marked else {})
+    buffer = io.BytesIO()
+    try:
+        Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, chosen, **options)
+    except (OSError, ValueError) as error:
+        height, width = pixels.shape[:2]
+        raise UsageError(f"{chosen} cannot hold {width}x{height} pixels: {error}") from error
+    if isinstance(target, str | os.PathLike):
+        atomic_write(target, buffer.getvalue())
+    else:
+        target.write(buffer.getvalue())
+
+
+def image_format(path: Path | None, format: str | None = None) -> str:
+    """Name of the format to write: the one asked for, else by suffix, else PNG.
+
+    Raises:
+      UsageError: a format or suffix that is not written here.
+    """
+    if format is not None:
+        name = {"JPG": "JPEG", "TIF": "TIFF"}.get(format.upper(), format.upper())
+        if name not in FORMATS.values():
+            known = ", ".join(sorted(set(FORMATS.values())))
+            raise UsageError(f"expected an image format out of {known}, got {format!r}")
+    elif path is None or not path.suffix:
+        name = "PNG"
+    elif path.suffix.lower() not in FORMATS:
+        known = " ".join(sorted(FORMATS))
+        raise UsageError(f"{path}: expected a file name ending in {known}, got {path.suffix!r}")
+    else:
+        name = FORMATS[path.suffix.lower()]
+    if name == "AVIF" and not features.check("avif"):
+        raise UsageError("AVIF: expected a Pillow of 11.3 or later that has it, got one without")
+    return name
