@@ -14,7 +14,8 @@ from PIL import Image
 from rcodec_jax.bitstream import read_container
 from rcodec_jax.codec.bitsmap import bits_of
 from rcodec_jax.codec.codec import Codec
-from rcodec_jax.data.pictures.images import read_image, write_image
+from rcodec_jax.data.pictures.images import read_image
+from rcodec_jax.data.pictures.writing import write_image
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import Setting
@@ -22,9 +23,10 @@ from rcodec_jax.evaluate.peers import make_peers
 from rcodec_jax.metrics.decibels import psnr_db
 from rcodec_jax.regions.sources import importance_by_name
 
-EVERYWHERE, PAINTED, SALIENCY, CENTRE, GAZE = MATTERS = (
+EVERYWHERE, PAINTED, FACES, SALIENCY, CENTRE, GAZE = MATTERS = (
     "everything alike",
     "what I paint",
+    "faces",
     "what stands out",
     "the middle",
     "where I look (one dab of the brush)",
@@ -98,10 +100,15 @@ def importance_of(matters: str, pixels: np.ndarray, painted: np.ndarray | None) 
       float32 [H,W] in 0..1, or None where everything matters alike.
 
     Raises:
-      UsageError: a brush is needed and nothing is painted.
+      UsageError: a brush is needed and nothing is painted, or there are no faces.
     """
     if matters == EVERYWHERE:
         return None
+    if matters == FACES:
+        found = importance_by_name(["faces"], pixels)
+        if not found.any():
+            raise UsageError("faces: expected some in the picture, found none: paint them")
+        return found
     if matters == SALIENCY:
         return importance_by_name(["saliency"], pixels)
     if matters == CENTRE:

@@ -285,7 +285,7 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_region_options(parser: argparse.ArgumentParser) -> None:
-    """Where the bits should go: --roi, --roi-id, --box, --gaze, --saliency and others."""
+    """Where the bits should go: --roi, --roi-id, --box, --gaze, --faces, --saliency and others."""
     group = parser.add_argument_group("region of interest (several are joined by their maximum)")
     group.add_argument("--roi", metavar="MASK", help="mask picture: bright is important")
     group.add_argument(
@@ -305,6 +305,9 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("--gaze", type=point, metavar="X,Y", help="point looked at, in pixels")
     group.add_argument(
+        "--faces", action="store_true", help="find faces, those from the front best (OpenCV 4)"
+    )
+    group.add_argument(
         "--saliency", action="store_true", help="guess what stands out in the picture"
     )
     group.add_argument(
@@ -314,6 +317,11 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME[:ARGUMENT]",
         help="any source by its name, such as centre or gaze:120,80 (repeatable; those of "
         "rcodec_jax/regions/sources)",
+    )
+    group.add_argument(
+        "--show-importance",
+        metavar="PNG",
+        help="write what was found important as a mask, such as --roi takes",
     )
     group.add_argument(
         "--roi-strength",

@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     if not batch.set_one(args, metavar="FILE", result="PICTURE"):
         return _run_many(args)
-    from rcodec_jax.data.pictures.images import image_format
+    from rcodec_jax.data.pictures.writing import image_format
 
     # Before the work: an ending that cannot be written should not cost a decode.
     piped = args.output == files.PIPE
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_many(args: argparse.Namespace) -> int:
-    from rcodec_jax.data.pictures.images import image_format
+    from rcodec_jax.data.pictures.writing import image_format
 
     picture_format = image_format(Path(f"-.{args.format}"))
     ending = f".{args.format.lower()}"
@@ -110,7 +110,7 @@ def _decode(
     args: argparse.Namespace, codec: Codec, data: bytes, picture_format: str, progress: Progress
 ) -> dict[str, Any]:
     """Decodes a file that has been read, writes its picture and gives its figures."""
-    from rcodec_jax.data.pictures.images import write_image
+    from rcodec_jax.data.pictures.writing import write_image
     from rcodec_jax.entropy import Limits
 
     limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)

@@ -81,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
     folder = files.check_folder(args.out, force=args.force, own=OWN_FILES)
 
     import rcodec_jax
-    from rcodec_jax.data.pictures.images import write_image
+    from rcodec_jax.data.pictures.writing import write_image
     from rcodec_jax.regions import importance as regions
 
     pixels = _photo(args.picture)

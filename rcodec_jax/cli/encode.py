@@ -177,13 +177,16 @@ def importance_of(
       notes: what was assumed about a mask is added here.
 
     Returns:
-      float32 [H,W] in 0..1, None where no option asks for a region.
+      float32 [H,W] in 0..1, None where no option asks for a region or nothing was found.
     """
     if not _has_region(args):
         return None
+    import numpy as np
+
     from rcodec_jax.data.pictures.masks import read_mask
+    from rcodec_jax.data.pictures.writing import write_image
     from rcodec_jax.regions import importance
-    from rcodec_jax.regions.sources import importance_by_name
+    from rcodec_jax.regions.sources import faces, importance_by_name
 
     height, width = pixels.shape[:2]
     sources = []
@@ -195,25 +198,39 @@ def importance_of(
     if args.gaze:
         x, y = args.gaze
         sources.append(importance.from_gaze(x, y, height, width))
+    if args.faces:
+        boxes = faces.find(pixels)
+        notes.append(f"faces: {len(boxes) or 'none'} found")
+        found = importance.from_boxes(boxes, height, width) if boxes else np.zeros((height, width))
+        sources.append(found)
     if args.saliency:
         sources.append(importance.saliency(pixels))
     if args.importance:
         sources.append(importance_by_name(args.importance, pixels))
-    return importance.combine(*sources)
+    joined = importance.combine(*sources)
+    if args.show_importance:
+        write_image(args.show_importance, np.round(joined * 255).astype(np.uint8), "PNG")
+    return joined if joined.any() else None
 
 
 def _has_region(args: argparse.Namespace) -> bool:
-    return bool(args.roi or args.boxes or args.gaze or args.saliency or args.importance)
+    given = args.roi, args.boxes, args.gaze, args.faces, args.saliency, args.importance
+    return any(given)
 
 
 def _check_region_options(args: argparse.Namespace) -> None:
     if args.roi_id is not None and not args.roi:
         raise UsageError("--roi-id: expected --roi MASK with it, got no mask")
-    if args.roi_strength is not None and not _has_region(args):
-        raise UsageError(
-            "--roi-strength: expected a region with it (--roi, --box, --gaze, --saliency or "
-            "--importance), got none"
-        )
+    for option in ("roi_strength", "show_importance"):
+        if getattr(args, option) is not None and not _has_region(args):
+            raise UsageError(
+                f"--{option.replace('_', '-')}: expected a region with it (--roi, --box, --gaze, "
+                "--faces, --saliency or --importance), got none"
+            )
+    if args.show_importance is not None:
+        if args.out is not None:
+            raise UsageError("--show-importance: expected one picture, got --out")
+        files.check_output(args.show_importance, force=args.force, inputs=(args.paths[0],))
     if args.roi == files.PIPE:
         raise UsageError(
             "--roi: expected the path of a mask, got - (only the picture can be piped)"

@@ -144,7 +144,7 @@ def _figures_of(bits: Bits) -> dict[str, float]:
 
 def _draw(bits: Bits, header: Header, path: str) -> None:
     from rcodec_jax.cli import heatmap
-    from rcodec_jax.data.pictures.images import write_image
+    from rcodec_jax.data.pictures.writing import write_image
 
     buffer = io.BytesIO()
     write_image(buffer, heatmap.draw(bits.cells, header.height_px, header.width_px), format="PNG")

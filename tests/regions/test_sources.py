@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions import MapSampler, from_boxes, from_gaze, saliency, sources
-from rcodec_jax.regions.sources import SOURCES, importance_by_name
+from rcodec_jax.regions.sources import SOURCES, faces, importance_by_name
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)
 
@@ -37,10 +40,41 @@ def test_each_source_is_one_file_and_one_line() -> None:
     assert {source.__module__.rpartition(".")[2] for source in SOURCES.values()} == files
 
 
+def test_faces_are_found_with_room_around_them() -> None:
+    """Her face is at 175..270, 65..185; larger it is as well, and so is that of a mirror image."""
+    astronaut = skimage.data.astronaut()
+    (box,) = faces.find(astronaut)
+    assert box[0] < 175 and box[1] < 65 and box[2] > 270 and box[3] > 185
+    assert (box[2] - box[0]) * (box[3] - box[1]) < 0.25 * 512 * 512
+    found = importance_by_name(["faces"], astronaut)
+    np.testing.assert_array_equal(found, from_boxes([box], 512, 512))
+    large = astronaut.repeat(3, 0).repeat(3, 1)
+    np.testing.assert_allclose(faces.find(large), [np.multiply(box, 3)], atol=30)
+    pair = np.concatenate([astronaut, astronaut[:, ::-1]], axis=1)
+    assert len(faces.find(pair)) == 2
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 900), (37, 53), (128, 128)])
+def test_no_faces_where_there_are_none(shape) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
+    assert faces.find(noise) == [] and faces.find(np.full_like(noise, 128)) == []
+    assert not importance_by_name(["faces"], noise).any()
+
+
+@pytest.mark.parametrize("version", [None, "5.0.0"])
+def test_faces_without_a_detector_name_what_helps(monkeypatch, version) -> None:
+    other = version and types.SimpleNamespace(__version__=version)
+    monkeypatch.setitem(sys.modules, "cv2", other)
+    with pytest.raises(
+        UsageError, match=r"expected OpenCV 4 \(pip install 'rcodec-jax\[faces\]'\)"
+    ):
+        faces.find(PICTURE)
+
+
 @pytest.mark.parametrize(
     ("spec", "text"),
     [
-        ("face", "expected a source out of box, centre, gaze, saliency, got 'face'"),
+        ("face", "expected a source out of box, centre, faces, gaze, saliency, got 'face'"),
         ("gaze:1", "gaze: expected gaze:x,y in pixels, got '1'"),
         ("box:a,b,c,d", "box: expected box:x0,y0,x1,y1 in pixels, got 'a,b,c,d'"),
         ("centre:3", "centre: expected nothing behind the name, got '3'"),

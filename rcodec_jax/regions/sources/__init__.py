@@ -12,7 +12,7 @@ import numpy as np
 
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions.importance import combine
-from rcodec_jax.regions.sources import box, centre, gaze, salient
+from rcodec_jax.regions.sources import box, centre, faces, gaze, salient
 
 Source = Callable[[np.ndarray, str], np.ndarray]
 """(picture uint8 [H, W, 3], what the user wrote behind the name) -> float32 [H, W] in 0..1."""
@@ -20,6 +20,7 @@ Source = Callable[[np.ndarray, str], np.ndarray]
 SOURCES: dict[str, Source] = {
     "box": box.importance,
     "centre": centre.importance,
+    "faces": faces.importance,
     "gaze": gaze.importance,
     "saliency": salient.importance,
 }
