@@ -204,7 +204,7 @@ def importance_of(
         found = importance.from_boxes(boxes, height, width) if boxes else np.zeros((height, width))
         sources.append(found)
     if args.saliency:
-        sources.append(importance.saliency(pixels))
+        sources.append(importance_by_name(["saliency"], pixels))
     if args.importance:
         sources.append(importance_by_name(args.importance, pixels))
     joined = importance.combine(*sources)

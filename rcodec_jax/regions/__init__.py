@@ -1,7 +1,7 @@
 """Importance sources, level maps, the map sampler of training, and the rate budget. NumPy only."""
 
 from rcodec_jax.regions.budget import Fit, fit_base
-from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, saliency
+from rcodec_jax.regions.importance import combine, from_boxes, from_gaze
 from rcodec_jax.regions.levelmap import (
     LevelMap,
     build_level_map,
@@ -22,6 +22,5 @@ __all__ = [
     "from_boxes",
     "from_gaze",
     "pool_importance",
-    "saliency",
     "uniform_level_map",
 ]

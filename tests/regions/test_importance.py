@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions.importance import combine, from_boxes, from_gaze, saliency
+from rcodec_jax.regions.importance import combine, from_boxes, from_gaze
 
 
 def test_boxes_are_half_open_and_add_up():
@@ -74,22 +74,3 @@ def test_combination_is_the_maximum():
         combine(first, second[:2])
     with pytest.raises(UsageError, match="got none"):
         combine()
-
-
-def test_saliency_finds_what_stands_out():
-    rng = np.random.default_rng(0)
-    image = rng.normal(100, 4, (160, 240, 3))
-    image[60:90, 150:180] += 120
-    found = saliency(image.astype(np.uint8))
-    assert found.shape == (160, 240) and found.dtype == np.float32
-    assert found.min() >= 0 and found.max() <= 1
-    assert found[50:100, 140:190].mean() > 3 * found.mean()
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (700, 3, 3), (64, 64)])
-def test_saliency_of_odd_sizes_and_flat_pictures(shape):
-    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
-    found = saliency(noise)
-    assert found.shape == shape[:2] and np.isfinite(found).all()
-    assert found.min() >= 0 and found.max() <= 1
-    np.testing.assert_array_equal(saliency(np.full(shape, 9, np.uint8)), np.ones(shape[:2]))

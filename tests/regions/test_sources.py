@@ -12,8 +12,9 @@ import pytest
 import skimage.data
 
 from rcodec_jax.errors import UsageError
-from rcodec_jax.regions import MapSampler, from_boxes, from_gaze, saliency, sources
+from rcodec_jax.regions import MapSampler, from_boxes, from_gaze, sources
 from rcodec_jax.regions.sources import SOURCES, faces, importance_by_name
+from rcodec_jax.regions.sources.salient import saliency
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (40, 64, 3)).astype(np.uint8)
 
@@ -38,6 +39,37 @@ def test_each_source_is_one_file_and_one_line() -> None:
     folder = Path(sources.__file__).parent
     files = {path.stem for path in folder.glob("*.py")} - {"__init__", "arguments"}
     assert {source.__module__.rpartition(".")[2] for source in SOURCES.values()} == files
+
+
+def test_saliency_finds_what_stands_out():
+    rng = np.random.default_rng(0)
+    image = rng.normal(100, 4, (160, 240, 3))
+    image[60:90, 150:180] += 120
+    found = saliency(image.astype(np.uint8))
+    assert found.shape == (160, 240) and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() <= 1
+    assert found[50:100, 140:190].mean() > 3 * found.mean()
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 50, 3), (700, 3, 3), (64, 64)])
+def test_saliency_of_odd_sizes_and_flat_pictures(shape):
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    found = saliency(noise)
+    assert found.shape == shape[:2] and np.isfinite(found).all()
+    assert found.min() >= 0 and found.max() <= 1
+    np.testing.assert_array_equal(saliency(np.full(shape, 9, np.uint8)), np.ones(shape[:2]))
+
+
+def test_saliency_is_of_the_object_and_not_of_its_ground() -> None:
+    """A disc that touches one side is found, wherever on it, whatever the colours."""
+    rng = np.random.default_rng(1)
+    rows, columns = np.indices((120, 160))
+    for y, x in ((60, 80), (90, 50), (110, 80)):
+        disc = (rows - y) ** 2 + (columns - x) ** 2 < 25**2
+        ground, colour = rng.integers(40, 200, (2, 3))
+        picture = np.where(disc[..., None], colour, ground) + rng.normal(0, 6, (120, 160, 3))
+        found = saliency(picture.clip(0, 255).astype(np.uint8))
+        assert found[disc].mean() > 0.5 > 0.2 > found[~disc].mean()
 
 
 def test_faces_are_found_with_room_around_them() -> None:
