@@ -21,6 +21,7 @@ from PIL import Image, ImageFile
 
 import rcodec_jax.codec as codecs
 from rcodec_jax.bitstream import MAGIC, MEDIA_TYPE, read_container
+from rcodec_jax.data.pictures.kept import exif_of
 from rcodec_jax.errors import RcodecError, UsageError
 
 FORMAT = "RDC"
@@ -28,7 +29,16 @@ FORMAT = "RDC"
 
 ENDING = ".rdc"
 
-SAVE_OPTIONS = ("importance", "quality", "bpp", "size_bytes", "roi_strength", "effort", "tune")
+SAVE_OPTIONS = (
+    "importance",
+    "quality",
+    "bpp",
+    "size_bytes",
+    "roi_strength",
+    "effort",
+    "tune",
+    "metadata",
+)
 """Options of `Image.save` that count; Pillow hands out those of other formats, too."""
 
 _lock = threading.Lock()
@@ -71,13 +81,16 @@ class RdcImageFile(ImageFile.ImageFile):
         assert self.fp is not None  # of an image that is being opened
         data = self.fp.read()
         try:
-            header = read_container(data).header
+            container = read_container(data)
         except RcodecError as error:
             raise OSError(f"damaged RDC: {error}") from error
         self._data = data
         self._mode = "RGB"
+        header = container.header
         self._size = (header.width_px, header.height_px)
         self.info["bpp"] = len(data) * 8 / (header.width_px * header.height_px)
+        if container.metadata:
+            self.info["exif"] = exif_of(container.metadata).tobytes()
 
     def load(self) -> Any:
         """Decodes, the first time it is called.

@@ -46,7 +46,7 @@ ALLOWED: dict[str, set[str]] = {
         "train": "checkpoint config data diffusion metrics model nn ops regions scale",
         "evaluate": "data entropy metrics regions",  # it is handed a codec
         "export": "config diffusion metrics model ops",
-        "pillow": "bitstream codec",  # a plug-in of Pillow, which users import
+        "pillow": "bitstream codec data",  # a plug-in of Pillow, which users import
         # It times the real step; train knows nothing of it.
         "bench": "codec config data entropy metrics model nn regions scale train",
         "ablate": "config data entropy evaluate metrics model ops regions train",

@@ -1,12 +1,14 @@
-"""The file: header, level map, tone map, payload, two checksums (layout in FORMAT.md)."""
+"""The file: header, metadata, maps, payload, two checksums (layout in FORMAT.md)."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from rcodec_jax.bitstream.crc import crc32c
+from rcodec_jax.bitstream.metadata import MAX_BYTES, decode_metadata, encode_metadata
 from rcodec_jax.bitstream.varint import read_varint, write_varint
 from rcodec_jax.errors import (
     BitstreamError,
@@ -28,7 +30,7 @@ FLOAT_DIGEST_BYTES = 4
 CRC_BYTES = 4
 _SIZE_OFFSET = len(MAGIC) + 1
 _NODE_BYTES = 3
-_HAS_TONE, _GREY = 1 << 20, 1 << 21  # the bits above the nodes
+_HAS_TONE, _GREY, _HAS_METADATA = 1 << 20, 1 << 21, 1 << 22  # the bits above the nodes
 
 
 @dataclass(frozen=True)
@@ -118,21 +120,23 @@ class Container:
       header: its fields.
       level_map: coded level map, empty if there is one level.
       tone: coded tone map, empty if there is none.
+      metadata: what the file says of its picture, see `bitstream.metadata`.
       payload: coded symbols.
-      sections: bytes of "header" (with all that is not named otherwise), "level_map", "tone",
-        "payload" and "checksums"; they sum to the size of the file.
+      sections: bytes of "header" (with all that is not named otherwise), "metadata", "level_map",
+        "tone", "payload" and "checksums"; they sum to the size of the file.
     """
 
     header: Header
     level_map: bytes
     tone: bytes
+    metadata: dict[str, str]
     payload: bytes
     sections: dict[str, int]
 
     @property
     def level_map_offset(self) -> int:
         """Where in the file the level map begins."""
-        return self.sections["header"]
+        return self.sections["header"] + self.sections["metadata"]
 
     @property
     def tone_offset(self) -> int:
@@ -146,7 +150,12 @@ class Container:
 
 
 def write_container(
-    header: Header, level_map: bytes, payload: bytes, *, tone: bytes = b""
+    header: Header,
+    level_map: bytes,
+    payload: bytes,
+    *,
+    tone: bytes = b"",
+    metadata: Mapping[str, str] | None = None,
 ) -> bytes:
     """Puts a file together.
 
@@ -155,8 +164,10 @@ def write_container(
       level_map: coded level map; empty if and only if there is one level.
       payload: coded symbols.
       tone: coded tone map; empty for none.
+      metadata: see `bitstream.metadata`.
 
     Raises:
+      UsageError: metadata that cannot be written.
       RcodecError: a level map where none belongs, or a size no reader accepts by default.
     """
     if (header.level_count == 1) != (not level_map):
@@ -169,7 +180,8 @@ def write_container(
             f"picture: expected sides up to {limits.max_side} and {limits.max_pixels} pixels, "
             f"got {header.width_px}x{header.height_px}"
         )
-    flags = bool(tone) * _HAS_TONE | header.grey * _GREY
+    about = encode_metadata(metadata or {})
+    flags = bool(tone) * _HAS_TONE | header.grey * _GREY | bool(about) * _HAS_METADATA
     head = b"".join(
         [
             MAGIC,
@@ -181,6 +193,8 @@ def write_container(
             header.float_digest,
             write_varint(len(level_map)) if header.level_count > 1 else b"",
             write_varint(len(tone)) if tone else b"",
+            write_varint(len(about)) if about else b"",
+            about,
             level_map,
             tone,
         ]
@@ -230,15 +244,19 @@ def read_container(data: bytes, *, limits: Limits | None = None) -> Container:
     end = fixed + _NODE_BYTES + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
     _require(data, end)
     packed = int.from_bytes(data[fixed : fixed + _NODE_BYTES], "little")
-    if packed >> 22:
+    if packed >> 23:
         raise BitstreamError("reserved bits are set", offset=fixed + 2)
-    map_length = tone_length = 0
-    map_offset = end
+    map_length = tone_length = about_length = 0
+    about_offset = end
     if level_count > 1:
-        map_length, map_offset = read_varint(data, end)
-    tone_length_at = map_offset
+        map_length, about_offset = read_varint(data, end)
+    tone_length_at = about_offset
     if packed & _HAS_TONE:
-        tone_length, map_offset = read_varint(data, tone_length_at)
+        tone_length, about_offset = read_varint(data, tone_length_at)
+    about_length_at = about_offset
+    if packed & _HAS_METADATA:
+        about_length, about_offset = read_varint(data, about_length_at)
+    map_offset = about_offset + about_length
     map_end = map_offset + map_length
     head_end = map_end + tone_length
     _require(data, head_end + 2 * CRC_BYTES)
@@ -263,14 +281,24 @@ def read_container(data: bytes, *, limits: Limits | None = None) -> Container:
         raise BitstreamError(f"{level_count} levels but no level map", offset=end)
     if packed & _HAS_TONE and not tone_length:
         raise BitstreamError("a tone map is announced but empty", offset=tone_length_at)
+    metadata = {}
+    if packed & _HAS_METADATA:
+        if not 1 <= about_length <= MAX_BYTES:
+            raise BitstreamError(
+                f"metadata: expected 1..{MAX_BYTES} bytes, got {about_length}",
+                offset=about_length_at,
+            )
+        metadata = decode_metadata(data[about_offset:map_offset], about_offset)
     sections = {
-        "header": map_offset,
+        "header": about_offset,
+        "metadata": about_length,
         "level_map": map_length,
         "tone": tone_length,
         "payload": len(payload),
         "checksums": 2 * CRC_BYTES,
     }
-    return Container(header, data[map_offset:map_end], data[map_end:head_end], payload, sections)
+    level_map, tone = data[map_offset:map_end], data[map_end:head_end]
+    return Container(header, level_map, tone, metadata, payload, sections)
 
 
 def _require(data: bytes, length: int) -> None:

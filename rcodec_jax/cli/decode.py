@@ -125,7 +125,8 @@ def _decode(
     )
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
-    write_image(buffer, pixels, format=picture_format, marked=True)
+    metadata = codec.metadata(data)
+    write_image(buffer, pixels, format=picture_format, marked=True, metadata=metadata)
     files.write_output(args.output, buffer.getvalue())
     height, width = pixels.shape[:2]
     return {

@@ -34,6 +34,11 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     arguments.add_effort_options(parser)
     arguments.add_region_options(parser)
     arguments.add_picture_options(parser)
+    parser.add_argument(
+        "--keep-metadata",
+        action="store_true",
+        help="keep when the picture was taken, its copyright and artist, as EXIF has them",
+    )
     arguments.add_model_option(parser)
     arguments.add_dtype_option(parser)
     arguments.add_json_option(parser)
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
 
     codec = rcodec_jax.load(args.model, dtype=args.dtype)
     with output.Progress("encode") as progress:
-        figures = _encode(args, codec, picture.pixels, importance, notes, progress.update)
+        figures = _encode(args, codec, picture, importance, notes, progress.update)
     if not args.json:
         output.notes(figures["notes"])
     piped = args.output == files.PIPE
@@ -89,7 +94,7 @@ def _run_many(args: argparse.Namespace) -> int:
         notes = list(picture.notes)
         importance = importance_of(one, picture.pixels, notes)
         with first_alone(programs_of(*picture.pixels.shape[:2])):
-            figures = _encode(one, codec, picture.pixels, importance, notes, no_progress)
+            figures = _encode(one, codec, picture, importance, notes, no_progress)
         return figures | {"input_bytes": os.path.getsize(job.source)}
 
     def totals(made: Sequence[dict[str, Any]]) -> str:
@@ -132,7 +137,7 @@ def _read(args: argparse.Namespace) -> Picture:
 def _encode(
     args: argparse.Namespace,
     codec: Codec,
-    pixels: np.ndarray,
+    picture: Picture,
     importance: np.ndarray | None,
     notes: Sequence[str],
     progress: Progress,
@@ -140,7 +145,7 @@ def _encode(
     """Encodes a picture that has been read, writes its file and gives its figures."""
     start = time.perf_counter()
     result = codec.encode_detailed(
-        pixels,
+        picture.pixels,
         importance=importance,
         quality=args.quality,
         bpp=args.bpp,
@@ -148,11 +153,12 @@ def _encode(
         **({} if args.roi_strength is None else {"roi_strength": args.roi_strength}),
         effort=args.effort,
         tune=args.tune,
+        metadata=picture.metadata if args.keep_metadata else {},
         progress=progress,
     )
     seconds = time.perf_counter() - start
     files.write_output(args.output, result.data)
-    height, width = pixels.shape[:2]
+    height, width = picture.pixels.shape[:2]
     return {
         "input": args.input,
         "output": args.output,

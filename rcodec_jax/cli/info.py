@@ -180,6 +180,7 @@ def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
         "integer_digest": header.integer_digest.hex(),
         "float_digest": header.float_digest.hex(),
         "model_ships": _ships(header.integer_digest),
+        "metadata": container.metadata,
         "sections": dict(container.sections),
     }
 
@@ -198,6 +199,7 @@ def _in_words(figures: dict[str, Any]) -> str:
         f"{figures['input']}: {figures['width_px']}x{figures['height_px']}, "
         f"{figures['bytes']} bytes, {figures['bpp']:.4f} bpp, format {figures['format_version']}",
         f"model: integers {figures['integer_digest']}, networks {figures['float_digest']}",
+        *(f"{key}: {value}" for key, value in figures["metadata"].items()),
         output.table(
             ("section", "bytes"), [(name, str(size)) for name, size in figures["sections"].items()]
         ),

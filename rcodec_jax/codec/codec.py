@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
 
+from rcodec_jax.bitstream import read_container
 from rcodec_jax.codec import decode as decoding
 from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.checks import check_process
@@ -21,6 +22,7 @@ from rcodec_jax.codec.inputs import (
     PictureInput,
     file_of,
     importance_of,
+    metadata_of,
     picture_of,
 )
 from rcodec_jax.codec.many import WORKERS, FirstAlone, file_programs, in_order, programs_of
@@ -69,6 +71,7 @@ class Codec:
         roi_strength: float = DEFAULT_STRENGTH,
         effort: int | None = None,
         tune: Tune = DEFAULT_TUNE,
+        metadata: bool | Mapping[str, str] = False,
     ) -> bytes:
         """Encodes a picture.
 
@@ -88,6 +91,8 @@ class Codec:
             lacks what it takes.
           tune: what effort beyond 1 is for: "mse" for PSNR alone, "balanced" for it and for how
             pictures look, "perceptual" for the latter.
+          metadata: True to keep date taken, copyright and artist of a picture that says them (a
+            path or a Pillow picture); or what to write (`bitstream.metadata`).
 
         Returns:
           The file.
@@ -105,15 +110,21 @@ class Codec:
             roi_strength=roi_strength,
             effort=effort,
             tune=tune,
+            metadata=metadata,
         ).data
 
     def encode_detailed(
-        self, image: PictureInput, *, importance: ImportanceInput | None = None, **options: Any
+        self,
+        image: PictureInput,
+        *,
+        importance: ImportanceInput | None = None,
+        metadata: bool | Mapping[str, str] = False,
+        **options: Any,
     ) -> Encoded:
         """`encode`, of the same options, with all that came about on the way.
 
         Args:
-          image, importance: as for `encode`.
+          image, importance, metadata: as for `encode`.
           options: as for `encode`; besides them `rdoq_lambda`, see `codec.quantise.quantise`, and
             `progress`, see `rcodec_jax.progress`, called as latents are refined.
 
@@ -128,10 +139,23 @@ class Codec:
             self._programs,
             picture.pixels,
             importance=importance,
+            metadata=metadata_of(metadata, picture),
             refiner=self._refiner,
             **options,
         )
         return dataclasses.replace(encoded, notes=(*notes, *encoded.notes)) if notes else encoded
+
+    def metadata(self, data: FileInput) -> dict[str, str]:
+        """What a file says of its picture: date, copyright and artist, as far as it was told.
+
+        Args:
+          data: the file, or its path.
+
+        Raises:
+          BitstreamError: a damaged file.
+          UsageError: a path that cannot be read.
+        """
+        return read_container(file_of(data)).metadata
 
     def encode_many(
         self,

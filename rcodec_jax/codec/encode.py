@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from rcodec_jax.bitstream import Header
+from rcodec_jax.bitstream.metadata import encode_metadata
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
 from rcodec_jax.codec.inference import Programs
@@ -98,6 +99,7 @@ def encode(
     roi_strength: float = DEFAULT_STRENGTH,
     effort: int | None = None,
     tune: str = DEFAULT_TUNE,
+    metadata: Mapping[str, str] | None = None,
     rdoq_lambda: float = RDOQ_LAMBDA,
     refiner: Refiner | None = None,
     progress: Progress = no_progress,
@@ -109,6 +111,7 @@ def encode(
     """
     check_image(image)
     check_effort(effort, tune)
+    encode_metadata(metadata or {})  # before the work
     check_number(roi_strength, "a strength in 0..1", 0, 1)
     height, width = image.shape[:2]
     total = target_bytes(quality, bpp, size_bytes, height * width)
@@ -141,8 +144,9 @@ def encode(
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
     size, y = (height, width), programs.latent(image)
     latents = Latents(
-        bundle, programs, levels_at, size, rdoq_lambda, y, blocks=blocks, grey=is_grey(image)
-    )
+        bundle, programs, levels_at, size, rdoq_lambda, y,
+        blocks=blocks, grey=is_grey(image), metadata=metadata or {},
+    )  # fmt: skip
     progress(1, _STAGES, "coding")
     plain, start, target, (low, high) = latents, base, math.inf, bundle.config.node_range
     if total is not None:

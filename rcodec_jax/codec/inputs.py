@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,6 +59,13 @@ def picture_of(image: PictureInput) -> Picture:
             f"expected a picture uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}{hint}"
         )
     return Picture(pixels)
+
+
+def metadata_of(metadata: bool | Mapping[str, str], picture: Picture) -> Mapping[str, str]:
+    """What a file is to say of its picture: what the picture says, if that is asked for."""
+    if isinstance(metadata, bool):
+        return picture.metadata if metadata else {}
+    return metadata
 
 
 def importance_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -37,6 +37,7 @@ class Latents:
       blocks: places of a sample (`sample_blocks`), None where the whole is small enough to be
         looked at for every base.
       grey: the picture has no colour.
+      metadata: what files say of the picture.
       sizes: of files, by base.
       known: what has been quantised, by base; of a large picture the last alone.
     """
@@ -50,6 +51,7 @@ class Latents:
     z: np.ndarray | None = None
     blocks: Blocks | None = None
     grey: bool = False
+    metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sizes: dict[int, float] = dataclasses.field(default_factory=dict)
     known: dict[int, Quantised] = dataclasses.field(default_factory=dict)
 
@@ -70,7 +72,7 @@ class Latents:
     def size_of(self, base: int) -> float:
         if base not in self.sizes:
             s = self.at(base)
-            around = write_container(self.header(s.levels), s.level_bytes, b"")
+            around = self._file(s, b"")
             self.sizes[base] = len(around) + s.payload_bytes
         return self.sizes[base]
 
@@ -114,7 +116,7 @@ class Latents:
         tone = fit_tone(image, decoded, self.worth(base), most_bytes=most_bytes - len(data))
         if tone:
             plain = read_container(data)
-            data = write_container(plain.header, plain.level_map, plain.payload, tone=tone)
+            data = self._file(s, plain.payload, tone)
             decoded = add_tone(decoded, decode_tone(tone, *image.shape[:2]))
         return data, decoded
 
@@ -134,7 +136,11 @@ class Latents:
         payload = encode_symbols(
             self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
         )
-        return write_container(self.header(s.levels), s.level_bytes, payload)
+        return self._file(s, payload)
+
+    def _file(self, s: Quantised, payload: bytes, tone: bytes = b"") -> bytes:
+        header = self.header(s.levels)
+        return write_container(header, s.level_bytes, payload, tone=tone, metadata=self.metadata)
 
     def header(self, levels: LevelMap) -> Header:
         return Header(

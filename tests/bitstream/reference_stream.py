@@ -73,7 +73,7 @@ def read_container(data: bytes) -> Container:
     require(len(data) >= at + 15, "the header is cut")
     packed = int.from_bytes(data[at : at + 3], "little")
     n_lo, n_hi = packed & 1023, packed >> 10 & 1023
-    require(packed >> 22 == 0 and n_lo <= n_hi, "nodes")
+    require(packed >> 23 == 0 and n_lo <= n_hi, "nodes")
     require(levels > 1 or n_lo == n_hi, "one level has one node")
     digests = data[at + 3 : at + 15]
     at, length, tone_length = at + 15, 0, 0
@@ -83,6 +83,10 @@ def read_container(data: bytes) -> Container:
     if packed >> 20 & 1:
         tone_length, at = read_varint(data, at)
         require(tone_length >= 1, "no tone map")
+    if packed >> 22:
+        about, at = read_varint(data, at)
+        require(1 <= about <= 1024, "no metadata, or too many")
+        at += about
     tone = at + length
     end = tone + tone_length
     require(len(data) >= end + 8, "the file is cut")
@@ -91,7 +95,7 @@ def read_container(data: bytes) -> Container:
     require(crc32c(payload) == int.from_bytes(data[-4:], "little"), "payload CRC")
     return Container(
         width, height, levels, n_lo, n_hi, digests[:8], digests[8:],
-        data[at:tone], data[tone:end], payload, bool(packed >> 21),
+        data[at:tone], data[tone:end], payload, bool(packed >> 21 & 1),
     )  # fmt: skip
 
 

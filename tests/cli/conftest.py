@@ -33,6 +33,7 @@ class FakeCodec:
     model: str | None = None
     dtype: str = "float32"
     calls: list[dict] = dataclasses.field(default_factory=list)
+    said: dict[str, str] = dataclasses.field(default_factory=dict)
     card: dict = dataclasses.field(default_factory=lambda: {"name": "fake"})
 
     def encode_detailed(self, image, importance=None, **options) -> FakeEncoded:
@@ -45,6 +46,9 @@ class FakeCodec:
 
     def encode(self, image, importance=None, **options) -> bytes:
         return self.encode_detailed(image, importance, **options).data
+
+    def metadata(self, data) -> dict[str, str]:
+        return self.said
 
     def decode(
         self, data, steps=None, trajectory="proportional", realism=0.0, limits=None, progress=None

@@ -72,6 +72,20 @@ def test_model_is_passed_on(codec, photo, tmp_path):
         assert codec.dtype == "bfloat16"
 
 
+def test_metadata_are_kept_where_that_is_asked_for(codec, tmp_path):
+    exif = Image.Exif()
+    exif[315] = "me"
+    Image.new("RGB", (9, 8)).save(tmp_path / "a.jpg", exif=exif)
+    for words, kept in (([], {}), (["--keep-metadata"], {"artist": "me"})):
+        words = [str(tmp_path / "a.jpg"), str(tmp_path / "a.rdc"), "--force", *words]
+        assert main(["encode", *words]) == 0
+        assert codec.calls[-1]["metadata"] == kept
+    codec.said = {"artist": "me"}
+    assert main(["decode", str(tmp_path / "a.rdc"), str(tmp_path / "b.jpg")]) == 0
+    with Image.open(tmp_path / "b.jpg") as back:
+        assert back.getexif()[315] == "me"
+
+
 def test_boxes_join(codec, photo, tmp_path):
     words = ["--box", "0,0,10,5", "--box", "40,30,50,37"]
     assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from rcodec_jax.bitstream import read_container
 from rcodec_jax.codec.decode import dequantise
@@ -124,6 +125,25 @@ def test_the_payload_is_as_long_as_the_tables_say(codec, photos, kind: str) -> N
         overhead = len(encoded.data) - len(container.payload) - maps
         assert overhead <= 32
         assert sum(container.sections.values()) == len(encoded.data)
+
+
+def test_metadata_are_of_the_budget_and_of_no_pixel(codec, photos) -> None:
+    """They cost their bytes at a quality, none beyond a budget, and the picture is the same."""
+    about = {"copyright": "x" * 200}
+    image = photos["face"]
+    plain, said = (codec.encode(image, metadata=m) for m in (False, about))
+    assert len(said) - len(plain) == 2 + len("copyright=") + 200
+    assert codec.metadata(said) == about and codec.metadata(plain) == {}
+    np.testing.assert_array_equal(codec.decode(said), codec.decode(plain))
+    assert 880 <= len(codec.encode(image, size_bytes=900, metadata=about)) <= 900
+    # an array says nothing; a Pillow picture says what it knows
+    assert codec.encode(image, metadata=True) == plain
+    picture = Image.fromarray(image)
+    picture.getexif()[0x8298] = "mine"
+    assert codec.metadata(codec.encode(picture, metadata=True)) == {"copyright": "mine"}
+    assert codec.metadata(codec.encode(picture)) == {}
+    with pytest.raises(UsageError, match="expected keys out of date, copyright, artist"):
+        codec.encode(image, metadata={"where": "home"})
 
 
 def test_bits_go_where_they_matter(codec, photos) -> None:

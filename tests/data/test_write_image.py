@@ -65,6 +65,39 @@ def test_the_mark_is_found_by_other_programs(format):
     )
 
 
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "AVIF", "TIFF"])
+@pytest.mark.parametrize("marked", [False, True])
+def test_what_was_kept_is_read_again(format, marked):
+    """By us, and by others: the date is where cameras have it."""
+    kept = {"date": "2026-11-29T12:30:00-05:30", "copyright": "© Jürgen", "artist": "陳"}
+    buffer = io.BytesIO()
+    write_image(buffer, np.zeros((16, 16, 3), np.uint8), format, marked=marked, metadata=kept)
+    assert read_image(buffer.getvalue()).metadata == kept
+    with Image.open(buffer) as image:
+        exif = image.getexif().get_ifd(0x8769)
+        assert exif[36867] == "2026:11:29 12:30:00" and exif[36881] == "-05:30"
+    buffer = io.BytesIO()
+    write_image(buffer, np.zeros((16, 16, 3), np.uint8), format, metadata={"artist": "me"})
+    assert read_image(buffer.getvalue()).metadata == {"artist": "me"}
+
+
+def test_metadata_as_cameras_write_them():
+    """Latin-1 and UTF-8, padding, two copyrights divided by NUL, dates that are none."""
+    for tags, taken, found in (
+        ({315: "J\xfcrgen".encode("latin-1")}, {}, {"artist": "Jürgen"}),
+        ({33432: b"Photo \0 Editor\0", 315: b"  "}, {}, {"copyright": "Photo Editor"}),
+        ({}, {36867: "0000:00:00 00:00:00"}, {}),
+        ({}, {36867: "2026:11:29 12:30:00"}, {"date": "2026-11-29T12:30:00"}),
+        ({}, {36867: "yesterday", 36881: "+01:00"}, {}),
+    ):
+        exif = Image.Exif()
+        exif.update(tags)
+        exif.get_ifd(0x8769).update(taken)
+        buffer = io.BytesIO()
+        Image.new("RGB", (8, 8)).save(buffer, "JPEG", exif=exif)
+        assert read_image(buffer.getvalue()).metadata == found
+
+
 @pytest.mark.parametrize("format", ["BMP", "PPM"])
 def test_formats_without_metadata_have_no_mark(format):
     plain, marked = io.BytesIO(), io.BytesIO()

@@ -10,14 +10,14 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from PIL import Image
 
-from rcodec_jax.data.pictures import formats, plugins, png, repair
+from rcodec_jax.data.pictures import formats, kept, plugins, png, repair
 from rcodec_jax.data.pictures.colour import WHITE, Colour, to_srgb
 from rcodec_jax.data.pictures.declared import declared
 from rcodec_jax.data.pictures.formats import DECODER_ERRORS
@@ -43,10 +43,12 @@ class Picture:
     Attributes:
       pixels: uint8 [H, W, 3], sRGB, upright.
       notes: sentences for the user on what was changed or lost while reading.
+      metadata: date taken, copyright and artist, see `kept`.
     """
 
     pixels: np.ndarray
     notes: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class Decoded(NamedTuple):
@@ -88,7 +90,7 @@ def read_image(
         lambda file: _decode(file, max_pixels, max_side, background).picture,
         allow_truncated=allow_truncated,
     )
-    return Picture(picture.pixels, (*notes, *picture.notes))
+    return replace(picture, notes=(*notes, *picture.notes))
 
 
 def decode_image(data: bytes) -> Decoded:
@@ -264,7 +266,7 @@ def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> 
             raise UsageError(f"{file.name}: not enough memory for {size} pixels") from error
         except DECODER_ERRORS as error:
             raise _DamageError(file.name, image, error) from error
-    return Decoded(Picture(pixels, tuple(notes)), image, is_plain)
+    return Decoded(Picture(pixels, tuple(notes), kept.metadata_of(image)), image, is_plain)
 
 
 def _examined(file: _File, *, header_only: bool = False) -> tuple[_File, png.Png | None]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, features
 
-from rcodec_jax.data.pictures import provenance
+from rcodec_jax.data.pictures import kept, provenance
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import atomic_write
 
@@ -40,6 +41,7 @@ def write_image(
     format: str | None = None,
     *,
     marked: bool = False,
+    metadata: Mapping[str, str] | None = None,
 ) -> None:
     """Writes a picture; a path is replaced atomically.
 
@@ -53,6 +55,7 @@ def write_image(
         the path, PNG for a file without a name.
       marked: whether its metadata say that it is partly generated, see `provenance`; BMP and PPM
         have none.
+      metadata: date taken, copyright and artist for EXIF, see `kept`; BMP and PPM have none.
 
     Raises:
       UsageError: unknown format, wrong array, or the path cannot be written.
@@ -67,7 +70,12 @@ def write_image(
         raise UsageError(f"expected at least one pixel, got shape {list(pixels.shape)}")
     path = Path(target) if isinstance(target, str | os.PathLike) else None
     chosen = image_format(path, format)
-    options = _SAVE_OPTIONS.get(chosen, {}) | (provenance.save_options(chosen) if marked else {})
+    options: dict[str, Any] = dict(_SAVE_OPTIONS.get(chosen, {}))
+    options |= provenance.save_options(chosen) if marked else {}
+    if metadata and chosen == "TIFF":
+        options["tiffinfo"] = options.get("tiffinfo", {}) | kept.tiff_tags(metadata)
+    elif metadata and chosen not in ("BMP", "PPM"):
+        options["exif"] = kept.exif_of(metadata)
     buffer = io.BytesIO()
     try:
         Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, chosen, **options)
