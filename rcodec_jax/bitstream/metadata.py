@@ -9,12 +9,12 @@ from rcodec_jax.errors import BitstreamError, UsageError
 
 KEYS = ("date", "copyright", "artist")
 """What is written: the date taken (ISO 8601, to the second, with an offset where that is known),
-the copyright notice, and who took the picture. Readers keep other keys, too."""
+the copyright notice, and who took the picture. Files may have other keys, too."""
 
 MAX_BYTES = 1024
 
 _KEY = re.compile(r"[a-z]{1,16}")
-_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([+-]\d\d:\d\d)?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d([+-]\d\d:\d\d)?", re.ASCII)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -30,7 +30,7 @@ def encode_metadata(metadata: Mapping[str, str]) -> bytes:
             raise UsageError(f"metadata: expected keys out of {', '.join(KEYS)}, got {key!r}")
         if not isinstance(value, str) or not value or _CONTROL.search(value):
             raise UsageError(f"metadata: expected a line of text for {key}, got {value!r}")
-        if key == "date" and not _DATE.fullmatch(value):
+        if key == "date" and not _is_date(value):
             raise UsageError(
                 f"metadata: expected a date such as 2026-11-29T12:30:00+01:00, got {value!r}"
             )
@@ -52,7 +52,7 @@ def decode_metadata(data: bytes, offset: int) -> dict[str, str]:
       offset: where in the file it begins.
 
     Raises:
-      BitstreamError: not lines of KEY=VALUE in UTF-8, or a key twice.
+      BitstreamError: not lines of KEY=VALUE in UTF-8, a key twice, or a date of another form.
     """
     try:
         lines = [line.partition("=") for line in data.decode().split("\n")]
@@ -60,6 +60,13 @@ def decode_metadata(data: bytes, offset: int) -> dict[str, str]:
         raise BitstreamError("metadata: not UTF-8", offset=offset + error.start) from error
     metadata = {key: value for key, _, value in lines}
     sound = (_KEY.fullmatch(k) and v and not _CONTROL.search(v) for k, v in metadata.items())
-    if not all(sound) or len(metadata) < len(lines):
-        raise BitstreamError("metadata: not lines of KEY=VALUE, each key once", offset=offset)
+    if not all(sound) or len(metadata) < len(lines) or not _is_date(metadata.get("date")):
+        raise BitstreamError(
+            "metadata: not lines of KEY=VALUE, each key once, with a date as it should be",
+            offset=offset,
+        )
     return metadata
+
+
+def _is_date(value: str | None) -> bool:
+    return value is None or _DATE.fullmatch(value) is not None

@@ -125,7 +125,7 @@ def _decode(
     )
     seconds = time.perf_counter() - start
     buffer = io.BytesIO()
-    metadata = codec.metadata(data)
+    metadata = codec.metadata(data, limits=limits)
     write_image(buffer, pixels, format=picture_format, marked=True, metadata=metadata)
     files.write_output(args.output, buffer.getvalue())
     height, width = pixels.shape[:2]

@@ -214,9 +214,12 @@ def importance_of(
     if args.importance:
         sources.append(importance_by_name(args.importance, pixels))
     joined = importance.combine(*sources)
+    if not joined.any():
+        notes.append("nothing important was found, so no region is favoured")
+        return None
     if args.show_importance:
         write_image(args.show_importance, np.round(joined * 255).astype(np.uint8), "PNG")
-    return joined if joined.any() else None
+    return joined
 
 
 def _has_region(args: argparse.Namespace) -> bool:
@@ -236,7 +239,10 @@ def _check_region_options(args: argparse.Namespace) -> None:
     if args.show_importance is not None:
         if args.out is not None:
             raise UsageError("--show-importance: expected one picture, got --out")
-        files.check_output(args.show_importance, force=args.force, inputs=(args.paths[0],))
+        if args.show_importance == files.PIPE:
+            raise UsageError("--show-importance: expected the path of a picture, got -")
+        others = (*args.paths, *([args.roi] if args.roi else ()))
+        files.check_output(args.show_importance, force=args.force, inputs=others)
     if args.roi == files.PIPE:
         raise UsageError(
             "--roi: expected the path of a mask, got - (only the picture can be piped)"

@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from rcodec_jax.bitstream import read_container
+from rcodec_jax.bitstream.metadata import KEYS
 from rcodec_jax.codec import decode as decoding
 from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.checks import check_process
@@ -145,17 +146,19 @@ class Codec:
         )
         return dataclasses.replace(encoded, notes=(*notes, *encoded.notes)) if notes else encoded
 
-    def metadata(self, data: FileInput) -> dict[str, str]:
+    def metadata(self, data: FileInput, *, limits: Limits | None = None) -> dict[str, str]:
         """What a file says of its picture: date, copyright and artist, as far as it was told.
 
         Args:
           data: the file, or its path.
+          limits: as for `decode`.
 
         Raises:
-          BitstreamError: a damaged file.
+          BitstreamError: a damaged file, or one beyond the limits.
           UsageError: a path that cannot be read.
         """
-        return read_container(file_of(data)).metadata
+        found = read_container(file_of(data), limits=limits).metadata
+        return {key: found[key] for key in KEYS if key in found}
 
     def encode_many(
         self,

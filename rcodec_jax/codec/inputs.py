@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import os
 from collections.abc import Mapping
@@ -11,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from PIL import Image
 
+from rcodec_jax.data.pictures import kept
 from rcodec_jax.data.pictures.images import Picture, read_image
 from rcodec_jax.data.pictures.masks import read_mask
 from rcodec_jax.errors import UsageError
@@ -47,7 +49,9 @@ def picture_of(image: PictureInput) -> Picture:
     if isinstance(image, str | os.PathLike):
         return read_image(image)
     if isinstance(image, Image.Image):
-        return read_image(_as_file(image))
+        picture = read_image(_as_file(image))
+        # Pillow writes text of EXIF in ASCII.
+        return dataclasses.replace(picture, metadata=kept.metadata_of(image))
     pixels = _as_array(image, "a picture uint8 [H, W, 3]")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
         hint = ""
@@ -62,9 +66,15 @@ def picture_of(image: PictureInput) -> Picture:
 
 
 def metadata_of(metadata: bool | Mapping[str, str], picture: Picture) -> Mapping[str, str]:
-    """What a file is to say of its picture: what the picture says, if that is asked for."""
+    """What a file is to say of its picture: what the picture says, if that is asked for.
+
+    Raises:
+      UsageError: neither a bool nor a mapping.
+    """
     if isinstance(metadata, bool):
         return picture.metadata if metadata else {}
+    if not isinstance(metadata, Mapping):
+        raise UsageError(f"expected metadata as True, False or a mapping, got {metadata!r}")
     return metadata
 
 

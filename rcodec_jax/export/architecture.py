@@ -51,6 +51,9 @@ _BETAS: dict[NoiseSchedule, dict[str, float]] = {
 _THEIR_SCHEDULE = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 """What diffusers takes where a file does not say; of all other values ours are the defaults."""
 
+_WITHOUT_BETAS = ("FlowMatch", "EDM", "Consistency", "VQDiffusion", "Karras")
+"""In the names of schedulers of other processes."""
+
 _SAMPLER = {"_class_name": "DDIMScheduler", "clip_sample": False, "set_alpha_to_one": False,
             "steps_offset": 1, "timestep_spacing": "leading"}  # fmt: skip
 _NO_MATTER = {"sample_size", "upcast_attention", "force_upcast", "addition_embed_type_num_heads"}
@@ -212,6 +215,9 @@ def read_schedule(data: Json, where: str) -> tuple[NoiseSchedule, Prediction]:
     Raises:
       UsageError: another schedule than those of `diffusion.schedule`, or an unknown prediction.
     """
+    kind = str(data.get("_class_name"))
+    if any(word in kind for word in _WITHOUT_BETAS):
+        raise _Reader(data, where, {}).unfit("_class_name", "a scheduler with betas", kind)
     data = _THEIR_SCHEDULE | dict(data)
     schedule = data["beta_schedule"]
     if schedule not in list(_BETAS):  # it may be of any type

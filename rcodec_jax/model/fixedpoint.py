@@ -27,7 +27,7 @@ from rcodec_jax.entropy import (
     StaticTables,
     sigma_of_level,
 )
-from rcodec_jax.entropy.integer.context import GAIN_BITS, STEP_BITS, VALUE_BITS
+from rcodec_jax.entropy.integer.context import GAIN_BITS, MAX_STEP, STEP_BITS, VALUE_BITS
 from rcodec_jax.entropy.integer.partfile import SIGHTS
 from rcodec_jax.errors import BundleError
 from rcodec_jax.levels import HYPER_STRIDE, NODE_COUNT, nodes_per_class
@@ -70,7 +70,9 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         layers, _ = _context_layers(config, params["hyper_context"], ranges)
         q = np.square(sigma_of_level(np.arange(SIGMA_LEVELS)))
         gain = np.floor(q / (q + 1 / 12) * 2**GAIN_BITS + 0.5).astype(np.int32)
-        step = np.floor(2.0**STEP_BITS / np.exp2(log2_scale) + 0.5).astype(np.int32)
+        # Some schedules end in noise of which no step is worth telling.
+        step = np.minimum(np.floor(2.0**STEP_BITS / np.exp2(log2_scale) + 0.5), MAX_STEP)
+        step = step.astype(np.int32)
         context = ContextModel(IntegerNetwork(layers), gain, step)
     return IntegerPart(
         latent_channels=config.latent_channels,

@@ -72,6 +72,7 @@ def test_it_lies_beside_maps_and_costs_its_bytes(theirs) -> None:
         ({"artist": 3}, "expected a line of text for artist, got 3"),
         ({"artist": "\ud800"}, "expected text"),
         ({"date": "29.11.2026"}, "expected a date such as"),
+        ({"date": "２０２６-11-29T12:30:00"}, "expected a date such as"),
         ({"artist": "é" * 600}, f"expected at most {MAX_BYTES} bytes, got 1207"),
     ],
 )
@@ -83,7 +84,7 @@ def test_what_cannot_be_written(metadata, text) -> None:
 @pytest.mark.parametrize(
     "data",
     [b"artist", b"artist=", b"=x", b"Artist=x", b"artist=x\n", b"artist=x\nartist=y",
-     b"artist=\xff", b"artist=a\x00b", b"a" * 17 + b"=x", b"\n"],
+     b"artist=\xff", b"artist=a\x00b", b"date=hello", b"a" * 17 + b"=x", b"\n"],
 )  # fmt: skip
 def test_what_is_not_metadata_is_refused(data) -> None:
     with pytest.raises(BitstreamError, match="metadata"):

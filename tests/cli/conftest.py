@@ -47,7 +47,7 @@ class FakeCodec:
     def encode(self, image, importance=None, **options) -> bytes:
         return self.encode_detailed(image, importance, **options).data
 
-    def metadata(self, data) -> dict[str, str]:
+    def metadata(self, data, limits=None) -> dict[str, str]:
         return self.said
 
     def decode(

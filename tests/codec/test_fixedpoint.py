@@ -60,9 +60,10 @@ def sixteen(levels: LevelMap) -> np.ndarray:
 float_bits = functools.partial(prior_bits, table=node_table("scaled_linear"), points=256)
 
 
-def test_another_noise_schedule_is_another_model(bundle, floats, photos) -> None:
+@pytest.mark.parametrize("schedule", ["linear", "squaredcos_cap_v2"])
+def test_another_noise_schedule_is_another_model(bundle, floats, photos, schedule) -> None:
     """It is in the digest, and a file's noise is that of its model's timesteps."""
-    config = dataclasses.replace(bundle.config, noise_schedule="linear")
+    config = dataclasses.replace(bundle.config, noise_schedule=schedule)
     part = integer_part(config, floats, floats["ranges"])
     assert part.digest != integer_part(bundle.config, floats, floats["ranges"]).digest
     codec = Codec(dataclasses.replace(bundle, config=config, integers=part))
@@ -70,7 +71,7 @@ def test_another_noise_schedule_is_another_model(bundle, floats, photos) -> None
     options: dict[str, Any] = {"quality": 60, "rdoq_lambda": math.inf, "effort": 1}
     data = codec.encode_detailed(image, **options).data
     _, levels, symbols = read_symbols(data, part)
-    table = node_table("linear")
+    table = node_table(schedule)
     x, _ = dequantise(symbols, levels, table)
     y = codec._programs.latent(image)[: x.shape[0], : x.shape[1]]
     error = x - np.sqrt(table.alpha_bar)[levels.node_map][..., None] * y

@@ -139,9 +139,11 @@ def test_metadata_are_of_the_budget_and_of_no_pixel(codec, photos) -> None:
     # an array says nothing; a Pillow picture says what it knows
     assert codec.encode(image, metadata=True) == plain
     picture = Image.fromarray(image)
-    picture.getexif()[0x8298] = "mine"
-    assert codec.metadata(codec.encode(picture, metadata=True)) == {"copyright": "mine"}
+    picture.getexif()[0x8298] = "© mine".encode()
+    assert codec.metadata(codec.encode(picture, metadata=True)) == {"copyright": "© mine"}
     assert codec.metadata(codec.encode(picture)) == {}
+    with pytest.raises(UsageError, match="True, False or a mapping, got 'me'"):
+        codec.encode(image, metadata="me")
     with pytest.raises(UsageError, match="expected keys out of date, copyright, artist"):
         codec.encode(image, metadata={"where": "home"})
 

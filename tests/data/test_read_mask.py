@@ -180,5 +180,19 @@ def test_a_cut_mask_is_read_as_far_as_it_goes_where_that_is_allowed():
 def test_a_mask_whose_pixels_fail_their_check_is_refused():
     data = bytearray(png(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)))
     data[data.index(b"IEND") - 5] ^= 1  # the checksum of the pixels
-    with pytest.raises(UsageError, match="damaged PNG"):
+    with pytest.raises(UsageError, match="damaged PNG") as caught:
         read_mask(bytes(data), (64, 64))
+    assert str(caught.value).count("damaged") == 1
+
+
+def test_a_mask_whose_transparency_is_damaged_is_refused():
+    """Without it bright would matter instead of what is not transparent."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(np.full((8, 8, 3), 200, np.uint8))
+    image.putpixel((1, 1), (0, 0, 0))
+    image.save(buffer, "PNG", transparency=(200, 200, 200))
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"tRNS") + 5] ^= 1
+    with pytest.raises(UsageError, match="damaged PNG: wrong checksum of tRNS"):
+        read_mask(bytes(data), (8, 8))
+    assert read_mask(bytes(data), (8, 8), allow_truncated=True).shape == (8, 8)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rcodec_jax.bitstream.metadata import MAX_BYTES, encode_metadata
 from rcodec_jax.data.pictures import provenance
 from rcodec_jax.data.pictures.images import read_image
 from rcodec_jax.data.pictures.writing import write_image
@@ -96,6 +97,17 @@ def test_metadata_as_cameras_write_them():
         buffer = io.BytesIO()
         Image.new("RGB", (8, 8)).save(buffer, "JPEG", exif=exif)
         assert read_image(buffer.getvalue()).metadata == found
+
+
+def test_long_texts_are_cut_to_what_a_file_holds():
+    exif = Image.Exif()
+    exif[33432], exif[315] = ("陳" * 500).encode(), ("é" * 2000).encode()
+    exif.get_ifd(0x8769)[36867] = "2026:11:29 12:30:00"
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG", exif=exif)
+    found = read_image(buffer.getvalue()).metadata
+    assert found["copyright"] == "陳" * 150 and found["artist"] == "é" * 225
+    assert len(encode_metadata(found)) <= MAX_BYTES
 
 
 @pytest.mark.parametrize("format", ["BMP", "PPM"])

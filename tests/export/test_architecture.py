@@ -83,13 +83,13 @@ def test_stable_diffusion_is_the_preset(version: str) -> None:
     def read(data):
         return architecture.read_unet(
             data, latent_channels=4, context_tokens=77, where="unet",
-            prediction=architecture.read_schedule(schedule, "scheduler"),
+            prediction=architecture.read_schedule(schedule, "scheduler")[1],
         )  # fmt: skip
 
     assert read(unet) == preset
     assert read(json.loads(json.dumps(architecture.write_unet(stable_diffusion(preset))))) == preset
-    written = architecture.write_schedule(preset.prediction)
-    assert architecture.read_schedule(written, "") == preset.prediction
+    written = architecture.write_schedule(stable_diffusion(preset))
+    assert architecture.read_schedule(written, "") == ("scaled_linear", preset.prediction)
     architecture.refuse(stable_diffusion(preset))  # it does not
 
 

@@ -211,6 +211,13 @@ def test_the_noise_schedule_comes_along_and_goes_back(model, tmp_path, says, sch
     assert written.items() >= says.items()
 
 
+def test_schedulers_of_other_processes_are_refused(model, tmp_path) -> None:
+    path = model / "scheduler/scheduler_config.json"
+    path.write_text(json.dumps({"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}))
+    with pytest.raises(UsageError, match="_class_name: expected a scheduler with betas"):
+        take(model, tmp_path / "again")
+
+
 @pytest.mark.parametrize("says", [{"beta_schedule": "sigmoid"}, {"beta_schedule": ["linear"]}])
 def test_an_unknown_noise_schedule_is_refused(model, tmp_path, says) -> None:
     edit(model / "scheduler/scheduler_config.json", **says)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,15 @@ def test_faces_are_found_with_room_around_them() -> None:
     np.testing.assert_allclose(faces.find(large), [np.multiply(box, 3)], atol=30)
     pair = np.concatenate([astronaut, astronaut[:, ::-1]], axis=1)
     assert len(faces.find(pair)) == 2
+
+
+def test_faces_of_several_pictures_at_a_time() -> None:
+    """Workers of a folder share the detectors."""
+    astronaut = skimage.data.astronaut()
+    pictures = [astronaut, astronaut[:, ::-1], astronaut[:400, :500], astronaut[20:, 10:]] * 2
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(faces.find, pictures))
+    assert together == [faces.find(picture) for picture in pictures]
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (2, 900), (37, 53), (128, 128)])

@@ -138,17 +138,19 @@ def load_image(
 
     def read(file: _File) -> Image.Image:
         sound, chunks = _examined(file)
+        for chunk in chunks.damaged if chunks is not None and not allow_truncated else ():
+            raise UsageError(f"{file.name}: damaged PNG: wrong checksum of {chunk.name}")
         image = _open(sound, MAX_PIXELS, MAX_SIDE)
         try:
             if chunks is not None and chunks.fault:
                 raise _DamageError(file.name, image, chunks.fault)
             image.load()
-        except DECODER_ERRORS as error:
-            image.close()
-            raise _DamageError(file.name, image, error) from error
         except UsageError:
             image.close()
             raise
+        except DECODER_ERRORS as error:
+            image.close()
+            raise _DamageError(file.name, image, error) from error
         return image
 
     file = _File.of(source)

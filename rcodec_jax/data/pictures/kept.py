@@ -10,9 +10,9 @@ from PIL import ExifTags, Image
 
 from rcodec_jax.data.pictures.formats import DECODER_ERRORS
 
-_DATE = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)")
-_OFFSET = re.compile(r"[+-]\d\d:\d\d")
-_MOST_CHARACTERS = 300
+_DATE = re.compile(r"(\d{4}):(\d\d):(\d\d) (\d\d:\d\d:\d\d)", re.ASCII)
+_OFFSET = re.compile(r"[+-]\d\d:\d\d", re.ASCII)
+_MOST_BYTES = 450  # of a text: all of them fit into a file
 _TEXTS = {"copyright": ExifTags.Base.Copyright, "artist": ExifTags.Base.Artist}
 
 
@@ -29,7 +29,7 @@ def metadata_of(image: Image.Image) -> dict[str, str]:
         offset = _text(taken.get(ExifTags.Base.OffsetTimeOriginal))
         found["date"] = "-".join(date.groups()[:3]) + "T" + date[4]
         found["date"] += offset if _OFFSET.fullmatch(offset) else ""
-    texts = {key: _text(exif.get(tag))[:_MOST_CHARACTERS] for key, tag in _TEXTS.items()}
+    texts = {key: _text(exif.get(tag)) for key, tag in _TEXTS.items()}
     return found | {key: text for key, text in texts.items() if text}
 
 
@@ -67,4 +67,5 @@ def _text(value: Any) -> str:
         text = value.decode()
     except UnicodeDecodeError:
         text = value.decode("latin-1")
-    return " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split())
+    text = " ".join(re.sub(r"[\x00-\x1f\x7f]", " ", text).split())
+    return text.encode()[:_MOST_BYTES].decode(errors="ignore").strip()

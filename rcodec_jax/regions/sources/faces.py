@@ -9,6 +9,7 @@ give 9 faces, an alpaca's among them, and 2 boxes without one.
 from __future__ import annotations
 
 import functools
+import threading
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +33,8 @@ _FRONT, *_OTHERS = "frontalface_alt2", "frontalface_default", "profileface"
 _FRONT_HITS, _HITS = 5, 20
 """From how many overlapping hits on a face is believed: of the first, and of all together."""
 
+_lock = threading.Lock()  # OpenCV's detectors are changed by what they look at
+
 _MARGINS = (0.25, 0.45, 0.25, 0.3)
 """What is added left, above, right and below, in sides of a box that ends at brows and chin."""
 
@@ -52,7 +55,11 @@ class _Hit(NamedTuple):
 
 
 def importance(pixels: np.ndarray, argument: str) -> np.ndarray:
-    """1 in boxes around the faces that are found, 0 elsewhere; 0 all over where there is none."""
+    """1 in boxes around the faces that are found, 0 elsewhere; 0 all over where there is none.
+
+    Raises:
+      UsageError: as `find`.
+    """
     no_argument("faces", argument)
     height, width = pixels.shape[:2]
     boxes = find(pixels)
@@ -100,9 +107,10 @@ def _hits(name: str, grey: np.ndarray) -> list[_Hit]:
     hits = []
     for mirrored in (False, True) if name == "profileface" else (False,):
         picture = np.ascontiguousarray(grey[:, ::-1]) if mirrored else grey
-        boxes, counts = _detector(name).detectMultiScale2(
-            picture, scaleFactor=1.15, minNeighbors=3, minSize=(least, least)
-        )
+        with _lock:
+            boxes, counts = _detector(name).detectMultiScale2(
+                picture, scaleFactor=1.15, minNeighbors=3, minSize=(least, least)
+            )
         for (x, y, side, _), count in zip(boxes, np.ravel(counts), strict=True):
             x = grey.shape[1] - x - side if mirrored else x
             hits.append(_Hit(int(x), int(y), int(side), int(count)))
@@ -118,8 +126,8 @@ def _detector(name: str) -> Any:
 def _opencv() -> Any:
     try:
         import cv2
-    except ImportError:
-        found = "none"
+    except ImportError as error:
+        found = f"none ({error})"
     else:
         if hasattr(cv2, "CascadeClassifier") and hasattr(cv2, "data"):
             return cv2
