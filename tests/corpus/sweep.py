@@ -130,6 +130,9 @@ def _opencv(path: Path) -> np.ndarray | None:
         return None
     import cv2
 
+    with Image.open(path) as image:
+        if image.mode == "LAB":  # OpenCV is 12 levels off there, Pillow 1
+            return None
     pixels = cv2.imread(str(path), cv2.IMREAD_COLOR)
     return None if pixels is None else pixels[..., ::-1]
 
