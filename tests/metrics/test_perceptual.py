@@ -90,7 +90,12 @@ def test_dead_features_give_zero_and_finite_gradient() -> None:
 
 def test_feature_shapes_follow_the_published_networks() -> None:
     x = pictures(11, 64, 64, count=1)
-    alex = perceptual.features(Lpips.from_arrays(random_arrays("alex"), "alex").params, x, "alex")
+
+    def features(net):
+        params = Lpips.from_arrays(random_arrays(net), net).params
+        return jax.eval_shape(lambda params, x: perceptual.features(params, x, net), params, x)
+
+    alex = features("alex")
     assert [f.shape[1:] for f in alex] == [
         (15, 15, 64),
         (7, 7, 192),
@@ -98,9 +103,7 @@ def test_feature_shapes_follow_the_published_networks() -> None:
         (3, 3, 256),
         (3, 3, 256),
     ]
-    squeeze = perceptual.features(
-        Lpips.from_arrays(random_arrays("squeeze"), "squeeze").params, x, "squeeze"
-    )
+    squeeze = features("squeeze")
     sizes, channels = [31, 15, 7, 3, 3, 3, 3], [64, 128, 256, 384, 384, 512, 512]
     assert [f.shape[1:] for f in squeeze] == [
         (s, s, c) for s, c in zip(sizes, channels, strict=True)

@@ -48,13 +48,14 @@ def test_shapes_and_ranges(levels) -> None:
 def test_rows_start_neutral_and_are_smooth() -> None:
     rows = NodeRows(3)
     nodes = jnp.arange(NODE_COUNT)[None]
-    params = rows.init(jax.random.key(0), nodes)
-    start = np.asarray(rows.apply(params, nodes))[0]
+    params = jax.jit(rows.init)(jax.random.key(0), nodes)
+    apply = jax.jit(rows.apply)
+    start = np.asarray(apply(params, nodes))[0]
     np.testing.assert_array_equal(start[:, :3], 1.0)
     np.testing.assert_array_equal(start[:, 3:], 0.0)
     rng = np.random.default_rng(0)
     rough = jax.tree.map(lambda p: jnp.asarray(rng.normal(0, 0.3, p.shape), p.dtype), params)
-    table = np.asarray(rows.apply(rough, nodes))[0]
+    table = np.asarray(apply(rough, nodes))[0]
     assert np.abs(np.diff(table, axis=0)).max() < 0.05 * np.ptp(table)
 
 

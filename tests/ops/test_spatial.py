@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def test_nearest_repeats_cells() -> None:
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 16), st.integers(0, 999))
 def test_occupancy_rows_sum_to_one_at_any_size(h: int, w: int, levels: int, seed: int) -> None:
     level_map = np.random.default_rng(seed).integers(0, levels, (1, h, w))
-    pyramid = occupancy_pyramid(jnp.asarray(level_map), levels, 4)
+    pyramid = jax.jit(occupancy_pyramid, static_argnums=(1, 2))(level_map, levels, 4)
     for i, shares in enumerate(pyramid):
         side = 2**i
         assert shares.shape == (1, -(-h // side), -(-w // side), levels)
