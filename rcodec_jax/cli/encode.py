@@ -207,8 +207,7 @@ def importance_of(
     if args.faces:
         boxes = faces.find(pixels)
         notes.append(f"faces: {len(boxes) or 'none'} found")
-        found = importance.from_boxes(boxes, height, width) if boxes else np.zeros((height, width))
-        sources.append(found)
+        sources.append(faces.around(boxes, height, width))
     if args.saliency:
         sources.append(importance_by_name(["saliency"], pixels))
     if args.importance:
@@ -241,6 +240,8 @@ def _check_region_options(args: argparse.Namespace) -> None:
             raise UsageError("--show-importance: expected one picture, got --out")
         if args.show_importance == files.PIPE:
             raise UsageError("--show-importance: expected the path of a picture, got -")
+        if os.path.realpath(args.show_importance) == os.path.realpath(args.paths[-1]):
+            raise UsageError(f"{args.paths[-1]}: expected another file for --show-importance")
         others = (*args.paths, *([args.roi] if args.roi else ()))
         files.check_output(args.show_importance, force=args.force, inputs=others)
     if args.roi == files.PIPE:

@@ -42,14 +42,24 @@ class NodeTable(NamedTuple):
     log2_scale: np.ndarray
 
 
+def _evenly(first: float, last: float) -> np.ndarray:
+    return np.linspace(first, last, STEPS, dtype=np.float64)
+
+
 def _cosine_betas() -> np.ndarray:
     edges = np.cos((np.arange(STEPS + 1) / STEPS + 0.008) / 1.008 * np.pi / 2) ** 2
     return np.minimum(1.0 - edges[1:] / edges[:-1], 0.999)
 
 
+LINEAR: dict[NoiseSchedule, tuple[float, float]] = {
+    "scaled_linear": (0.00085, 0.012),
+    "linear": (1e-4, 0.02),
+}
+"""First and last beta; of "scaled_linear" the square roots are evenly spaced."""
+
 BETAS: dict[str, Callable[[], np.ndarray]] = {
-    "scaled_linear": lambda: np.linspace(0.00085**0.5, 0.012**0.5, STEPS) ** 2,
-    "linear": lambda: np.linspace(1e-4, 0.02, STEPS),
+    "scaled_linear": lambda: _evenly(*(end**0.5 for end in LINEAR["scaled_linear"])) ** 2,
+    "linear": lambda: _evenly(*LINEAR["linear"]),
     "squaredcos_cap_v2": _cosine_betas,
 }
 """Variance that each integer timestep adds, float64 [1000] in (0, 1), by schedule."""

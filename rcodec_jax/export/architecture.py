@@ -7,12 +7,12 @@ refuses any other value, writing writes them. A key that is not known here must 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
 from rcodec_jax.config.model import AutoencoderConfig, ModelConfig, UNetConfig
-from rcodec_jax.diffusion.schedule import STEPS, NoiseSchedule
+from rcodec_jax.diffusion.schedule import LINEAR, STEPS, NoiseSchedule
 from rcodec_jax.errors import UsageError
 
 Json = Mapping[str, Any]
@@ -44,9 +44,8 @@ _SCHEDULE = {
     "rescale_betas_zero_snr": False,
 }
 _BETAS: dict[NoiseSchedule, dict[str, float]] = {
-    "scaled_linear": {"beta_start": 0.00085, "beta_end": 0.012},
-    "linear": {"beta_start": 0.0001, "beta_end": 0.02},
-    "squaredcos_cap_v2": {},
+    name: dict(zip(("beta_start", "beta_end"), LINEAR.get(name, ()), strict=False))
+    for name in get_args(NoiseSchedule)
 }
 _THEIR_SCHEDULE = {"beta_start": 0.0001, "beta_end": 0.02, "beta_schedule": "linear"}
 """What diffusers takes where a file does not say; of all other values ours are the defaults."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from rcodec_jax.app import handlers, page
@@ -49,6 +50,10 @@ def test_what_matters(photo) -> None:
     assert handlers.importance_of(handlers.EVERYWHERE, photo, None) is None
     for matters in (handlers.SALIENCY, handlers.CENTRE):
         assert handlers.importance_of(matters, photo, None).shape == (120, 160)
+    with pytest.raises(UsageError, match="found none: paint them"):
+        handlers.importance_of(handlers.FACES, np.zeros_like(photo), None)
+    astronaut = skimage.data.astronaut()
+    assert handlers.importance_of(handlers.FACES, astronaut, None)[120, 220] == 1
     dab = np.zeros((60, 80), np.float32)
     dab[9:12, 19:22] = 1
     gaze = handlers.importance_of(handlers.GAZE, photo, dab)

@@ -11,6 +11,7 @@ import warnings
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from rcodec_jax.cli import files
@@ -100,6 +101,46 @@ def test_other_regions_give_a_map(codec, photo, tmp_path, words):
     importance = codec.calls[0]["importance"]
     assert importance.shape == (37, 50)
     assert importance.min() >= 0 and importance.max() <= 1
+
+
+def test_faces_are_said_and_shown(codec, photo, tmp_path, capsys):
+    portrait, shown = str(tmp_path / "portrait.png"), tmp_path / "map.png"
+    Image.fromarray(skimage.data.astronaut()).save(portrait)
+    words = ["--faces", "--show-importance", str(shown)]
+    assert main(["encode", portrait, str(tmp_path / "p.rdc"), *words]) == 0
+    assert "faces: 1 found" in capsys.readouterr().err
+    importance = codec.calls[0]["importance"]
+    assert 0.02 < importance.mean() < 0.25 and importance[120, 220] == 1
+    np.testing.assert_array_equal(np.asarray(Image.open(shown)), importance * 255)
+    # what was shown says the same as a mask, and nothing is overwritten without a word
+    assert main(["encode", portrait, str(tmp_path / "q.rdc"), "--roi", str(shown)]) == 0
+    np.testing.assert_array_equal(codec.calls[1]["importance"], importance)
+    assert main(["encode", portrait, str(tmp_path / "r.rdc"), *words]) == 2
+    assert "--force" in capsys.readouterr().err
+
+    nowhere = tmp_path / "none.png"
+    words = ["--faces", "--show-importance", str(nowhere)]
+    assert main(["encode", photo, str(tmp_path / "n.rdc"), *words]) == 0
+    assert codec.calls[-1]["importance"] is None and not nowhere.exists()
+    assert "faces: none found" in capsys.readouterr().err
+
+
+def test_importance_is_shown_of_a_region_of_one_picture(photo, tmp_path, capsys):
+    mask, target = str(tmp_path / "mask.png"), str(tmp_path / "p.rdc")
+    Image.fromarray(np.full((37, 50), 255, np.uint8)).save(mask)
+    one, several = ["encode", photo, target], ["encode", photo, "--out", str(tmp_path / "o")]
+    for words, shown, said in (
+        (one, "map.png", "expected a region with it"),
+        ([*several, "--saliency"], "map.png", "expected one picture, got --out"),
+        ([*one, "--saliency"], "-", "expected the path of a picture, got -"),
+        ([*one, "--saliency", "--force"], photo, photo),
+        ([*one, "--roi", mask, "--force"], mask, mask),
+        ([*one, "--saliency"], target, target),
+    ):
+        shown = str(tmp_path / shown) if shown == "map.png" else shown
+        assert main([*words, "--show-importance", shown]) == 2, shown
+        assert said in capsys.readouterr().err
+    assert not os.path.exists(target)
 
 
 def test_mask_and_one_of_its_labels(codec, photo, tmp_path):

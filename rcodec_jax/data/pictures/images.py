@@ -138,8 +138,10 @@ def load_image(
 
     def read(file: _File) -> Image.Image:
         sound, chunks = _examined(file)
-        for chunk in chunks.damaged if chunks is not None and not allow_truncated else ():
-            raise UsageError(f"{file.name}: damaged PNG: wrong checksum of {chunk.name}")
+        if chunks is not None and chunks.damaged and not allow_truncated:
+            raise UsageError(
+                f"{file.name}: damaged PNG: wrong checksum of {chunks.damaged[0].name}"
+            )
         image = _open(sound, MAX_PIXELS, MAX_SIDE)
         try:
             if chunks is not None and chunks.fault:

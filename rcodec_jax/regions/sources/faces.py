@@ -61,9 +61,14 @@ def importance(pixels: np.ndarray, argument: str) -> np.ndarray:
       UsageError: as `find`.
     """
     no_argument("faces", argument)
-    height, width = pixels.shape[:2]
-    boxes = find(pixels)
-    return from_boxes(boxes, height, width) if boxes else np.zeros((height, width), np.float32)
+    return around(find(pixels), *pixels.shape[:2])
+
+
+def around(boxes: list[Box], height_px: int, width_px: int) -> np.ndarray:
+    """`from_boxes` of as many faces as there are, float32 [H, W]; 0 all over of none."""
+    if not boxes:
+        return np.zeros((height_px, width_px), np.float32)
+    return from_boxes(boxes, height_px, width_px)
 
 
 def find(pixels: np.ndarray) -> list[Box]:
