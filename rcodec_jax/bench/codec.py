@@ -186,11 +186,20 @@ def run_command(words: list[str], *, cache: str | None = None) -> Command:
     Raises:
       RcodecError: it failed; the message is its last line on standard error.
     """
-    command = [sys.executable, "-m", "rcodec_jax.cli", *words]
     environ = dict(os.environ)
     if cache is not None:
         environ.pop("JAX_COMPILATION_CACHE_DIR", None)
         environ["RCODEC_CACHE_DIR"] = cache
+    command = [sys.executable, "-m", "rcodec_jax.cli", *words]
+    return run_measured(command, f"rcodec {words[0]}", environ)
+
+
+def run_measured(command: list[str], name: str, environ: dict[str, str] | None = None) -> Command:
+    """Runs a command in a process of its own; `name` is what messages call it.
+
+    Raises:
+      RcodecError: it failed; the message is its last line on standard error.
+    """
     with tempfile.TemporaryFile() as errors:
         process = subprocess.run(
             [sys.executable, "-c", _LAUNCHER, *command],
@@ -204,7 +213,7 @@ def run_command(words: list[str], *, cache: str | None = None) -> Command:
         said = errors.read().decode(errors="replace").strip().splitlines()
     if process.returncode:
         raise RcodecError(
-            f"rcodec {words[0]} failed with code {process.returncode}: "
+            f"{name} failed with code {process.returncode}: "
             f"{said[-1] if said else 'it said nothing'}"
         )
     seconds, peak, cpu_s = map(float, process.stdout.split())

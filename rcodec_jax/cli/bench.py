@@ -8,6 +8,7 @@ from rcodec_jax.cli import (
     bench_coder,
     bench_data,
     bench_level_map,
+    bench_sizes,
     bench_train,
     bench_unet,
 )
@@ -21,5 +22,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     benches = parser.add_subparsers(
         title="benchmarks", metavar="BENCHMARK", required=True, parser_class=arguments.Parser
     )
-    for bench in (bench_codec, bench_coder, bench_data, bench_train, bench_unet, bench_level_map):
+    for bench in (
+        bench_codec, bench_sizes, bench_coder, bench_data, bench_train, bench_unet, bench_level_map,
+    ):  # fmt: skip
         bench.add_parser(benches)

@@ -16,7 +16,9 @@ import jax
 import jax.numpy as jnp
 
 _LIBRARY = "xla_cpu_experimental_ynn_fusion_type"
-_KERNELS = "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+_OPTIONS: dict[str, Any] = {
+    _LIBRARY: "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT,LIBRARY_FUSION_TYPE_REDUCE"
+}
 
 
 def compiler_options(platform: str | None = None) -> dict[str, Any]:
@@ -27,14 +29,14 @@ def compiler_options(platform: str | None = None) -> dict[str, Any]:
     """
     if (platform or jax.default_backend()) != "cpu" or _LIBRARY in os.environ.get("XLA_FLAGS", ""):
         return {}
-    return {_LIBRARY: _KERNELS} if _is_known() else {}
+    return dict(_OPTIONS) if _is_known() else {}
 
 
 @functools.cache
 def _is_known() -> bool:
     zero = jnp.zeros((), jnp.int32)
     try:
-        jax.jit(jnp.negative, compiler_options={_LIBRARY: _KERNELS})(zero)
+        jax.jit(jnp.negative, compiler_options=_OPTIONS)(zero)
     except (RuntimeError, ValueError):  # jax.errors.JaxRuntimeError is a RuntimeError
         return False
     return True

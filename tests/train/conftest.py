@@ -15,6 +15,7 @@ from PIL import Image
 
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, MeshConfig, StageConfig, TrainConfig
+from rcodec_jax.model import compiling
 
 MODEL = ModelConfig(
     latent_channels=3,
@@ -23,15 +24,20 @@ MODEL = ModelConfig(
     hyper=HyperConfig(hyper_channels=3, analysis=4, synthesis=(4, 4, 4), classes=4),
 )
 
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+"""XLA's older code generator, in one piece: half the time for the steps of these models."""
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compilation():
-    """Compilation is most of these tests' time: do it quickly.
+    """Compilation is most of these tests' time: do it quickly, in half of it.
 
     By module, so that it ends before the tests of other folders.
     """
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | QUICK)
+        yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
@@ -93,12 +99,16 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """What tests of runs need; handed over as a fixture, since test folders are no packages."""
+    """What tests of runs need; handed over as a fixture, since test folders are no packages.
+
+    `quick_flags` are `QUICK` as XLA_FLAGS, for commands.
+    """
 
     config: Callable[..., Config] = make_config
     stop_after: Callable[[Config, int], Config] = stop_after
     state: Callable[..., dict[str, np.ndarray]] = load_state
     metrics: Callable[[Path], list[dict[str, float]]] = read_metrics
+    quick_flags: str = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
 
 
 @pytest.fixture(scope="session")

@@ -41,7 +41,8 @@ def test_stopped_by_sigterm_and_started_again(pictures, tools, tmp_path: Path) -
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
     environment |= {
         "PYTHONPATH": str(root),
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles quickly
+        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",  # compiles quickly, as tests/train/conftest.py
+        "XLA_FLAGS": tools.quick_flags,
     }
 
     def start(name: str) -> subprocess.Popen:

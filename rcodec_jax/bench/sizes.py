@@ -1,0 +1,131 @@
+"""`rcodec bench sizes`: time and memory of whole commands, from small pictures to large ones.
+
+Each peer runs in a process of its own as well, with its defaults and its start-up in the figures:
+Pillow's AVIF (libavif, speed 6, as avifenc) and JPEG XL by `pillow-jxl-plugin` (libjxl, effort 7,
+as cjxl), which is left out where it is not installed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, features
+
+from rcodec_jax.bench.codec import Command, run_command, run_measured
+from rcodec_jax.progress import Progress, no_progress
+
+PEERS = {"AVIF": ("avif", None), "JPEG XL": ("jxl", "pillow_jxl")}
+"""Suffix, and the module that Pillow needs for it."""
+
+_CONVERT = """
+import sys
+from PIL import Image
+Image.MAX_IMAGE_PIXELS = None
+if len(sys.argv) > 3:
+    __import__(sys.argv[3])
+Image.open(sys.argv[1]).save(sys.argv[2])
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One codec on a picture of one size.
+
+    Attributes:
+      megapixels: of the picture.
+      name: of the codec.
+      bpp: bits per pixel of its file.
+      encode, decode: the commands, with PNG read and written.
+    """
+
+    megapixels: float
+    name: str
+    bpp: float
+    encode: Command
+    decode: Command
+
+
+def run(
+    pixels: np.ndarray,
+    megapixels: tuple[float, ...],
+    *,
+    bpp: float,
+    options: tuple[str, ...] = (),
+    progress: Progress = no_progress,
+) -> list[Row]:
+    """Measures commands on pictures of several sizes.
+
+    Args:
+      pixels: a picture, uint8 [H,W,3]; larger ones are made of it, mirrored side by side.
+      megapixels: sizes, in millions of pixels; the pictures are 3:2.
+      bpp: budget of our files, in bits per pixel.
+      options: for our commands (`--model`, `--threads`).
+      progress: called with (done, total, what comes next).
+
+    Returns:
+      Rows by size, ours first. Programs of each size were compiled before its command is timed.
+    """
+    peers = {name: PEERS[name] for name, there in _installed().items() if there}
+    rows: list[Row] = []
+    total = len(megapixels) * (1 + len(peers))
+    with tempfile.TemporaryDirectory(prefix="rcodec-bench-") as folder:
+        picture, coded, back = (str(Path(folder) / name) for name in ("p.png", "p.rdc", "b.png"))
+        for count in megapixels:
+            made = mirrored(pixels, *sides(count))
+            area = made.shape[0] * made.shape[1]
+            Image.fromarray(made).save(picture, compress_level=1)
+            del made
+            progress(len(rows), total, f"rcodec, {count:g} megapixels")
+            encode = ["encode", picture, coded, "--bpp", str(bpp), "--force", *options]
+            decode = ["decode", coded, back, "--force", *options]
+            first, second = (_warm(words, folder) for words in (encode, decode))
+            rows.append(Row(area / 1e6, "rcodec", _bpp(coded, area), first, second))
+            for name, (suffix, module) in peers.items():
+                progress(len(rows), total, f"{name}, {count:g} megapixels")
+                file = str(Path(folder) / f"p.{suffix}")
+                needed = [module] if module else []
+                first, second = (
+                    run_measured([sys.executable, "-c", _CONVERT, *pair, *needed], name)
+                    for pair in ((picture, file), (file, back))
+                )
+                rows.append(Row(area / 1e6, name, _bpp(file, area), first, second))
+    progress(total, total, "")
+    return rows
+
+
+def sides(megapixels: float) -> tuple[int, int]:
+    """Height and width in pixels of a picture of 3:2, both even."""
+    height = 2 * round(math.sqrt(megapixels * 1e6 / 1.5) / 2)
+    return height, 2 * round(height * 0.75)
+
+
+def mirrored(pixels: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
+    """[H,W,C] cut or repeated to a size, every other copy mirrored, so that no edges appear."""
+    for axis, size in enumerate((height_px, width_px)):
+        own = pixels.shape[axis]
+        place = np.arange(size) % (2 * own)
+        pixels = pixels.take(np.minimum(place, 2 * own - 1 - place), axis)
+    return pixels
+
+
+def _installed() -> dict[str, bool]:
+    return {
+        "AVIF": features.check("avif") is True,
+        "JPEG XL": importlib.util.find_spec("pillow_jxl") is not None,
+    }
+
+
+def _warm(words: list[str], cache: str) -> Command:
+    """The second of two runs: the first one compiles what the cache lacks."""
+    run_command(words, cache=cache)
+    return run_command(words, cache=cache)
+
+
+def _bpp(path: str, area: int) -> float:
+    return Path(path).stat().st_size * 8 / area

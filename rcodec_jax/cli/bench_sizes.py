@@ -1,0 +1,94 @@
+"""`rcodec bench sizes`: commands on small and large pictures, beside AVIF and JPEG XL."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+
+from rcodec_jax.cli import arguments, output
+
+
+def add_parser(benches: arguments.Subparsers) -> None:
+    """Adds the benchmark's parser."""
+    parser = benches.add_parser(
+        "sizes",
+        help="commands on small and large pictures, beside AVIF and JPEG XL",
+        description="Times whole commands, from PNG and to PNG, on pictures of several sizes, with "
+        "their peak memory. AVIF and JPEG XL (with pillow-jxl-plugin) run with their defaults.",
+    )
+    parser.add_argument(
+        "--picture",
+        metavar="PICTURE",
+        help="picture that larger ones are made of, mirrored side by side (default: a synthetic "
+        "one of 768x512)",
+    )
+    parser.add_argument(
+        "--megapixels",
+        type=arguments.above_zero("a number of megapixels above 0"),
+        nargs="+",
+        default=[1, 6, 24, 100],
+        metavar="N",
+        help="sizes of the pictures in millions of pixels (default: 1 6 24 100)",
+    )
+    parser.add_argument(
+        "--bpp",
+        type=arguments.above_zero("a number of bits per pixel above 0"),
+        default=0.1,
+        metavar="R",
+        help="size of our files in bits per pixel (default: %(default)s)",
+    )
+    arguments.add_model_option(parser)
+    arguments.add_json_option(parser)
+    arguments.add_run_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the benchmark."""
+    from rcodec_jax.bench import sizes
+    from rcodec_jax.bench.machine import machine
+    from rcodec_jax.bench.pictures import synthetic
+    from rcodec_jax.data.pictures.images import read_image
+
+    pixels = read_image(args.picture).pixels if args.picture else synthetic(512, 768)
+    options: list[str] = []
+    for name in ("model", "threads", "device"):
+        if getattr(args, name) is not None:
+            options += [f"--{name}", str(getattr(args, name))]
+    with output.Progress("bench") as progress:
+        rows = sizes.run(
+            pixels,
+            tuple(args.megapixels),
+            bpp=args.bpp,
+            options=tuple(options),
+            progress=progress.update,
+        )
+    figures = {
+        "bpp": args.bpp,
+        "machine": machine(),
+        "picture": args.picture or "synthetic",
+        "rows": [dataclasses.asdict(row) for row in rows],
+    }
+    text = output.table(
+        ("megapixels", "codec", "bpp", "encode s", "CPU s", "MiB", "decode s", "CPU s", "MiB"),
+        [
+            (
+                f"{row.megapixels:.1f}",
+                row.name,
+                f"{row.bpp:.3f}",
+                *(
+                    value
+                    for command in (row.encode, row.decode)
+                    for value in (
+                        f"{command.seconds:.1f}",
+                        f"{command.cpu_s:.1f}",
+                        f"{command.peak_mib:.0f}",
+                    )
+                ),
+            )
+            for row in rows
+        ],
+    )
+    output.report(figures, f"{text}\n{machine()}", as_json=args.json, stream=sys.stdout)
+    return 0
