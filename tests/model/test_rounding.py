@@ -45,13 +45,13 @@ def test_integers_and_lengths_are_those_of_the_encoder(tables, quantiser, scene)
     j, bits = rdoq(j, v, sigma, bits, tables, level, dither, rdoq_lambda=RDOQ_LAMBDA)
 
     args = jnp.asarray(v[None], jnp.float32), jnp.asarray(sigma[None], jnp.float32)
-    e = quantiser.error(*args)
+    e = jax.jit(quantiser.error)(*args)
     found = np.asarray(e[0]) + v + g
     # An integer may differ where two cost the same to single precision.
     same = np.abs(found - j) < 1e-3
     assert same.mean() > 0.9995
     listed = same & (np.abs(j) <= LARGEST)
-    lengths = np.asarray(quantiser.bits(args[0], e, args[1])[0])
+    lengths = np.asarray(jax.jit(quantiser.bits)(args[0], e, args[1])[0])
     np.testing.assert_allclose(lengths[listed], bits[listed], atol=2e-3)
 
 
@@ -84,11 +84,12 @@ def test_gradients_are_those_of_the_means_over_the_dither() -> None:
         )
 
     v = jnp.asarray([0.125, 0.375, 0.625, 0.875, 1.25, 2.0, 3.0, -0.625])
+    slopes = [jax.jit(jax.grad(lambda v, s, w=w: jnp.sum(means(v, s)[w]))) for w in range(2)]
     step = 0.125
     for level in (18, 25, 30, 35, 40):
         log2_sigma = jnp.log2(jnp.full((points, 1, 1, v.size), sigma_of_level(level), jnp.float32))
         for which in range(2):
-            slope = jax.grad(lambda v, s, w=which: jnp.sum(means(v, s)[w]))(v, log2_sigma)
+            slope = slopes[which](v, log2_sigma)
             ahead, behind = (means(v + sign * step, log2_sigma)[which] for sign in (1, -1))
             np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=0.02, atol=0.3)
 
@@ -97,14 +98,15 @@ def test_length_goes_linearly_in_log2_sigma_from_table_to_table(quantiser) -> No
     level = jnp.linspace(20.0, 45.0, quantiser.dither.size).reshape(quantiser.dither.shape)
     log2_sigma = jnp.log2(0.01) + level * jnp.log2(6400.0) / 63
     v = 2 * jnp.exp2(log2_sigma)
-    e = quantiser.error(v, jnp.exp2(log2_sigma))
+    e = jax.jit(quantiser.error)(v, jnp.exp2(log2_sigma))
 
+    @jax.jit
     def total(log2_sigma: jax.Array) -> jax.Array:
         return jnp.sum(quantiser.bits(v, e, jnp.exp2(log2_sigma)))
 
     step = 1e-3
     measured = (total(log2_sigma + step) - total(log2_sigma - step)) / (2 * step)
-    assert jnp.sum(jax.grad(total)(log2_sigma)) == pytest.approx(float(measured), rel=0.02)
+    assert jnp.sum(jax.jit(jax.grad(total))(log2_sigma)) == pytest.approx(float(measured), rel=0.02)
 
 
 def test_expected_tables_are_a_fixed_point_that_costs_less_than_theory() -> None:
