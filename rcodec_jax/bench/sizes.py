@@ -23,6 +23,9 @@ from rcodec_jax.progress import Progress, no_progress
 PEERS = {"AVIF": ("avif", None), "JPEG XL": ("jxl", "pillow_jxl")}
 """Suffix, and the module that Pillow needs for it."""
 
+LONG_S = 90.0
+"""Commands that take longer are run once."""
+
 _CONVERT = """
 import sys
 from PIL import Image
@@ -69,7 +72,7 @@ def run(
       progress: called with (done, total, what comes next).
 
     Returns:
-      Rows by size, ours first. Programs of each size were compiled before its command is timed.
+      Rows by size, ours first; of warm commands, but for those that take longer than `LONG_S`.
     """
     peers = {name: PEERS[name] for name, there in _installed().items() if there}
     rows: list[Row] = []
@@ -122,9 +125,10 @@ def _installed() -> dict[str, bool]:
 
 
 def _warm(words: list[str], cache: str) -> Command:
-    """The second of two runs: the first one compiles what the cache lacks."""
-    run_command(words, cache=cache)
-    return run_command(words, cache=cache)
+    """The second of two runs, as the first compiles what the cache lacks; of long ones the first,
+    in which that is little."""
+    first = run_command(words, cache=cache)
+    return first if first.seconds > LONG_S else run_command(words, cache=cache)
 
 
 def _bpp(path: str, area: int) -> float:

@@ -139,7 +139,7 @@ class Refiner:
 
     Args:
       bundle: the model.
-      tile, halo: in cells, multiples of 16 and of 4; see `tiling.spans`.
+      tile, halo: in cells, multiples of 16 and of 4; see `tiling.tile_length`.
     """
 
     def __init__(self, bundle: Bundle, *, tile: int = TILE, halo: int = HALO) -> None:

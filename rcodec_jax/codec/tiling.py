@@ -73,12 +73,30 @@ class Extended:
         return extend(self._x[tuple(inner)], *sides)[rows:, columns:]
 
 
+def tile_length(side: int, tile: int = TILE, halo: int = HALO) -> int:
+    """Length of tiles along a side: the shortest bucket with which there are no more of them.
+
+    Of what tiles compute, much is computed twice, most of all at the end of a side that they do not
+    fit. Buckets alone, as each length is a program to compile.
+
+    Args:
+      side: length in cells; a bucket, or a multiple of 16.
+      tile: the longest of a tile, more than twice the halo.
+      halo: context on either side of a tile's core.
+    """
+    if side <= tile:
+        return side
+    count = -(-(side - 2 * halo) // (tile - 2 * halo))
+    needed = -(-(side - 2 * halo) // count) + 2 * halo
+    return min(tile, bucket(needed))
+
+
 def spans(side: int, tile: int = TILE, halo: int = HALO) -> list[tuple[int, int, int]]:
     """Tiles along one side.
 
     Args:
       side: length in cells; a bucket, or a multiple of 16.
-      tile: length of a tile.
+      tile: length of a tile; see `tile_length`.
       halo: context on either side of a tile's core.
 
     Returns:
@@ -114,12 +132,13 @@ class Tile(NamedTuple):
 
 
 def tiles(cells: tuple[int, int], tile: int = TILE, halo: int = HALO) -> list[Tile]:
-    """Tiles of a picture of so many cells, row by row; tile and halo as for `spans`."""
+    """Tiles of a picture of so many cells, row by row; tile and halo as for `tile_length`."""
 
     def along(side: int) -> list[tuple[slice, slice, slice]]:
+        length = tile_length(side, tile, halo)
         return [
-            (slice(a, a + min(tile, side)), slice(b, c), slice(b - a, c - a))
-            for a, b, c in spans(side, tile, halo)
+            (slice(a, a + length), slice(b, c), slice(b - a, c - a))
+            for a, b, c in spans(side, length, halo)
         ]
 
     rows, columns = map(along, cells)
@@ -154,7 +173,7 @@ def map_tiles(
       f: takes the tiles of `arrays`, each [h_i, w_i, ...], and returns one array [h_o, w_o, ...].
       arrays: inputs whose sides are whole multiples of `cells`.
       cells: sides of the picture in cells.
-      tile, halo: see `spans`.
+      tile, halo: see `tile_length`.
       blend: whether tiles fade into one another over their halos. For a function that is not local,
         such as a network with statistics over the whole picture: its tiles differ in tone, and a
         hard edge between cores would show.
@@ -163,15 +182,13 @@ def map_tiles(
     Returns:
       What `f` would return for the whole, up to what it draws from beyond the halo.
     """
-    rows, columns = spans(cells[0], tile, halo), spans(cells[1], tile, halo)
+    size = tile_length(cells[0], tile, halo), tile_length(cells[1], tile, halo)
+    rows, columns = spans(cells[0], size[0], halo), spans(cells[1], size[1], halo)
     if len(rows) == len(columns) == 1:
         whole = (slice(0, cells[0]), slice(0, cells[1]))
         return np.asarray(f(*(a[finer(whole, a.shape[0] // cells[0])] for a in arrays)))
     result: np.ndarray | None = None
-    size = (min(tile, cells[0]), min(tile, cells[1]))
     kind = np.dtype(np.uint8)
-    # A core in the middle must outlast both its fades.
-    fade = min(halo, (tile - 2 * halo) // 2) if blend else 0
     for number, (row, column) in enumerate(itertools.product(rows, columns), 1):
         parts = [
             array[_window((row[0], column[0]), size, array.shape[0] // cells[0])]
@@ -187,7 +204,7 @@ def map_tiles(
             tile_done(number, len(rows) * len(columns))
         window = _window((row[0], column[0]), size, k)
         shares = [
-            _shares(span, length, side, k, fade)
+            _shares(span, length, side, k, _fade(length, halo) if blend else 0)
             for span, length, side in zip((row, column), size, cells, strict=True)
         ]
         weight = np.multiply.outer(*shares).reshape(*out.shape[:2], *[1] * (out.ndim - 2))
@@ -203,6 +220,11 @@ def _window(start: tuple[int, int], size: tuple[int, int], k: int) -> Window:
     """A tile in an array that has k elements along the side of a cell."""
     (top, left), (height, width) = start, size
     return slice(top * k, (top + height) * k), slice(left * k, (left + width) * k)
+
+
+def _fade(length: int, halo: int) -> int:
+    """Over how many cells tiles fade: a core in the middle must outlast both its fades."""
+    return min(halo, max(length - 2 * halo, 0) // 2)
 
 
 def _shares(span: tuple[int, int, int], length: int, side: int, k: int, fade: int) -> np.ndarray:

@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.tiling import BUCKETS, HALO, STEP, TILE, bucket, extend, map_tiles, spans
+from rcodec_jax.codec.tiling import (
+    BUCKETS,
+    HALO,
+    STEP,
+    TILE,
+    bucket,
+    extend,
+    map_tiles,
+    spans,
+    tile_length,
+)
 from rcodec_jax.regions.levelmap import quantise_nodes
 
 tiles = st.sampled_from([(32, 8), (48, 16), (64, 16), (TILE, HALO), (192, 64)])
@@ -35,6 +45,27 @@ def test_cores_partition_a_side(steps: int, tile_and_halo: tuple[int, int]) -> N
         assert end == side or start + tile - end >= halo
         # tiles start where the networks' own grids do
         assert start % STEP == 0
+
+
+@given(st.integers(1, 150), tiles)
+def test_tiles_are_as_short_as_their_number_allows(steps: int, tile_and_halo) -> None:
+    side, (tile, halo) = steps * STEP, tile_and_halo
+    length = tile_length(side, tile, halo)
+    assert length <= tile and (length in (side, tile) or length in BUCKETS)
+    count = len(spans(side, length, halo))
+    assert count == len(spans(side, tile, halo))
+    shorter = [size for size in BUCKETS if 2 * halo < size < length]
+    assert side <= tile or all(len(spans(side, size, halo)) > count for size in shorter)
+
+
+def test_what_large_photos_compute_twice() -> None:
+    """Of 6 megapixels 1.6 times the cells and not 2.4, of 24 megapixels 1.5."""
+    computed = []
+    for cells in ((250, 375), (500, 750)):
+        lengths = [tile_length(bucket(side)) for side in cells]
+        counts = [len(spans(bucket(side), n)) for side, n in zip(cells, lengths, strict=True)]
+        computed.append(np.prod(lengths) * np.prod(counts) / np.prod(cells))
+    assert computed == pytest.approx([1.64, 1.47], abs=0.01)
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
