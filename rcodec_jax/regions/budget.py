@@ -126,7 +126,8 @@ def fit_by_sample(
     """`fit_base` for sizes that take long, by estimates that are off by about the same factor.
 
     The search goes by the estimates; what the size of the node that it finds is off by corrects
-    them. Two sizes are usual where `fit_base` takes six.
+    them. Where they lead to the same node again, it is its neighbour's turn: a node may change the
+    size by more than the tolerance. Two sizes are usual where `fit_base` takes six.
 
     Args:
       size_of, target_bytes, node_range, start: as for `fit_base`.
@@ -136,17 +137,28 @@ def fit_by_sample(
     Returns:
       The fit; None if it has not come so near, or the estimates are out of reach of the target.
     """
+    low, high = node_range
     factor, aim = 1.0, (1 - tolerance / 2) * target_bytes
+    sizes: dict[int, float] = {}
     for _ in range(MAX_CORRECTIONS):
         known = functools.partial(_times, factor, roughly)
         try:
-            fit = fit_base(known, aim, node_range, tolerance=tolerance / 4, start=start)
+            base = fit_base(known, aim, node_range, tolerance=tolerance / 4, start=start).base
         except UsageError:
             return None
-        size = size_of(fit.base)
-        if size <= target_bytes and (size >= (1 - tolerance) * target_bytes or fit.at_best):
-            return fit
-        factor, start = size / roughly(fit.base), fit.base
+        step = -1 if sizes.get(base, 0) <= target_bytes else 1
+        while base in sizes:
+            base += step
+        if not low <= base <= high:
+            return None
+        sizes[base] = size_of(base)
+        fits = [node for node, size in sizes.items() if size <= target_bytes]
+        if fits:
+            best = min(fits)
+            near = sizes[best] >= (1 - tolerance) * target_bytes
+            if near or best == low or best - 1 in sizes:
+                return Fit(best, at_best=best == low)
+        factor, start = sizes[base] / roughly(base), base
     return None
 
 

@@ -129,7 +129,8 @@ def test_a_start_that_is_close_enough_is_the_only_probe():
 
 
 def test_a_sample_finds_the_budget_in_few_sizes():
-    """Of estimates that are off by some factor, and a little by chance."""
+    """Of estimates that are off by some factor, and a little by chance; a node may be more than
+    the tolerance, so that no size is within it."""
     rng = np.random.default_rng(3)
     taken = []
     for _ in range(100):
@@ -140,11 +141,21 @@ def test_a_sample_finds_the_budget_in_few_sizes():
         fit = fit_by_sample(size_of, lambda n, r=rough: r[n], target, (0, 1023), tolerance=0.018)
         assert len(calls) <= MAX_CORRECTIONS
         if fit is not None:
-            assert calls[-1] == fit.base
-            assert 0.982 * target <= sizes[fit.base] <= target or fit.at_best
+            assert fit.base in calls and sizes[fit.base] <= target
+            near = sizes[fit.base] >= 0.982 * target
+            assert near or fit.at_best or sizes[fit.base - 1] > target
             taken.append(len(calls))
-    assert len(taken) >= 90 and np.mean(taken) < 2.5
+    assert len(taken) >= 98 and np.mean(taken) < 2.5
     assert fit_by_sample(size_of, size_of, 1.0, (0, 1023), tolerance=0.018) is None
+
+
+def test_a_sample_that_leads_to_the_same_node_asks_its_neighbour():
+    """As of a photo of 24 megapixels: 98.1 % of the budget at one node, above it at the next."""
+    sizes = 300_000 * np.exp(-0.0125 * (np.arange(1024) - 640.5))
+    target = 300_000 * 1.005
+    size_of, calls = counted(sizes)
+    fit = fit_by_sample(size_of, lambda n: sizes[n] * 1.156, target, (0, 1023), tolerance=0.004)
+    assert fit is not None and fit.base == 641 and len(calls) <= 3
 
 
 def test_files_far_below_their_budget_say_why() -> None:
