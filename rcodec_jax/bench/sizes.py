@@ -1,23 +1,26 @@
 """`rcodec bench sizes`: time and memory of whole commands, from small pictures to large ones.
 
-Each peer runs in a process of its own as well, with its defaults and its start-up in the figures:
-Pillow's AVIF (libavif, speed 6, as avifenc) and JPEG XL by `pillow-jxl-plugin` (libjxl, effort 7,
-as cjxl), which is left out where it is not installed.
+Each peer runs in a process of its own as well, on all cores, with its defaults and its start-up in
+the figures: Pillow's AVIF (libavif, speed 6, as avifenc) and JPEG XL by `pillow-jxl-plugin`
+(libjxl, effort 7, as cjxl), which is left out where it is not installed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import math
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, features
 
 from rcodec_jax.bench.codec import Command, run_command, run_measured
+from rcodec_jax.errors import RcodecError
 from rcodec_jax.progress import Progress, no_progress
 
 PEERS = {"AVIF": ("avif", None), "JPEG XL": ("jxl", "pillow_jxl")}
@@ -60,8 +63,9 @@ def run(
     *,
     bpp: float,
     options: tuple[str, ...] = (),
+    effort: int = 1,
     progress: Progress = no_progress,
-) -> list[Row]:
+) -> tuple[list[Row], list[str]]:
     """Measures commands on pictures of several sizes.
 
     Args:
@@ -69,13 +73,16 @@ def run(
       megapixels: sizes, in millions of pixels; the pictures are 3:2.
       bpp: budget of our files, in bits per pixel.
       options: for our commands (`--model`, `--threads`).
+      effort: of our encoder.
       progress: called with (done, total, what comes next).
 
     Returns:
-      Rows by size, ours first; of warm commands, but for those that take longer than `LONG_S`.
+      Rows by size, ours first; of warm commands, but for those that take longer than `LONG_S`. And
+      a line for each command that failed.
     """
     peers = {name: PEERS[name] for name, there in _installed().items() if there}
     rows: list[Row] = []
+    failed: list[str] = []
     total = len(megapixels) * (1 + len(peers))
     with tempfile.TemporaryDirectory(prefix="rcodec-bench-") as folder:
         picture, coded, back = (str(Path(folder) / name) for name in ("p.png", "p.rdc", "b.png"))
@@ -86,25 +93,37 @@ def run(
             del made
             progress(len(rows), total, f"rcodec, {count:g} megapixels")
             encode = ["encode", picture, coded, "--bpp", str(bpp), "--force", *options]
+            encode += ["--effort", str(effort)]
             decode = ["decode", coded, back, "--force", *options]
-            first, second = (_warm(words, folder) for words in (encode, decode))
-            rows.append(Row(area / 1e6, "rcodec", _bpp(coded, area), first, second))
+            with _telling(failed, count):
+                first, second = (_warm(words, folder) for words in (encode, decode))
+                rows.append(Row(area / 1e6, "rcodec", _bpp(coded, area), first, second))
             for name, (suffix, module) in peers.items():
                 progress(len(rows), total, f"{name}, {count:g} megapixels")
                 file = str(Path(folder) / f"p.{suffix}")
                 needed = [module] if module else []
-                first, second = (
-                    run_measured([sys.executable, "-c", _CONVERT, *pair, *needed], name)
-                    for pair in ((picture, file), (file, back))
-                )
-                rows.append(Row(area / 1e6, name, _bpp(file, area), first, second))
+                with _telling(failed, count):
+                    first, second = (
+                        run_measured([sys.executable, "-c", _CONVERT, *pair, *needed], name)
+                        for pair in ((picture, file), (file, back))
+                    )
+                    rows.append(Row(area / 1e6, name, _bpp(file, area), first, second))
     progress(total, total, "")
-    return rows
+    return rows, failed
+
+
+@contextlib.contextmanager
+def _telling(failed: list[str], megapixels: float) -> Iterator[None]:
+    """A command that fails costs its own row alone."""
+    try:
+        yield
+    except RcodecError as error:
+        failed.append(f"{megapixels:g} megapixels: {error}")
 
 
 def sides(megapixels: float) -> tuple[int, int]:
     """Height and width in pixels of a picture of 3:2, both even."""
-    height = 2 * round(math.sqrt(megapixels * 1e6 / 1.5) / 2)
+    height = max(2, 2 * round(math.sqrt(megapixels * 1e6 / 1.5) / 2))
     return height, 2 * round(height * 0.75)
 
 

@@ -22,6 +22,7 @@ from rcodec_jax.codec.tiling import (
     bucket,
     coarser,
     map_tiles,
+    tile_size,
     tiles,
 )
 from rcodec_jax.codec.tracing import Program
@@ -105,7 +106,8 @@ class Programs:
         """Scaled latent of a bucket [h', w', C] and the picture's levels -> z int32 [hz, wz, Z]."""
         level_map, nodes = Extended(levels.level_map, *y.shape[:2]), levels.padded_nodes[None]
         params, z = self._params("hyper_analysis"), None
-        for whole, core, own in tiles(y.shape[:2], self._tile, self._halo):
+        size = tile_size(y.shape[:2], self._tile, self._halo)
+        for whole, core, own in tiles(y.shape[:2], size, self._halo):
             out = self._hyper(params, y[whole][None], nodes, level_map[whole][None])
             if z is None:
                 shape = (side // HYPER_STRIDE for side in y.shape[:2])

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from rcodec_jax.bitstream import read_container
 from rcodec_jax.codec.checks import check_whole
-from rcodec_jax.codec.tiling import BUCKETS, bucket
+from rcodec_jax.codec.tiling import bucket, tile_size
 from rcodec_jax.errors import BitstreamError
 from rcodec_jax.levels import CELL_PX
 
@@ -79,11 +79,10 @@ def programs_of(height_px: int, width_px: int) -> tuple[int, int]:
     """Pictures for which this is the same run through the same compiled programs.
 
     Returns:
-      Sides of the picture's bucket in cells; all sides beyond the largest count as one, since such
-      pictures go through in tiles of one size.
+      Sides of the picture's bucket in cells; beyond the largest, those of its tiles.
     """
     rows, columns = (bucket(-(-side // CELL_PX)) for side in (height_px, width_px))
-    return min(rows, BUCKETS[-1] + 1), min(columns, BUCKETS[-1] + 1)
+    return tile_size((rows, columns))
 
 
 def file_programs(data: bytes) -> tuple[int, int] | None:

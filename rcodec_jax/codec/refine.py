@@ -139,7 +139,7 @@ class Refiner:
 
     Args:
       bundle: the model.
-      tile, halo: in cells, multiples of 16 and of 4; see `tiling.tile_length`.
+      tile, halo: in cells, multiples of 16 and of 4; see `tiling.spans`.
     """
 
     def __init__(self, bundle: Bundle, *, tile: int = TILE, halo: int = HALO) -> None:
@@ -190,7 +190,8 @@ class Refiner:
         pixels = extend(image, *(side * CELL_PX for side in cells))
         level_map = extend(levels.level_map, *cells)
         y_out, z_out = y.copy(), z_full.copy()
-        parts = tiles(cells, self._tile, self._halo)
+        # All of one size: to compile another takes longer than what it would save.
+        parts = tiles(cells, (self._tile, self._tile), self._halo)
         total = steps * len(parts)
         for number, (whole, core, own) in enumerate(parts):
             corner = np.array([side.start for side in whole])

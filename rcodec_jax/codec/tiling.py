@@ -19,7 +19,7 @@ BUCKETS = (16, 32, 48, 64, 80, 96, 112, 128, 160, 192)
 """Sides that are processed whole, in cells."""
 
 TILE = BUCKETS[-1]
-"""Side of a tile of anything larger."""
+"""Longest side of a tile of anything larger."""
 
 HALO = 16
 """Cells of context around a tile's core: the autoencoders here reach 10 cells, and of the denoiser
@@ -77,7 +77,7 @@ def tile_length(side: int, tile: int = TILE, halo: int = HALO) -> int:
     """Length of tiles along a side: the shortest bucket with which there are no more of them.
 
     Of what tiles compute, much is computed twice, most of all at the end of a side that they do not
-    fit. Buckets alone, as each length is a program to compile.
+    fit. Buckets alone, as each pair of lengths is a program to compile: nine pairs at most.
 
     Args:
       side: length in cells; a bucket, or a multiple of 16.
@@ -89,6 +89,11 @@ def tile_length(side: int, tile: int = TILE, halo: int = HALO) -> int:
     count = -(-(side - 2 * halo) // (tile - 2 * halo))
     needed = -(-(side - 2 * halo) // count) + 2 * halo
     return min(tile, bucket(needed))
+
+
+def tile_size(cells: tuple[int, int], tile: int = TILE, halo: int = HALO) -> tuple[int, int]:
+    """Height and width of a picture's tiles; see `tile_length`."""
+    return tile_length(cells[0], tile, halo), tile_length(cells[1], tile, halo)
 
 
 def spans(side: int, tile: int = TILE, halo: int = HALO) -> list[tuple[int, int, int]]:
@@ -131,17 +136,22 @@ class Tile(NamedTuple):
     own: Window
 
 
-def tiles(cells: tuple[int, int], tile: int = TILE, halo: int = HALO) -> list[Tile]:
-    """Tiles of a picture of so many cells, row by row; tile and halo as for `tile_length`."""
+def tiles(cells: tuple[int, int], size: tuple[int, int], halo: int = HALO) -> list[Tile]:
+    """Tiles of a picture of so many cells, row by row.
 
-    def along(side: int) -> list[tuple[slice, slice, slice]]:
-        length = tile_length(side, tile, halo)
+    Args:
+      cells: sides of the picture.
+      size: sides of a tile; see `tile_size`.
+      halo: see `spans`.
+    """
+
+    def along(side: int, length: int) -> list[tuple[slice, slice, slice]]:
         return [
-            (slice(a, a + length), slice(b, c), slice(b - a, c - a))
+            (slice(a, a + min(length, side)), slice(b, c), slice(b - a, c - a))
             for a, b, c in spans(side, length, halo)
         ]
 
-    rows, columns = map(along, cells)
+    rows, columns = map(along, cells, size)
     return [Tile(*zip(row, column, strict=True)) for row in rows for column in columns]
 
 
@@ -182,7 +192,7 @@ def map_tiles(
     Returns:
       What `f` would return for the whole, up to what it draws from beyond the halo.
     """
-    size = tile_length(cells[0], tile, halo), tile_length(cells[1], tile, halo)
+    size = tile_size(cells, tile, halo)
     rows, columns = spans(cells[0], size[0], halo), spans(cells[1], size[1], halo)
     if len(rows) == len(columns) == 1:
         whole = (slice(0, cells[0]), slice(0, cells[1]))

@@ -135,7 +135,8 @@ def fit_by_sample(
       tolerance: a size of at least (1 - tolerance) * target is good enough.
 
     Returns:
-      The fit; None if it has not come so near, or the estimates are out of reach of the target.
+      The fit: within the tolerance, or the node before the one that is above the target; None if
+      `MAX_CORRECTIONS` sizes did not find it, or the estimates are out of reach of the target.
     """
     low, high = node_range
     factor, aim = 1.0, (1 - tolerance / 2) * target_bytes

@@ -12,6 +12,7 @@ from PIL import Image, features
 from rcodec_jax.bench import sizes
 from rcodec_jax.bench.codec import Command
 from rcodec_jax.cli.main import main
+from rcodec_jax.errors import RcodecError
 
 
 def test_mirrored_copies_have_no_edges_of_their_own() -> None:
@@ -46,11 +47,23 @@ def test_rows_of_ours_and_of_peers(monkeypatch, capsys) -> None:
 
     monkeypatch.setattr(sizes, "run_command", run_command)
     assert main(["bench", "sizes", "--megapixels", "0.01", "--json"]) == 0
-    rows = json.loads(capsys.readouterr().out)["rows"]
+    figures = json.loads(capsys.readouterr().out)
+    rows = figures["rows"]
+    assert figures["failed"] == [] and figures["effort"] == 1
     assert calls == ["encode", "encode", "decode", "decode"]
     assert rows[0]["name"] == "rcodec" and rows[0]["bpp"] == pytest.approx(8000 / (124 * 82))
     assert (rows[0]["encode"]["seconds"], rows[0]["decode"]["seconds"]) == (2, 4)
     peers = {row["name"]: row for row in rows[1:]}
-    assert ("AVIF" in peers) == features.check("avif")
+    assert ("AVIF" in peers) == (features.check("avif") is True)
     for peer in peers.values():
         assert peer["bpp"] > 0 and peer["encode"]["peak_mib"] > 1 and peer["decode"]["cpu_s"] > 0
+
+
+def test_what_fails_costs_its_own_row_alone(monkeypatch, capsys) -> None:
+    def run_command(words, *, cache):
+        raise RcodecError("rcodec encode failed with code -9: it said nothing")
+
+    monkeypatch.setattr(sizes, "run_command", run_command)
+    assert main(["bench", "sizes", "--megapixels", "0.01"]) == 1
+    said = capsys.readouterr().out
+    assert "0.01 megapixels: rcodec encode failed with code -9" in said and "AVIF" in said

@@ -168,4 +168,4 @@ def test_the_first_of_a_kind_runs_alone():
 
 def test_programs_follow_buckets():
     assert programs_of(100, 120) == programs_of(128, 128) != programs_of(129, 128)
-    assert programs_of(4000, 6000) == programs_of(2000, 3000)
+    assert programs_of(2040, 3060) == programs_of(2000, 3000) != programs_of(4000, 6000)

@@ -18,10 +18,11 @@ from rcodec_jax.codec.tiling import (
     map_tiles,
     spans,
     tile_length,
+    tile_size,
 )
 from rcodec_jax.regions.levelmap import quantise_nodes
 
-tiles = st.sampled_from([(32, 8), (48, 16), (64, 16), (TILE, HALO), (192, 64)])
+tiles = st.sampled_from([(32, 8), (48, 16), (64, 16), (128, 16), (TILE, HALO), (192, 64)])
 
 
 @given(st.integers(1, 5000))
@@ -35,6 +36,7 @@ def test_buckets_hold_the_picture_and_are_few(side: int) -> None:
 @given(st.integers(1, 150), tiles)
 def test_cores_partition_a_side(steps: int, tile_and_halo: tuple[int, int]) -> None:
     side, (tile, halo) = steps * STEP, tile_and_halo
+    tile = tile_length(side, tile, halo)
     parts = spans(side, tile, halo)
     assert [core for _, core, _ in parts] == [0, *(end for _, _, end in parts[:-1])]
     assert parts[-1][2] == side
@@ -83,6 +85,24 @@ def test_tiles_of_a_local_function_make_the_whole(h: int, w: int, seed: int) -> 
     np.testing.assert_allclose(
         map_tiles(local, [a, b], (height, width), tile=48, halo=16), local(a, b), atol=1e-12
     )
+
+
+def test_tiles_need_not_be_square() -> None:
+    """Three rows of 96 cells and three columns of 112, in the place of 128 by 128."""
+    cells, shapes = (208, 240), set()
+    assert tile_size(cells, 128, 16) == (96, 112)
+    x = np.random.default_rng(0).normal(size=(208, 240))
+
+    def local(x: np.ndarray) -> np.ndarray:
+        shapes.add(x.shape)
+        padded = np.pad(x, 2)
+        return np.lib.stride_tricks.sliding_window_view(padded, (5, 5)).sum((2, 3))
+
+    for blend in (False, True):
+        found = map_tiles(local, [x], cells, 128, 16, blend=blend)
+        assert shapes == {(96, 112)}
+        np.testing.assert_allclose(found, local(x), atol=1e-5)
+        shapes.clear()
 
 
 @pytest.mark.parametrize(("cells", "tile", "halo"), [((64, 48), 32, 8), ((80, 32), 48, 16)])

@@ -24,7 +24,7 @@ def test_nothing_to_choose_on_accelerators(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_jaxlib_that_does_not_know_the_option(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XLA_FLAGS", raising=False)
-    monkeypatch.setattr(compiling, "_LIBRARY", "xla_cpu_no_such_option")
+    monkeypatch.setattr(compiling, "_OPTIONS", {"xla_cpu_no_such_option": "x"})
     compiling._is_known.cache_clear()
     try:
         assert compiling.compiler_options() == {}

@@ -37,7 +37,9 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | QUICK)
+        compiling._is_known.cache_clear()
         yield
+    compiling._is_known.cache_clear()
     jax.config.update("jax_disable_most_optimizations", False)
 
 
