@@ -2,29 +2,28 @@
 
 Each peer runs in a process of its own as well, on all cores, with its defaults and its start-up in
 the figures: Pillow's AVIF (libavif, speed 6, as avifenc) and JPEG XL by `pillow-jxl-plugin`
-(libjxl, effort 7, as cjxl), which is left out where it is not installed.
+(libjxl, effort 7, as cjxl).
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.util
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from rcodec_jax.bench.codec import Command, run_command, run_measured
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.progress import Progress, no_progress
 
-PEERS = {"AVIF": ("avif", None), "JPEG XL": ("jxl", "pillow_jxl")}
-"""Suffix, and the module that Pillow needs for it."""
+PEERS = {"avif": ("AVIF", ()), "jxl": ("JPEG XL", ("pillow_jxl",))}
+"""By the ending of their files: what they are called, and the modules that Pillow needs."""
 
 LONG_S = 90.0
 """Commands that take longer are run once."""
@@ -33,8 +32,8 @@ _CONVERT = """
 import sys
 from PIL import Image
 Image.MAX_IMAGE_PIXELS = None
-if len(sys.argv) > 3:
-    __import__(sys.argv[3])
+for module in sys.argv[3:]:
+    __import__(module)
 Image.open(sys.argv[1]).save(sys.argv[2])
 """
 
@@ -62,8 +61,9 @@ def run(
     megapixels: tuple[float, ...],
     *,
     bpp: float,
-    options: tuple[str, ...] = (),
-    effort: int = 1,
+    peers: Sequence[str] = (),
+    encoder_options: Sequence[str] = (),
+    options: Sequence[str] = (),
     progress: Progress = no_progress,
 ) -> tuple[list[Row], list[str]]:
     """Measures commands on pictures of several sizes.
@@ -72,15 +72,15 @@ def run(
       pixels: a picture, uint8 [H,W,3]; larger ones are made of it, mirrored side by side.
       megapixels: sizes, in millions of pixels; the pictures are 3:2.
       bpp: budget of our files, in bits per pixel.
-      options: for our commands (`--model`, `--threads`).
-      effort: of our encoder.
+      peers: names out of `PEERS`, of those that are installed.
+      encoder_options: for `rcodec encode` (`--effort`).
+      options: for both of our commands (`--model`, `--threads`).
       progress: called with (done, total, what comes next).
 
     Returns:
       Rows by size, ours first; of warm commands, but for those that take longer than `LONG_S`. And
       a line for each command that failed.
     """
-    peers = {name: PEERS[name] for name, there in _installed().items() if there}
     rows: list[Row] = []
     failed: list[str] = []
     total = len(megapixels) * (1 + len(peers))
@@ -92,19 +92,19 @@ def run(
             Image.fromarray(made).save(picture, compress_level=1)
             del made
             progress(len(rows), total, f"rcodec, {count:g} megapixels")
-            encode = ["encode", picture, coded, "--bpp", str(bpp), "--force", *options]
-            encode += ["--effort", str(effort)]
+            encode = ["encode", picture, coded, "--bpp", str(bpp), "--force"]
+            encode += [*encoder_options, *options]
             decode = ["decode", coded, back, "--force", *options]
             with _telling(failed, count):
                 first, second = (_warm(words, folder) for words in (encode, decode))
                 rows.append(Row(area / 1e6, "rcodec", _bpp(coded, area), first, second))
-            for name, (suffix, module) in peers.items():
+            for suffix in peers:
+                name, modules = PEERS[suffix]
                 progress(len(rows), total, f"{name}, {count:g} megapixels")
                 file = str(Path(folder) / f"p.{suffix}")
-                needed = [module] if module else []
                 with _telling(failed, count):
                     first, second = (
-                        run_measured([sys.executable, "-c", _CONVERT, *pair, *needed], name)
+                        run_measured([sys.executable, "-c", _CONVERT, *pair, *modules], name)
                         for pair in ((picture, file), (file, back))
                     )
                     rows.append(Row(area / 1e6, name, _bpp(file, area), first, second))
@@ -134,13 +134,6 @@ def mirrored(pixels: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
         place = np.arange(size) % (2 * own)
         pixels = pixels.take(np.minimum(place, 2 * own - 1 - place), axis)
     return pixels
-
-
-def _installed() -> dict[str, bool]:
-    return {
-        "AVIF": features.check("avif") is True,
-        "JPEG XL": importlib.util.find_spec("pillow_jxl") is not None,
-    }
 
 
 def _warm(words: list[str], cache: str) -> Command:

@@ -167,6 +167,14 @@ def add_model_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def given(args: argparse.Namespace, *names: str) -> list[str]:
+    """Options as words for another command, those that nobody gave left out."""
+    values = [(name, getattr(args, name)) for name in names]
+    return [
+        word for name, value in values if value is not None for word in (f"--{name}", f"{value}")
+    ]
+
+
 def add_set_option(parser: argparse.ArgumentParser, *, what: str, example: str) -> None:
     """--set KEY=VALUE of a recipe."""
     parser.add_argument(

@@ -68,10 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.evaluate.origin import model_words
 
     codec = rcodec_jax.load(args.model)
-    options: list[str] = []
-    for name in ("model", "threads", "device"):
-        if getattr(args, name) is not None:
-            options += [f"--{name}", str(getattr(args, name))]
+    options = arguments.given(args, "model", "threads", "device")
     with output.Progress("bench") as progress:
         rows = bench.run(
             codec,

@@ -33,19 +33,13 @@ def add_parser(benches: arguments.Subparsers) -> None:
         help="sizes of the pictures in millions of pixels (default: 1 6 24 100)",
     )
     parser.add_argument(
-        "--effort",
-        type=arguments.whole(1, 9, "an effort in 1..9"),
-        default=1,
-        metavar="N",
-        help="of our encoder, 1..9 (default: %(default)s, as of large pictures everywhere)",
-    )
-    parser.add_argument(
         "--bpp",
         type=arguments.above_zero("a number of bits per pixel above 0"),
         default=0.1,
         metavar="R",
         help="size of our files in bits per pixel (default: %(default)s)",
     )
+    arguments.add_effort_options(parser, default=1)
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
     arguments.add_run_options(parser, jax=False)
@@ -58,19 +52,19 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.bench.machine import machine
     from rcodec_jax.bench.pictures import synthetic
     from rcodec_jax.data.pictures.images import read_image
+    from rcodec_jax.evaluate.peers import make_peers
 
+    peers, missing = make_peers(list(sizes.PEERS))
+    output.notes(missing)
     pixels = read_image(args.picture).pixels if args.picture else synthetic(512, 768)
-    options: list[str] = []
-    for name in ("model", "threads"):
-        if getattr(args, name) is not None:
-            options += [f"--{name}", str(getattr(args, name))]
     with output.Progress("bench") as progress:
         rows, failed = sizes.run(
             pixels,
             tuple(args.megapixels),
             bpp=args.bpp,
-            options=tuple(options),
-            effort=args.effort,
+            peers=[peer.name for peer in peers],
+            encoder_options=arguments.given(args, "effort", "tune"),
+            options=arguments.given(args, "model", "threads"),
             progress=progress.update,
         )
     figures = {
