@@ -126,7 +126,7 @@ def draw(part: IntegerPart, indices: np.ndarray, size: int, *, seed: int) -> Sam
         float(part.gaussian.bank.bits(tables[a : a + TOTAL], k[a : a + TOTAL]).sum())
         for a in range(0, size, TOTAL)
     )
-    return Sample(index, dither, (k * signs).astype(np.int32), tables, k, bits / 8)
+    return Sample(index, dither, (k * signs).astype(np.int16), tables, k, bits / 8)
 
 
 def coder_of_package(part: IntegerPart, sample: Sample) -> coderpeers.Coder:
@@ -134,8 +134,8 @@ def coder_of_package(part: IntegerPart, sample: Sample) -> coderpeers.Coder:
     large = sample.j.size >= LANES_FROM
 
     def encode() -> bytes:
-        values = [(sample.index, sample.dither, sample.j)]
-        return encode_latent(RangeEncoder(), part.gaussian, values, large=large)
+        values = sample.index, sample.dither, sample.j
+        return encode_latent(RangeEncoder(), part.gaussian, [lambda: values], large=large)
 
     def decode(data: bytes) -> np.ndarray:
         reader = LatentReader(data, part.gaussian, large=large, halves=1)

@@ -10,6 +10,7 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
 from rcodec_jax.entropy.bands import band_rows, in_bands
+from rcodec_jax.entropy.coder.tables import check_range
 from rcodec_jax.entropy.distributions.rdoq import rdoq
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import Bundle
@@ -32,7 +33,7 @@ class Quantised:
     Attributes:
       levels: the level map.
       z: hyper-latents int32 [hz, wz, Z].
-      j: latents int32 [h, w, C].
+      j: latents int16 [h, w, C].
       prior: what z, the levels and the latent's first half say of the latent.
       bits_z: ideal code length of each hyper-latent, float64 [hz, wz, Z].
       bits_y: of each cell's latents, float64 [h, w].
@@ -76,7 +77,7 @@ def quantise(
     z = programs.hyper(y, levels) if z is None else z
     prior = part.predict(z, levels.nodes, levels.level_map)
     dither = dither_indices(height, width, part.latent_channels)
-    j = np.zeros(dither.shape, np.int32)
+    j = np.zeros(dither.shape, np.int16)
     bits_y = np.zeros((height, width))
     table = node_table(bundle.config.noise_schedule)
     node_scale = np.exp2(table.log2_scale)[levels.nodes]
@@ -97,7 +98,7 @@ def quantise(
                 sigma = scale * np.exp2(here.log2_sigma[own] / 2.0**PRIOR_BITS)
                 sigma = np.clip(sigma, SCALE_MIN, SCALE_MAX)
                 k, bits = rdoq(k, v, sigma, bits, part.gaussian, index, g, rdoq_lambda=rdoq_lambda)
-            j[rows][own] = k
+            j[rows][own] = check_range(k)
             spent = np.zeros(own.shape)
             spent[own] = bits
             bits_y[rows] += spent.sum(-1)

@@ -6,14 +6,13 @@ depend on the first. In one stream they follow each other; in lanes each half ha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from rcodec_jax.entropy.coder.lanepayload import decode_lanes, encode_lanes
 from rcodec_jax.entropy.coder.rangecoder import RangeDecoder, RangeEncoder
 from rcodec_jax.entropy.coder.sequential import decode_values, encode_values
-from rcodec_jax.entropy.coder.tables import check_range
 from rcodec_jax.entropy.distributions.gaussian import DITHER_POINTS, GaussianTables
 from rcodec_jax.errors import CorruptPayloadError
 
@@ -28,7 +27,7 @@ Half = tuple[np.ndarray, np.ndarray, np.ndarray]
 def encode_latent(
     encoder: RangeEncoder,
     gaussian: GaussianTables,
-    halves: Sequence[Half],
+    halves: Sequence[Callable[[], Half]],
     *,
     large: bool,
     lanes: int | None = None,
@@ -38,19 +37,17 @@ def encode_latent(
     Args:
       encoder: holds z.
       gaussian: the tables.
-      halves: one or two groups of values.
+      halves: give one or two groups of values, |j| < 2^15, one after the other: both at a time
+        take much memory.
       large: whether the payload may be in lanes and begins with a byte that tells.
       lanes: as for `encode_symbols`.
-
-    Raises:
-      RcodecError: |j| >= 2^15.
     """
-    halves = [(index, dither, check_range(j)) for index, dither, j in halves]
     if large and lanes != 0:
         payload = _encode_in_lanes(encoder, gaussian, halves, lanes)
         if payload:
             return payload
-    for index, dither, j in halves:
+    for half in halves:
+        index, dither, j = half()
         for first in range(0, j.size, _BLOCK):
             block = slice(first, first + _BLOCK)
             tables, signs = gaussian.select(index[block], dither[block])
@@ -59,14 +56,16 @@ def encode_latent(
 
 
 def _encode_in_lanes(
-    encoder: RangeEncoder, gaussian: GaussianTables, halves: Sequence[Half], lanes: int | None
+    encoder: RangeEncoder,
+    gaussian: GaussianTables,
+    halves: Sequence[Callable[[], Half]],
+    lanes: int | None,
 ) -> bytes:
     """The payload in lanes, or b"" if lanes are not worth it: then the encoder is as it was."""
     coded = b""
     for number in reversed(range(len(halves))):
-        index, dither, j = halves[number]
+        index, dither, values = halves[number]()
         stream = encoder if number == 0 else RangeEncoder()
-        values = j.astype(np.int32, copy=False)
         part = encode_lanes(stream, gaussian.lanes, _contexts(index, dither), values, lanes)
         if not part:
             return b""
@@ -105,7 +104,7 @@ class LatentReader:
         self.stream = RangeDecoder(data[1:] if large else data, origin=int(large))
 
     def read(self, index: np.ndarray, dither: np.ndarray) -> np.ndarray:
-        """The next half: int32 [n].
+        """The next half: int16 [n].
 
         Args:
           index, dither: uint8 [n], sigma and dither index of each value.
@@ -125,12 +124,12 @@ class LatentReader:
                 start, data = self._parts[0]
                 self.stream = RangeDecoder(data[1:], origin=1)
             return j
-        j = np.empty(index.size, np.int32)
+        j = np.empty(index.size, np.int16)
         for first in range(0, j.size, _BLOCK):
             block = slice(first, first + _BLOCK)
             tables, signs = self._gaussian.select(index[block], dither[block])
             decode_values(self.stream, self._gaussian.bank, tables, j[block])
-            j[block] *= signs.astype(np.int32)
+            j[block] *= signs.astype(np.int16)
         if not self._left:
             self.stream.finish()
         return j

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import numpy as np
 
 from rcodec_jax.entropy.coder.rangecoder import RangeEncoder
 from rcodec_jax.entropy.coder.sequential import decode_values, encode_values
+from rcodec_jax.entropy.coder.tables import check_range
 from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
-from rcodec_jax.entropy.latent import LatentReader, encode_latent
+from rcodec_jax.entropy.latent import Half, LatentReader, encode_latent
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.limits import Limits
 
@@ -24,7 +26,7 @@ class Symbols:
 
     Attributes:
       z: int32 [hz, wz, Cz], hyper-latents.
-      j: int32 [h, w, C], quantised latent relative to the prior mean.
+      j: int16 [h, w, C], quantised latent relative to the prior mean.
       prior: mean and log2 sigma that z, the levels and the latent's first half give.
     """
 
@@ -75,7 +77,11 @@ def encode_symbols(
     encoder = RangeEncoder()
     symbols, tables = part.hyper_symbols(z, nodes, level_map)
     encode_values(encoder, part.hyper_tables.bank, tables, symbols)
-    groups = [(index[half], dither[half], j[half]) for half in part.halves(height, width)]
+
+    def group(half: np.ndarray) -> Half:
+        return index[half], dither[half], check_range(j[half]).astype(np.int16, copy=False)
+
+    groups = [functools.partial(group, half) for half in part.halves(height, width)]
     large = j.size >= lanes_from
     return encode_latent(encoder, part.gaussian, groups, large=large, lanes=lanes)
 
@@ -126,7 +132,7 @@ def decode_symbols(
     z = part.read_hyper(nodes, level_map, read)
     prior = part.predict(z, nodes, level_map)
     dither = dither_indices(height_cells, width_cells, part.latent_channels)
-    j = np.zeros(dither.shape, np.int32)
+    j = np.zeros(dither.shape, np.int16)
     for number, half in enumerate(halves):
         if number:
             prior = part.refine(prior, j, nodes, level_map)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 
@@ -11,7 +12,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.entropy import ContextModel, Conv, IntegerNetwork, IntegerPart
 from rcodec_jax.entropy.integer.part import Prior
 from rcodec_jax.entropy.integer.partfile import METADATA_KEY
 from rcodec_jax.entropy.integer.tensorfile import load_tensors, save_tensors
@@ -41,8 +42,30 @@ def test_prediction_is_cropped_to_the_cells(part: IntegerPart) -> None:
     z = np.zeros((1, 2, 2), np.int32)
     prior = part.predict(z, np.array([10]), np.zeros((3, 5), np.uint8))
     assert prior.mean.shape == prior.log2_sigma.shape == (3, 5, 3)
-    assert prior.mean.dtype == np.int32
+    assert prior.mean.dtype == np.int16
     assert isinstance(prior, Prior)
+
+
+@pytest.mark.parametrize("change", [700, -700, 20_000, -20_000])
+def test_sums_of_both_networks_keep_what_16_bits_do_not_hold(part: IntegerPart, change) -> None:
+    """Each network ends within int16; that of the context is added, and nothing is clipped."""
+
+    def constant(channels: int, value: int) -> Conv:
+        return Conv(np.zeros((1, 1, channels, 6), np.int16), np.full(6, value), 0)
+
+    before = int(np.sign(change)) * 30_000
+    layers = *part.network.layers[:-1], constant(4, before)
+    context = ContextModel(
+        IntegerNetwork([constant(9, change)]), np.zeros(64, np.int32), np.ones(1024, np.int32)
+    )
+    part = dataclasses.replace(part, network=IntegerNetwork(layers), context=context)
+    levels = np.array([10]), np.zeros((3, 5), np.uint8)
+    prior = part.predict(np.zeros((1, 2, 2), np.int32), *levels)
+    refined = part.refine(prior, np.zeros((3, 5, 3), np.int16), *levels)
+    expected = np.where(part.halves(3, 5)[0], before, before + change)
+    for array in (refined.mean, refined.log2_sigma):
+        np.testing.assert_array_equal(array, expected)
+        assert array.dtype == (np.int16 if abs(change) == 700 else np.int32)
 
 
 def test_class_is_that_of_the_lowest_node(part: IntegerPart) -> None:

@@ -162,7 +162,7 @@ def gaussian_symbols(gaussian: GaussianTables, size: int) -> tuple[np.ndarray, .
 
 
 def to_payload(gaussian: GaussianTables, *symbols: np.ndarray, lanes: int | None = None) -> bytes:
-    return encode_latent(RangeEncoder(), gaussian, [symbols], large=True, lanes=lanes)
+    return encode_latent(RangeEncoder(), gaussian, [lambda: symbols], large=True, lanes=lanes)
 
 
 def from_payload(

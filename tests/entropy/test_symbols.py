@@ -42,7 +42,7 @@ def check(part: IntegerPart, scene: Scene) -> bytes:
     payload = encode_symbols(part, z, j, nodes, level_map)
     back = decode_symbols(part, payload, *level_map.shape, nodes, level_map)
     assert np.array_equal(back.z, z) and np.array_equal(back.j, j)
-    assert back.z.dtype == back.j.dtype == np.int32
+    assert back.z.dtype == np.int32 and back.j.dtype == np.int16
     prior = part.predict(z, nodes, level_map)
     assert np.array_equal(back.prior.mean, prior.mean)
     assert np.array_equal(back.prior.log2_sigma, prior.log2_sigma)

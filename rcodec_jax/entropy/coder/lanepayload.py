@@ -54,7 +54,8 @@ def encode_lanes(
     Args:
       first: stream A, holding z so far; it is ended here.
       vector: the tables by context.
-      contexts: int [n], context of each symbol; values: int32 [n], |value| < 2^15.
+      contexts: int [n], context of each symbol; values: int16 or int32 [n],
+        |value| < 2^15.
       lanes: N, a multiple of 16 up to 4080; None for as many as are worth it.
 
     Returns:
@@ -128,7 +129,7 @@ def decode_lanes(
       vector, contexts: as for the encoder.
 
     Returns:
-      values int32 [n].
+      values int16 [n].
 
     Raises:
       CorruptPayloadError: damage.

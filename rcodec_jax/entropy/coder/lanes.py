@@ -215,7 +215,7 @@ class LaneReader:
           places: int64 [m], those to decode; it is faster if neighbours have tables of similar
             length.
           plain: how many of them may have any value, the others not the modal one.
-          out: int32 [n], takes the values; any for escapes.
+          out: int16 [n], takes the values; any for escapes.
 
         Returns:
           ascending int64, which of the m are escapes.

@@ -34,7 +34,7 @@ class LaneTables:
       bank: as given; tables: T.
       table: int64 [contexts]; sign: int32 [contexts], 1 or -1.
       rank: uint8 [contexts], CLASSES - 1 - the class of its table.
-      modal: int32 [contexts], the most frequent j.
+      modal: int16 [contexts], the most frequent j.
       base: int32 [2 T], number of each table's escape.
       minimum: int32 [2 T], least listed value; span: uint32 [2 T], how many values lie between the
         ends of the list; count: int64 [2 T], how many of them have intervals.
@@ -57,7 +57,7 @@ class LaneTables:
         self.rank = (CLASSES - 1 - table_classes(TOTAL - frequent, bank.count))[table].astype(
             np.uint8
         )
-        self.modal = (modal[table] * self.sign).astype(np.int32)
+        self.modal = (modal[table] * self.sign).astype(np.int16)
         self.minimum = np.tile(bank.minimum.astype(np.int32), 2)
         self.span = np.tile(bank.count.astype(np.uint32), 2)
         self.count = np.concatenate([bank.count, bank.count - 1])
@@ -103,7 +103,7 @@ class LaneTables:
         """Numbers of the intervals that code the values.
 
         Args:
-          contexts: int [n]; values: int32 [n], of all symbols.
+          contexts: int [n]; values: int16 or int32 [n], of all symbols.
           places: int64 [m], which of them to code.
           plain: as for `tables_of`.
 

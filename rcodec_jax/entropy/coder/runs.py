@@ -99,7 +99,7 @@ class Blocks:
     Attributes:
       live: int64 [m], places of the symbols above class 0 by falling class, equal ones in raster
         order.
-      certain: int64 [n - m], places of the others, which come after them.
+      certain: int32 or int64 [n - m], places of the others, which come after them.
       plain: how many of the live ones are coded one by one; the rest of all symbols has
       begin, end: int64 [blocks], where in the order above each block lies, and
       number: int64 [blocks], its class.
@@ -118,7 +118,8 @@ class Blocks:
         # most symbols are of class 0: taking them apart is faster than sorting them
         last = CLASSES - 1
         above = rank != last
-        live, certain = np.flatnonzero(above), np.flatnonzero(~above)
+        kind = np.int32 if rank.size < 1 << 31 else np.int64
+        live, certain = np.flatnonzero(above), np.flatnonzero(~above).astype(kind)
         ranks = rank.take(live)
         order = np.argsort(ranks, kind="stable")
         ends = np.searchsorted(ranks.take(order), np.arange(last), side="right")

@@ -104,7 +104,7 @@ class GaussianTables:
         """Level of s sigma: clip(round((log2 sigma + log2 s - log2 0.01) step), 0, 63).
 
         Args:
-          log2_sigma, node_log2_s: int32, 11 fraction bits, broadcast against each other.
+          log2_sigma, node_log2_s: int16 or int32, 11 fraction bits, broadcast against each other.
 
         Returns:
           uint8, 0..63.

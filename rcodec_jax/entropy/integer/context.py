@@ -76,7 +76,7 @@ class ContextModel:
         """What the network is given, float64 [h, w, 3 C] within int16.
 
         Args:
-          mean, log2_sigma: int32 [h, w, C], the prior that z gives, 11 fraction bits.
+          mean, log2_sigma: int16 [h, w, C], the prior that z gives, 11 fraction bits.
           j: int [h, w, C], |j| < 2^15, of which the first half counts.
           dither, index: uint8 [h, w, C], dither and sigma index of each value.
           first: bool [h, w, C], the first half.
@@ -90,8 +90,8 @@ class ContextModel:
         half = 1 << (_PRIOR_SHIFT - 1)
         height, width, channels = j.shape
         x = np.empty((height, width, 3, channels))
-        x[:, :, 0] = (mean + half) >> _PRIOR_SHIFT
-        x[:, :, 1] = (log2_sigma + half) >> _PRIOR_SHIFT
+        x[:, :, 0] = np.add(mean, half, dtype=np.int32) >> _PRIOR_SHIFT
+        x[:, :, 1] = np.add(log2_sigma, half, dtype=np.int32) >> _PRIOR_SHIFT
         x[:, :, 2] = np.where(first, n, 0)
         np.clip(x, ACTIVATION_MIN, ACTIVATION_MAX, out=x)
         return x.reshape(height, width, 3 * channels)

@@ -30,7 +30,8 @@ class Prior:
     """Prior of the clean latent, 11 fraction bits.
 
     Attributes:
-      mean, log2_sigma: int32 [h, w, C].
+      mean, log2_sigma: int16 or int32 [h, w, C]. The networks end within int16; the sum of both
+        may not.
     """
 
     mean: np.ndarray
@@ -193,7 +194,7 @@ class IntegerPart:
         check_range(z)  # the proof of exactness counts on it
         seen = self._seen(nodes)
         c = self.latent_channels
-        prior = Prior(*(np.empty((height, width, c), np.int32) for _ in range(2)))
+        prior = Prior(*(np.empty((height, width, c), np.int16) for _ in range(2)))
 
         def write(top: int, bottom: int, rows: np.ndarray) -> None:
             for array, own in ((prior.mean, rows[..., :c]), (prior.log2_sigma, rows[..., c:])):
@@ -225,8 +226,9 @@ class IntegerPart:
         if context is None:
             return prior
         height, width = level_map.shape
-        first, dither = self.halves(height, width)[0], dither_indices(*prior.mean.shape)
-        refined = Prior(np.empty_like(prior.mean), np.empty_like(prior.mean))
+        first, dither = first_half(*prior.mean.shape), dither_indices(*prior.mean.shape)
+        refined = Prior(np.empty(first.shape, np.int16), np.empty(first.shape, np.int16))
+        beyond: list[int] = []  # bands with a sum that is not within int16
 
         def read(top: int, bottom: int) -> np.ndarray:
             rows = slice(top, bottom)
@@ -240,9 +242,17 @@ class IntegerPart:
             rows, c = slice(top, bottom), self.latent_channels
             for name, change in (("mean", changes[..., :c]), ("log2_sigma", changes[..., c:])):
                 change = np.where(first[rows], 0, change).astype(np.int32)
-                np.add(getattr(prior, name)[rows], change, out=getattr(refined, name)[rows])
+                change += getattr(prior, name)[rows]
+                kept = getattr(refined, name)[rows]
+                np.copyto(kept, change, casting="unsafe")
+                if not np.array_equal(kept, change):
+                    beyond.append(top)
 
-        context.network.run_in_bands(read, write, self._seen(nodes), level_map)
+        seen = self._seen(nodes)
+        context.network.run_in_bands(read, write, seen, level_map)
+        if beyond:  # of no model that was trained
+            refined = Prior(np.empty(first.shape, np.int32), np.empty(first.shape, np.int32))
+            context.network.run_in_bands(read, write, seen, level_map)
         return refined
 
     def _seen(self, nodes: np.ndarray) -> np.ndarray:
