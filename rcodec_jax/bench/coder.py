@@ -61,7 +61,7 @@ class Sample:
 
     Attributes:
       index, dither: uint8 [n].
-      j: int32 [n].
+      j: int16 [n].
       tables, k: int64 [n], the table and the value it codes.
       ideal_bytes: float.
     """

@@ -85,6 +85,7 @@ def test_arrays_are_split_over_all_axes(cluster) -> None:
     assert {axis for spec in specs for axis in spec if axis} == {"fsdp", "tensor"}
 
 
+@pytest.mark.slow
 def test_killed_in_a_save_then_asked_to_stop_it_ends_with_the_same_bits(
     undisturbed, cluster, tmp_path: Path
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -72,24 +73,26 @@ def stop_after(config: Config, steps: int) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, steps=steps))
 
 
-def load_state(config: Config, workdir: Path, step: int | None = None) -> dict[str, np.ndarray]:
-    """A checkpoint (the latest), arrays by path: step, params, ema, opt, stats."""
-    from rcodec_jax.checkpoint import Checkpoints
+@functools.lru_cache
+def abstract_state(model: ModelConfig, train: TrainConfig) -> Any:
+    """What a checkpoint of such a run holds, on one device."""
     from rcodec_jax.model.networks import Networks
     from rcodec_jax.train.step.optimizer import make_optimizer
     from rcodec_jax.train.step.state import init_state
 
-    shapes = jax.eval_shape(
-        lambda: init_state(Networks(config.model), make_optimizer(config.train), config.train)
-    )
+    shapes = jax.eval_shape(lambda: init_state(Networks(model), make_optimizer(train), train))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    abstract = jax.tree.map(
-        lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes
-    )
+    return jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=place), shapes)
+
+
+def load_state(config: Config, workdir: Path, step: int | None = None) -> dict[str, np.ndarray]:
+    """A checkpoint (the latest), arrays by path: step, params, ema, opt, stats."""
+    from rcodec_jax.checkpoint import Checkpoints
+
     with Checkpoints(workdir / "checkpoints", read_only=True) as checkpoints:
         step = checkpoints.latest_step() if step is None else step
         assert step is not None
-        state, _ = checkpoints.restore(step, abstract)
+        state, _ = checkpoints.restore(step, abstract_state(config.model, config.train))
     leaves = jax.tree_util.tree_flatten_with_path(state)[0]
     return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
 

@@ -63,9 +63,8 @@ def test_the_batch_is_bitwise_the_same(recipe, pictures) -> None:
             np.testing.assert_array_equal(jax.device_get(batch[name]), value, err_msg=name)
 
 
-@pytest.mark.parametrize(
-    "kind", ["autoencoder", pytest.param("joint", marks=pytest.mark.slow)], ids=str
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["autoencoder", "joint"])
 def test_every_step_on_other_devices_is_the_run_on_one(
     recipe, pictures, tools, tmp_path: Path, kind: str
 ) -> None:

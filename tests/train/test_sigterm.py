@@ -33,6 +33,7 @@ def config():
 """.replace("STEPS", str(STEPS))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
 def test_stopped_by_sigterm_and_started_again(pictures, tools, tmp_path: Path) -> None:
     recipe = tmp_path / "pico.py"

@@ -87,6 +87,7 @@ def test_the_best_checkpoint_is_that_of_the_least_loss_on_them(measured) -> None
     assert json.loads(kept.read_text())["validation"] == pytest.approx(losses[best], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_measures_the_same(measured, pictures, tools, tmp_path) -> None:
     config, whole = measured
     for steps in (4, 5, 6):
@@ -106,6 +107,7 @@ def test_held_out_pictures_are_never_trained_on(measured, pictures) -> None:
         run(with_validation(config, share=0.2, every=2), data=pictures, workdir=workdir)
 
 
+@pytest.mark.slow
 def test_resident_pictures_and_a_folder_of_others(measured, pictures, tools, tmp_path) -> None:
     """With either way to read, and on any mesh, a model has the same figures."""
     config = tools.config("joint", steps=1, data=DataConfig(resident=True))
