@@ -5,7 +5,7 @@ A leaf module: the formula and the numbers belong to the file format and to trai
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -39,6 +39,21 @@ SCALE_MIN = 0.01
 
 SCALE_MAX = 64.0
 """Largest s sigma of the Gaussian tables."""
+
+
+class Levels(Protocol):
+    """The level of each latent cell and the timestep node of each level.
+
+    Attributes:
+      nodes: int [L], ascending, 0..1023.
+      level_map: int [h, w], 0..L-1.
+    """
+
+    @property
+    def nodes(self) -> np.ndarray: ...
+
+    @property
+    def level_map(self) -> np.ndarray: ...
 
 
 def level_nodes(n_lo: int, n_hi: int, count: int) -> np.ndarray:

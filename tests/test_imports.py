@@ -105,7 +105,6 @@ ONLY_IN = {
     "transformers": {"export"},  # the text encoder, once, for the empty prompt
     "pillow_jxl": {"evaluate", "data"},  # JPEG XL as a peer, and read where it is installed
     "pillow_heif": {"data"},
-    "ssimulacra2": {"evaluate"},
     "threadpoolctl": {"entropy"},
     "cv2": {"regions", "bench"},  # detectors of faces; a reader of JPEG to compare with
     "jinja2": {"evaluate"},  # pages
@@ -123,7 +122,6 @@ OPTIONAL = {
     "transformers",
     "pillow_heif",
     "pillow_jxl",
-    "ssimulacra2",
 }
 """Packages of extras, imported by the function that needs them."""
 

@@ -21,6 +21,7 @@ from rcodec_jax.entropy.latent import LatentReader, encode_latent
 from rcodec_jax.entropy.symbols import LANES_FROM
 from rcodec_jax.errors import RcodecError
 from rcodec_jax.progress import Progress, no_progress
+from rcodec_jax.regions.levelmap import uniform_level_map
 
 SIZES = (1_000, 10_000, 25_000, 100_000, 300_000, 1_000_000, 3_000_000, 10_000_000)
 """Numbers of symbols."""
@@ -108,11 +109,11 @@ def run(
 def sigma_indices(part: IntegerPart, node: int) -> np.ndarray:
     """Sigma indices of a picture whose hyper-latents follow their tables: uint8 [n]."""
     words = np.random.Philox(key=1)
-    nodes, level_map = np.array([node]), np.zeros(_GRID, np.uint8)
+    levels = uniform_level_map(*_GRID, node=node)
     bank = part.hyper_tables.bank
-    z = part.read_hyper(nodes, level_map, lambda tables: bank.draw(tables, words))
-    prior = part.predict(z, nodes, level_map)
-    return part.sigma_index(prior, nodes, level_map).reshape(-1)
+    z = part.read_hyper(levels, lambda tables: bank.draw(tables, words))
+    prior = part.predict(z, levels)
+    return part.sigma_index(prior, levels).reshape(-1)
 
 
 def draw(part: IntegerPart, indices: np.ndarray, size: int, *, seed: int) -> Sample:

@@ -67,11 +67,6 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="default: %(default)s",
     )
     parser.add_argument(
-        "--ssimulacra2",
-        action="store_true",
-        help="measure SSIMULACRA 2 too, some seconds a file; needs 'rcodec-jax[peers]'",
-    )
-    parser.add_argument(
         "--frechet",
         action="store_true",
         help="measure the Frechet distance of LPIPS features on patches of 64 px over all pictures "
@@ -175,7 +170,6 @@ def run(args: argparse.Namespace) -> int:
         trajectory=args.trajectory,
         lpips_dir=args.lpips,
         lpips_net=args.lpips_net,
-        ssimulacra2=args.ssimulacra2,
         frechet=args.frechet,
         limit=args.limit,
         effort=args.effort,

@@ -37,9 +37,7 @@ def bits_of(container: Container, model: str | os.PathLike[str] | None = None) -
     """
     part = find_integer_part(container.header, model)
     levels, symbols = symbols_of(container, part)
-    bits_z, bits_y = part.bits(
-        symbols.z, symbols.j, levels.nodes, levels.level_map, prior=symbols.prior
-    )
+    bits_z, bits_y = part.bits(symbols.z, symbols.j, levels, prior=symbols.prior)
     cells = cell_bits(bits_z, bits_y, part.hyper_stride)
     return Bits(cells, float(bits_z.sum()), float(bits_y.sum()))
 

@@ -133,9 +133,7 @@ class Latents:
 
     def finish(self, base: int) -> bytes:
         s = self.at(base)
-        payload = encode_symbols(
-            self.bundle.integers, s.z, s.j, s.levels.nodes, s.levels.level_map, s.prior
-        )
+        payload = encode_symbols(self.bundle.integers, s.z, s.j, s.levels, s.prior)
         return self._file(s, payload)
 
     def _file(self, s: Quantised, payload: bytes, tone: bytes = b"") -> bytes:

@@ -75,21 +75,22 @@ def quantise(
     part = bundle.integers
     height, width = levels.level_map.shape
     z = programs.hyper(y, levels) if z is None else z
-    prior = part.predict(z, levels.nodes, levels.level_map)
+    prior = part.predict(z, levels)
     dither = dither_indices(height, width, part.latent_channels)
     j = np.zeros(dither.shape, np.int16)
     bits_y = np.zeros((height, width))
     table = node_table(bundle.config.noise_schedule)
-    node_scale = np.exp2(table.log2_scale)[levels.nodes]
+    own_levels = part.check_levels(levels)
+    node_scale = np.exp2(table.log2_scale)[own_levels.nodes]
     for number, half in enumerate(part.halves(height, width)):
         if number:
-            prior = part.refine(prior, j, levels.nodes, levels.level_map)
+            prior = part.refine(prior, j, levels)
 
         def band(top: int, bottom: int, half: np.ndarray = half, prior: Prior = prior) -> None:
             rows, own = slice(top, bottom), half[top:bottom]
             here = Prior(prior.mean[rows], prior.log2_sigma[rows])
             scale = np.broadcast_to(node_scale[levels.level_map[rows]][..., None], own.shape)[own]
-            index = part.sigma_index(here, levels.nodes, levels.level_map[rows])[own]
+            index = part.sigma_index(here, own_levels.rows(rows))[own]
             g = dither[rows][own]
             v = scale * (y[rows, :width][own] - here.mean[own] / 2.0**PRIOR_BITS)
             k = np.floor(v + dither_values(g) + 0.5).astype(np.int32)
@@ -104,6 +105,6 @@ def quantise(
             bits_y[rows] += spent.sum(-1)
 
         in_bands(band, height, band_rows(dither[0].size))
-    bits_z = part.hyper_bits(z, levels.nodes, levels.level_map)
+    bits_z = part.hyper_bits(z, levels)
     level_bytes = encode_level_map(levels.level_map, levels.level_count)
     return Quantised(levels, z, j, prior, bits_z, bits_y, level_bytes)

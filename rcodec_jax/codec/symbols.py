@@ -60,8 +60,7 @@ def symbols_of(
             container.payload,
             header.height_cells,
             header.width_cells,
-            levels.nodes,
-            levels.level_map,
+            levels,
             limits=limits,
         )
     except BitstreamError as error:

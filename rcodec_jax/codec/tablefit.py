@@ -57,7 +57,7 @@ def fit_tables(
             for node in rng.integers(low, high + 1, RATES).tolist():
                 levels = uniform_level_map(height, width, node=node)
                 s = quantise(model, programs, y, levels)
-                index = part.sigma_index(s.prior, levels.nodes, levels.level_map)
+                index = part.sigma_index(s.prior, levels)
                 counts.add(index, dither, s.j)
                 bpp.append(8 * s.payload_bytes / (picture.shape[0] * picture.shape[1]))
         rates.append(float(np.mean(bpp)))

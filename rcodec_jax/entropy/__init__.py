@@ -10,7 +10,7 @@ from rcodec_jax.entropy.distributions.gaussian import (
 )
 from rcodec_jax.entropy.distributions.static import StaticTables
 from rcodec_jax.entropy.integer.context import ContextModel
-from rcodec_jax.entropy.integer.layers import Conv, DepthToSpace, Film, LeakyRelu
+from rcodec_jax.entropy.integer.layers import Conv, DepthToSpace, Film, LeakyRelu, LevelContext
 from rcodec_jax.entropy.integer.network import IntegerNetwork
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.levelmap import decode_level_map, encode_level_map
@@ -31,6 +31,7 @@ __all__ = [
     "IntegerNetwork",
     "IntegerPart",
     "LeakyRelu",
+    "LevelContext",
     "Limits",
     "Prior",
     "StaticTables",

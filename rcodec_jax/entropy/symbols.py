@@ -14,6 +14,7 @@ from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.latent import Half, LatentReader, encode_latent
 from rcodec_jax.errors import RcodecError
+from rcodec_jax.levels import Levels
 from rcodec_jax.limits import Limits
 
 LANES_FROM = 300_000
@@ -39,8 +40,7 @@ def encode_symbols(
     part: IntegerPart,
     z: np.ndarray,
     j: np.ndarray,
-    nodes: np.ndarray,
-    level_map: np.ndarray,
+    levels: Levels,
     prior: Prior | None = None,
     *,
     lanes: int | None = None,
@@ -52,7 +52,7 @@ def encode_symbols(
       part: the model's integer part.
       z: int [hz, wz, Cz], |z| < 2^15.
       j: int [h, w, C], |j| < 2^15.
-      nodes: int [L], ascending; level_map: uint8 [h, w], 0..L-1.
+      levels: of the picture.
       prior: what `part.predict` and `part.refine` give for them, if known already.
       lanes: lanes of a large picture, a multiple of 16, 0 for none; by default a good number.
       lanes_from: values of j that make a picture large; anything but the default is for tests.
@@ -60,9 +60,9 @@ def encode_symbols(
     Raises:
       RcodecError: a shape is wrong, or a symbol is outside its range.
     """
-    nodes, level_map = part.check_levels(nodes, level_map)
+    levels = part.check_levels(levels)
     z, j = np.asarray(z), np.asarray(j)
-    height, width = level_map.shape
+    height, width = levels.level_map.shape
     expected_z = (*part.hyper_size(height, width), part.hyper_channels)
     if z.shape != expected_z:
         raise RcodecError(f"z: expected shape {expected_z}, got {z.shape}")
@@ -71,11 +71,11 @@ def encode_symbols(
             f"j: expected shape {(height, width, part.latent_channels)}, got {j.shape}"
         )
     if prior is None:
-        prior = part.refine(part.predict(z, nodes, level_map), j, nodes, level_map)
-    index = part.sigma_index(prior, nodes, level_map)
+        prior = part.refine(part.predict(z, levels), j, levels)
+    index = part.sigma_index(prior, levels)
     dither = dither_indices(height, width, part.latent_channels)
     encoder = RangeEncoder()
-    symbols, tables = part.hyper_symbols(z, nodes, level_map)
+    symbols, tables = part.hyper_symbols(z, levels)
     encode_values(encoder, part.hyper_tables.bank, tables, symbols)
 
     def group(half: np.ndarray) -> Half:
@@ -91,8 +91,7 @@ def decode_symbols(
     payload: bytes,
     height_cells: int,
     width_cells: int,
-    nodes: np.ndarray,
-    level_map: np.ndarray,
+    levels: Levels,
     *,
     limits: Limits | None = None,
     lanes_from: int = LANES_FROM,
@@ -103,22 +102,22 @@ def decode_symbols(
       part: the integer part the payload was made with.
       payload: the coded bytes, all of them.
       height_cells, width_cells: h and w, from the picture's size.
-      nodes: int [L], ascending; level_map: uint8 [h, w], 0..L-1.
+      levels: of the picture.
       limits: what to refuse before anything is allocated.
       lanes_from: as the encoder had it.
 
     Raises:
       LimitError: the picture or payload is above the limits.
       CorruptPayloadError: the payload is not one that `encode_symbols` writes.
-      RcodecError: nodes or level map do not fit.
+      RcodecError: the levels do not fit.
     """
     limits = limits or Limits()
     limits.check_cells(height_cells, width_cells)
     limits.check_payload(len(payload))
-    nodes, level_map = part.check_levels(nodes, level_map)
-    if level_map.shape != (height_cells, width_cells):
+    levels = part.check_levels(levels)
+    if levels.level_map.shape != (height_cells, width_cells):
         raise RcodecError(
-            f"level map: expected {(height_cells, width_cells)}, got {level_map.shape}"
+            f"level map: expected {(height_cells, width_cells)}, got {levels.level_map.shape}"
         )
     large = height_cells * width_cells * part.latent_channels >= lanes_from
     halves = part.halves(height_cells, width_cells)
@@ -129,13 +128,13 @@ def decode_symbols(
         decode_values(reader.stream, part.hyper_tables.bank, tables, out)
         return out
 
-    z = part.read_hyper(nodes, level_map, read)
-    prior = part.predict(z, nodes, level_map)
+    z = part.read_hyper(levels, read)
+    prior = part.predict(z, levels)
     dither = dither_indices(height_cells, width_cells, part.latent_channels)
     j = np.zeros(dither.shape, np.int16)
     for number, half in enumerate(halves):
         if number:
-            prior = part.refine(prior, j, nodes, level_map)
-        index = part.sigma_index(prior, nodes, level_map)
+            prior = part.refine(prior, j, levels)
+        index = part.sigma_index(prior, levels)
         j[half] = reader.read(index[half], dither[half])
     return Symbols(z, j, prior)

@@ -59,7 +59,6 @@ class Settings:
       lpips_dir: folder with `lpips_<lpips_net>.npz`; None leaves LPIPS out. DISTS and FID/256 are
         measured where `dists.npz` and `inception.npz` are in it, too.
       lpips_net: "alex", "squeeze" or "vgg".
-      ssimulacra2: whether SSIMULACRA 2 is computed.
       frechet: whether Frechet distances of the sets are computed, which need LPIPS.
       limit: most pictures.
       effort, tune: of the encoder; None for its own default.
@@ -70,7 +69,6 @@ class Settings:
     trajectory: str = "proportional"
     lpips_dir: str | Path | None = None
     lpips_net: str = "alex"
-    ssimulacra2: bool = False
     frechet: bool = False
     limit: int | None = None
     effort: int | None = None
@@ -86,14 +84,13 @@ class Settings:
     def meter(self, *, regions: bool = False) -> Meter:
         """Computes the figures that weights are given for; of `regions` neither DISTS nor FID."""
         if self.lpips_dir is None:
-            return Meter(ssimulacra2=self.ssimulacra2)
+            return Meter()
         folder = Path(self.lpips_dir)
         there = set() if regions else {file for file in _OPTIONAL if (folder / file).is_file()}
         return Meter(
             Lpips.load(folder, self.lpips_net),
             dists=dists.Dists.load(folder) if dists.FILE in there else None,
             inception=inception.Inception.load(folder) if inception.FILE in there else None,
-            ssimulacra2=self.ssimulacra2,
         )
 
     def left_out(self, *, regions: bool = False) -> list[str]:
@@ -119,7 +116,6 @@ class Settings:
             "tune": self.tune,
             "lpips": meter.lpips_net,
             "dists": meter.has_dists or None,
-            "ssimulacra2": self.ssimulacra2,
         }
 
     def described(self, meter: Meter) -> dict[str, Any]:

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
-from typing import IO
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from PIL import Image
 
 from rcodec_jax.errors import RcodecError, UsageError
-from rcodec_jax.metrics import fidelity, frechet, regional
+from rcodec_jax.metrics import fidelity, frechet, regional, ssimulacra2
 from rcodec_jax.metrics.dists import Dists
 from rcodec_jax.metrics.inception import Inception
 from rcodec_jax.metrics.perceptual import MIN_SIDE_PX, Lpips
-
-SSIMULACRA2_MIN_SIDE_PX = 8
-"""Smallest side that SSIMULACRA 2 is defined for."""
 
 _PEAK_DB = 20 * math.log10(255)
 
@@ -57,10 +49,6 @@ class Meter:
       lpips: network to use, None to leave LPIPS out.
       dists: weights of DISTS, None to leave it out.
       inception: network of FID/256, None to leave it out.
-      ssimulacra2: whether SSIMULACRA 2 is computed, seconds per megapixel; needs its package.
-
-    Raises:
-      UsageError: that package is missing.
     """
 
     def __init__(
@@ -69,12 +57,10 @@ class Meter:
         *,
         dists: Dists | None = None,
         inception: Inception | None = None,
-        ssimulacra2: bool = False,
     ) -> None:
         self._lpips = lpips
         self._dists = dists
         self._inception = inception
-        self._ssimulacra2 = _load_ssimulacra2() if ssimulacra2 else None
 
     @property
     def lpips_net(self) -> str | None:
@@ -92,18 +78,11 @@ class Meter:
         """Figures of `decoded` against `original`, both uint8 [H, W, 3] of one size."""
         _check_pair(original, decoded)
         side = min(original.shape[:2])
-        with_ms_ssim = side >= fidelity.MIN_SIDE_PX
         learned = (self._lpips, self._dists) if side >= MIN_SIDE_PX else (None, None)
-        values = _whole(original[None], decoded[None], *learned, with_ms_ssim=with_ms_ssim)
-        psnr, structure, lpips, dists = (None if v is None else float(v[0]) for v in values)
+        values = _whole(original[None], decoded[None], *learned)
+        psnr, *others = (None if v is None else float(v[0]) for v in values)
         assert psnr is not None
-        score = None
-        if self._ssimulacra2 is not None and side >= SSIMULACRA2_MIN_SIDE_PX:
-            files = [io.BytesIO(), io.BytesIO()]
-            for file, pixels in zip(files, (original, decoded), strict=True):
-                Image.fromarray(pixels).save(file, "PNG", compress_level=0)
-            score = float(self._ssimulacra2(*files))
-        return Quality(psnr, structure, lpips, score, dists)
+        return Quality(psnr, *others)
 
     def patch_features(self, pixels: np.ndarray) -> np.ndarray:
         """LPIPS features [n, C] of the patches of uint8 [H, W, 3] (see `metrics.frechet`).
@@ -134,30 +113,18 @@ class Meter:
         return RegionQuality(psnr, background, spatial, composite, band)
 
 
-def _load_ssimulacra2() -> Callable[[IO[bytes], IO[bytes]], float]:
-    try:
-        from ssimulacra2 import compute_ssimulacra2
-    except ImportError as error:
-        raise UsageError(
-            "SSIMULACRA 2 needs its package: pip install 'rcodec-jax[peers]'"
-        ) from error
-    compute: Callable[[IO[bytes], IO[bytes]], float] = compute_ssimulacra2
-    return compute
-
-
-@partial(jax.jit, static_argnames="with_ms_ssim")
+@jax.jit
 def _whole(
-    original: jax.Array,
-    decoded: jax.Array,
-    lpips: Lpips | None,
-    dists: Dists | None,
-    *,
-    with_ms_ssim: bool,
-) -> tuple[jax.Array, jax.Array | None, jax.Array | None, jax.Array | None]:
+    original: jax.Array, decoded: jax.Array, lpips: Lpips | None, dists: Dists | None
+) -> tuple[jax.Array | None, ...]:
+    """In the order of `Quality`."""
     a, b = _unit_range(original), _unit_range(decoded)
-    structure = fidelity.ms_ssim(a, b) if with_ms_ssim else None
+    side = min(a.shape[1:3])
+    psnr = fidelity.psnr(*_whole_numbers(original, decoded)) + _PEAK_DB
+    structure = fidelity.ms_ssim(a, b) if side >= fidelity.MIN_SIDE_PX else None
+    score = ssimulacra2.ssimulacra2(a, b) if side >= ssimulacra2.MIN_SIDE_PX else None
     one, two = (None if m is None else m(2 * a - 1, 2 * b - 1) for m in (lpips, dists))
-    return fidelity.psnr(*_whole_numbers(original, decoded)) + _PEAK_DB, structure, one, two
+    return psnr, structure, one, score, two
 
 
 @jax.jit

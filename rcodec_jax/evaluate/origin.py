@@ -20,7 +20,6 @@ _PACKAGES = (
     "scipy",
     "pillow",
     "pillow-jxl-plugin",
-    "ssimulacra2",
     "imageio-ffmpeg",
     "scikit-image",
 )

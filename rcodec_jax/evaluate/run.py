@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rcodec_jax.codec.many import FirstAlone, in_order
 from rcodec_jax.data import read_image
 from rcodec_jax.data.pictures.writing import FORMATS
 from rcodec_jax.errors import BitstreamError, UsageError
@@ -116,7 +118,7 @@ def run(
     into: Run | None = None,
     progress: Progress = no_progress,
 ) -> Run:
-    """Encodes, decodes and measures; one picture in memory at a time.
+    """Encodes, decodes and measures; one picture in memory at a time, with a coder's files of it.
 
     A coder that raises UsageError for a setting (a rate out of reach) is noted as skipped there; so
     is a file that its own decoder refuses, and a picture that cannot be read.
@@ -134,20 +136,21 @@ def run(
       StorageError: a row or a file cannot be written.
     """
     result = Run() if into is None else into
-    pairs = [(coder, setting) for coder in coders for setting in coder.settings]
-    total = len(pictures) * len(pairs)
-    done = 0
-    unreadable = 0
-    for path in pictures:
-        name = path.relative_to(root).as_posix()
+    per_picture = sum(len(coder.settings) for coder in coders)
+    total = len(pictures) * per_picture
+    unreadable, first_alone = 0, FirstAlone()
+    for number, path in enumerate(pictures):
+        name, done = path.relative_to(root).as_posix(), number * per_picture
         mark = "" if journal is None else digest(path)
         pixels: np.ndarray | None = None
-        for coder, setting in pairs:
-            progress(done, total, f"{name} {coder.name} {setting.label}")
-            done += 1
-            key = (name, mark, coder.name, setting.label)
-            if journal is not None and key in journal:
-                result.rows.append(journal.find(key, Row))
+        for coder in coders:
+            keys = {s.label: (name, mark, coder.name, s.label) for s in coder.settings}
+            new = [s for s in coder.settings if journal is None or keys[s.label] not in journal]
+            if journal is not None:
+                known = [key for key in keys.values() if key in journal]
+                result.rows += [journal.find(key, Row) for key in known]
+            done += len(coder.settings)
+            if not new:
                 continue
             if pixels is None:
                 try:
@@ -157,48 +160,69 @@ def run(
                     if unreadable == len(pictures):
                         raise
                     result.skipped.append(Skipped(name, "", "", str(error)))
-                    done += len(pairs) - 1
                     break
-            try:
-                row, data = _measure(name, pixels, coder, setting, meter)
-            except (UsageError, BitstreamError) as error:
-                result.skipped.append(Skipped(name, coder.name, setting.label, str(error)))
-                continue
-            if kept is not None:
-                keep(coded_path(kept, name, coder.name, setting.label, coder.suffix), data)
-            if journal is not None:
-                journal.add(key, row)
-            result.rows.append(row)
+            files: list[_File] = []
+            for at, setting in enumerate(new, done - len(new)):
+                progress(at, total, f"{name} {coder.name} {setting.label}")
+                try:
+                    files.append(_code(pixels, coder, setting))
+                except (UsageError, BitstreamError) as error:
+                    result.skipped.append(Skipped(name, coder.name, setting.label, str(error)))
+            # Some at a time, but not while anything is coded, whose time is taken.
+            measured = functools.partial(_measure, name, pixels, meter, first_alone)
+            for row, file in in_order(measured, files):
+                if kept is not None:
+                    keep(coded_path(kept, name, coder.name, row.setting, coder.suffix), file.data)
+                if journal is not None:
+                    journal.add(keys[row.setting], row)
+                result.rows.append(row)
     progress(total, total, "done")
     result.skipped.sort(key=lambda skipped: bool(skipped.codec))  # stable: pictures first
     return result
 
 
-def _measure(
-    name: str, pixels: np.ndarray, coder: Coder, setting: Setting, meter: Meter
-) -> tuple[Row, bytes]:
+@dataclass(frozen=True, eq=False)
+class _File:
+    """What a coder made of a picture at a setting."""
+
+    coder: Coder
+    setting: Setting
+    data: bytes
+    decoded: np.ndarray
+    encode_seconds: float
+    decode_seconds: float
+
+
+def _code(pixels: np.ndarray, coder: Coder, setting: Setting) -> _File:
     start = time.perf_counter()
     data = coder.encode(pixels, setting)
     encoded = time.perf_counter()
     decoded = coder.decode(data)
     finished = time.perf_counter()
-    quality = meter.whole(pixels, decoded)
+    return _File(coder, setting, data, decoded, encoded - start, finished - encoded)
+
+
+def _measure(
+    name: str, pixels: np.ndarray, meter: Meter, first_alone: FirstAlone, file: _File
+) -> tuple[Row, _File]:
+    with first_alone(pixels.shape):
+        quality = meter.whole(pixels, file.decoded)
     height_px, width_px = pixels.shape[:2]
     row = Row(
         picture=name,
-        codec=coder.name,
-        setting=setting.label,
+        codec=file.coder.name,
+        setting=file.setting.label,
         width_px=width_px,
         height_px=height_px,
-        size_bytes=len(data),
-        bpp=8 * len(data) / (height_px * width_px),
+        size_bytes=len(file.data),
+        bpp=8 * len(file.data) / (height_px * width_px),
         psnr_db=quality.psnr_db,
         ms_ssim=quality.ms_ssim,
         lpips=quality.lpips,
         dists=quality.dists,
         ssimulacra2=quality.ssimulacra2,
-        model=coder.model,
-        encode_seconds=encoded - start,
-        decode_seconds=finished - encoded,
+        model=file.coder.model,
+        encode_seconds=file.encode_seconds,
+        decode_seconds=file.decode_seconds,
     )
-    return row, data
+    return row, file

@@ -103,7 +103,7 @@ def rate_loss(
         levels = item.levels
         maps = levels.level_map[None], levels.nodes[None]
         mean, log2_sigma = predict(entropy_model, jnp.asarray(item.z[None], jnp.float32), *maps)
-        prior = integers.predict(item.z, levels.nodes, levels.level_map)
+        prior = integers.predict(item.z, levels)
         y, noise = item.y, None
         if y is None:
             noise = np.random.default_rng(levels.n_lo).standard_normal(mean.shape, np.float32)
@@ -114,7 +114,7 @@ def rate_loss(
             change, stretch = refine(entropy_model, both, jnp.asarray(value)[None], *maps)
             mean = jnp.where(first, mean, mean + change)
             log2_sigma = jnp.where(first, log2_sigma, log2_sigma + stretch)
-            prior = integers.refine(prior, j, levels.nodes, levels.level_map)
+            prior = integers.refine(prior, j, levels)
             if noise is not None:
                 y = np.where(first, y, mean + jnp.exp2(log2_sigma) * noise)
         frozen = [
@@ -155,7 +155,7 @@ def made_latents(integers: IntegerPart, nodes: Sequence[int]) -> list[Latents]:
         words = np.random.Philox(key=node)
         draw = functools.partial(integers.hyper_tables.bank.draw, words=words)
         made.append(
-            Latents(None, integers.read_hyper(levels.nodes, levels.level_map, draw), levels)
+            Latents(None, integers.read_hyper(levels, draw), levels)
         )
     return made
 

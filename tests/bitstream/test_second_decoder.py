@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from rcodec_jax.entropy import ToneMap, dither_indices, encode_tone
+from rcodec_jax.entropy import LevelContext, ToneMap, dither_indices, encode_tone
 from rcodec_jax.entropy.tone import grid_shape
 from rcodec_jax.model.bundle import load_integers, shipped_bundle
 
@@ -87,7 +87,7 @@ def test_its_network_is_the_package_s(second) -> None:
     z = rng.integers(-9, 10, (1, 2, part.hyper_channels))
     nodes = np.array([10, 300, 301, 900], np.int32)
     level_map = rng.integers(0, 4, (s, 2 * s)).astype(np.uint8)
-    prior = part.predict(z, nodes, level_map)
+    prior = part.predict(z, LevelContext(nodes, level_map))
     expected = np.concatenate([prior.mean, prior.log2_sigma], axis=-1)
     assert np.unique(expected).size > 100
     assert network.predict(own, z.tolist(), nodes[level_map].tolist()) == expected.tolist()

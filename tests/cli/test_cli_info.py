@@ -19,6 +19,7 @@ from rcodec_jax.entropy import (
     GaussianTables,
     IntegerNetwork,
     IntegerPart,
+    LevelContext,
     StaticTables,
     encode_level_map,
     encode_symbols,
@@ -142,9 +143,9 @@ def test_bits_are_those_of_the_payload(tmp_path):
     rng = np.random.default_rng(0)
     level_map = np.zeros((30, 40), np.uint8)
     level_map[10:20, 10:20] = 1
-    nodes = level_nodes(200, 500, 2)
+    levels = LevelContext(level_nodes(200, 500, 2), level_map)
     z, j = rng.integers(-1, 2, (8, 10, 1)), rng.integers(-3, 4, (30, 40, 1))
-    payload = encode_symbols(part, z, j, nodes, level_map)
+    payload = encode_symbols(part, z, j, levels)
     header = Header(240, 320, 200, 500, 2, part.digest, bytes(4))
     data = write_container(header, encode_level_map(level_map, 2), payload)
     (tmp_path / "p.rdc").write_bytes(data)

@@ -25,11 +25,11 @@ if __name__ == "__main__":
 
 import numpy as np
 
-from rcodec_jax.entropy import Conv, DepthToSpace, Film, IntegerNetwork, LeakyRelu
+from rcodec_jax.entropy import Conv, DepthToSpace, Film, IntegerNetwork, LeakyRelu, LevelContext
 from rcodec_jax.model.bundle import load_integers, shipped_bundle
 
-Scene = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""z int32 [hz, wz, Cz], nodes int32 [L], level map uint8 [4 hz, 4 wz]."""
+Scene = tuple[np.ndarray, LevelContext]
+"""z int32 [hz, wz, Cz] and the levels of [4 hz, 4 wz] cells."""
 
 Dot = Callable[[Any, Any], Any]
 
@@ -42,8 +42,8 @@ def scenes(network: IntegerNetwork, size: tuple[int, int] = (7, 9)) -> list[Scen
     nodes = np.sort(rng.integers(0, 1024, 16)).astype(np.int32)
     ends = rng.choice(np.array([-32767, -20000, 0, 3, 32767], np.int32), shape)
     return [
-        (rng.integers(-40, 41, shape).astype(np.int32), nodes, levels),
-        (ends, nodes[:1], np.zeros_like(levels)),
+        (rng.integers(-40, 41, shape).astype(np.int32), LevelContext(nodes, levels)),
+        (ends, LevelContext(nodes[:1], np.zeros_like(levels))),
     ]
 
 
@@ -57,8 +57,8 @@ def run(network: IntegerNetwork, scene: Scene, xp: Any, kind: Any, dot: Dot) -> 
       kind: np.int64, object (Python's integers) or np.float64.
       dot: multiplies patches [n, k] by a matrix [k, channels].
     """
-    z, nodes, level_map = scene
-    node_map = nodes[level_map]
+    z, levels = scene
+    node_map = levels.nodes[levels.level_map]
 
     def number(values: np.ndarray) -> Any:
         return xp.asarray(values.astype(kind))

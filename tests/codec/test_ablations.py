@@ -104,14 +104,13 @@ def test_a_switch_hides_what_it_names(model, switches) -> None:
     assert (b'"sees"' in part.to_bytes().replace(b"\\", b"")) == (switches != BOTH)
     symbols = np.asarray(z[0], np.int32)
     for levels, (arrays, _) in zip(maps, found, strict=True):
-        where = levels.nodes, levels.level_map
-        prior = stored.predict(symbols, *where)
+        prior = stored.predict(symbols, levels)
         np.testing.assert_allclose(prior.mean / 2048, arrays[0][0], atol=0.01)
         np.testing.assert_allclose(prior.log2_sigma / 2048, arrays[1][0], atol=0.01)
-        classes = stored.cell_classes(*where)
+        classes = stored.cell_classes(levels)
         assert (len(set(classes.ravel())) == 1) or see_map
         j = rng.integers(-2, 3, (8, 8, 4)).astype(np.int32)
-        back = decode_symbols(stored, encode_symbols(part, symbols, j, *where), 8, 8, *where)
+        back = decode_symbols(stored, encode_symbols(part, symbols, j, levels), 8, 8, levels)
         np.testing.assert_array_equal(back.z, symbols)
         np.testing.assert_array_equal(back.j, j)
 

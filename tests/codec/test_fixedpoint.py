@@ -107,7 +107,7 @@ def test_integers_follow_the_float_network(bundle, networks, floats, codec, late
         rates = np.zeros(2)
         for y in latents:
             z = codec._programs.hyper(y, levels)
-            prior = bundle.integers.predict(z, levels.nodes, levels.level_map)
+            prior = bundle.integers.predict(z, levels)
             fixed = [a / 2.0**PRIOR_BITS for a in (prior.mean, prior.log2_sigma)]
             mean, log2_sigma, _ = hyper(
                 jnp.asarray(z[None], jnp.float32), levels.level_map[None], sixteen(levels)[None]
@@ -161,9 +161,9 @@ def test_over_all_dithers_the_tables_cost_what_training_believes(bundle, codec, 
     totals, rounded, unrounded = [], [], []
     for levels in level_maps():
         z = codec._programs.hyper(y, levels)
-        prior = part.predict(z, levels.nodes, levels.level_map)
+        prior = part.predict(z, levels)
         mean, log2_sigma = (a / 2.0**PRIOR_BITS for a in (prior.mean, prior.log2_sigma))
-        index = part.sigma_index(prior, levels.nodes, levels.level_map)
+        index = part.sigma_index(prior, levels)
         log2_s = node_table("scaled_linear").log2_scale[levels.node_map][..., None]
         total = 0.0
         for number in range(64):
@@ -191,7 +191,7 @@ def test_hyper_tables_cost_what_the_prior_says(bundle, networks, floats) -> None
     for node in (0, 300, 700, 1023):
         levels = uniform_level_map(28, 1, node=node)
         tables = bundle.integers.hyper_tables.bits(
-            bundle.integers.cell_classes(levels.nodes, levels.level_map), z
+            bundle.integers.cell_classes(levels), z
         )
         padded = LevelInputs.of(jnp.zeros((1, 28, 4), jnp.int32), jnp.full((1, 1), node, jnp.int32))
         symbols = jnp.asarray(z[None], jnp.float32)
@@ -231,5 +231,5 @@ def test_an_untrained_or_a_wild_model_can_be_frozen(bundle, floats) -> None:
     z = np.array([[[3, -2, 0, 1]]])
     for tree in (blank, wild):
         part = integer_part(bundle.config, tree, tree["ranges"])
-        prior = part.predict(z, levels.nodes, levels.level_map)
+        prior = part.predict(z, levels)
         assert prior.mean.shape == (1, 2, 4) and np.abs(prior.mean).max() < 2**15

@@ -16,7 +16,7 @@ import pytest
 
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.symbols import read_symbols
-from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.entropy import IntegerPart, LevelContext
 
 
 @pytest.fixture(scope="module", params=["varying", "halves"])
@@ -56,13 +56,15 @@ def test_the_prior_varies(varying, part) -> None:
     container, levels, symbols = read_symbols(data, part)
     for array in (symbols.prior.mean, symbols.prior.log2_sigma):
         assert array.std(axis=(0, 1)).min() > 1024 and array.std(axis=2).min() > 1024
-    index = part.sigma_index(symbols.prior, levels.nodes, levels.level_map)
+    index = part.sigma_index(symbols.prior, levels)
     assert np.unique(index).size > 50
-    flat = part.predict(0 * symbols.z, levels.nodes, levels.level_map)
+    flat = part.predict(0 * symbols.z, levels)
     assert (np.abs(flat.log2_sigma - symbols.prior.log2_sigma) > 1024).mean() > 0.3
     for level in range(1, container.header.level_count):
-        here, before = (part.predict(symbols.z, levels.nodes[[i]], 0 * levels.level_map)
-                        for i in (level, level - 1))  # fmt: skip
+        here, before = (
+            part.predict(symbols.z, LevelContext(levels.nodes[[i]], 0 * levels.level_map))
+            for i in (level, level - 1)
+        )
         assert (here.log2_sigma != before.log2_sigma).mean() > 0.9
     large = read_symbols((varying.FOLDER / "lanes_box.rdc").read_bytes(), part)[0]
     assert large.payload[0] > 0
@@ -78,7 +80,7 @@ def test_the_second_half_knows_the_first(golden) -> None:
     for name in ("gradient", "lanes_box"):
         data = (halves.FOLDER / f"{name}.rdc").read_bytes()
         _, levels, symbols = read_symbols(data, part)
-        before = part.predict(symbols.z, levels.nodes, levels.level_map)
+        before = part.predict(symbols.z, levels)
         first, second = part.halves(*levels.level_map.shape)
         for old, new in (
             (before.mean, symbols.prior.mean),
@@ -86,11 +88,11 @@ def test_the_second_half_knows_the_first(golden) -> None:
         ):
             assert np.array_equal(old[first], new[first])
             assert (np.abs(old - new)[second] > 100).mean() > 0.5
-        again = part.refine(before, symbols.j, levels.nodes, levels.level_map)
+        again = part.refine(before, symbols.j, levels)
         assert np.array_equal(again.mean, symbols.prior.mean)
         changed = symbols.j.copy()
         changed[second] += 1  # what a half says of itself does not count
-        same = part.refine(before, changed, levels.nodes, levels.level_map)
+        same = part.refine(before, changed, levels)
         assert np.array_equal(again.log2_sigma, same.log2_sigma)
 
 

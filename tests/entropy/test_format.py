@@ -11,6 +11,7 @@ import pytest
 from rcodec_jax.bitstream import Header, write_container
 from rcodec_jax.entropy import (
     IntegerPart,
+    LevelContext,
     decode_level_map,
     encode_level_map,
     encode_symbols,
@@ -37,14 +38,14 @@ def test_a_decoder_written_from_the_page_reads_the_same(part: IntegerPart, level
     data = write_container(
         header,
         encode_level_map(level_map, levels),
-        encode_symbols(part, z, j, header.nodes, level_map),
+        encode_symbols(part, z, j, LevelContext(header.nodes, level_map)),
     )
     own = importlib.import_module("reference_network").read_part(part.to_bytes())
     decoded = importlib.import_module("reference_decoder").decode(data, own)
     assert decoded.node_map == header.nodes[level_map].tolist()
     assert decoded.payload.z == z.reshape(-1).tolist()
     assert decoded.payload.j == j.reshape(-1).tolist()
-    prior = part.predict(z, header.nodes, level_map)
+    prior = part.predict(z, LevelContext(header.nodes, level_map))
     assert decoded.payload.mean == prior.mean.reshape(-1).tolist()
     assert decoded.payload.log2_sigma == prior.log2_sigma.reshape(-1).tolist()
 

@@ -17,8 +17,8 @@ from rcodec_jax.entropy import (
     IntegerNetwork,
     IntegerPart,
     LeakyRelu,
+    LevelContext,
 )
-from rcodec_jax.entropy.integer.layers import LevelContext
 from rcodec_jax.errors import BundleError
 
 Grid = list[list[list[int]]]
@@ -99,7 +99,7 @@ def test_equals_python_integers(part: IntegerPart, hz: int, wz: int, levels: int
         fast = layer(np.array(x, np.float64), LevelContext(nodes, level_map))
         x = slow_layer(layer, x, nodes.tolist(), level_map.tolist())
         assert fast.astype(np.int64).tolist() == x
-    assert part.network.run(z, nodes, level_map).tolist() == x
+    assert part.network.run(z, LevelContext(nodes, level_map)).tolist() == x
 
 
 def test_saturates_and_is_exact_at_the_extremes() -> None:
@@ -139,21 +139,21 @@ def test_summation_order_does_not_matter(part: IntegerPart) -> None:
 @pytest.mark.parametrize("band_rows", [1, 2, 3, 5, 8])
 def test_bands_do_not_matter(part: IntegerPart, band_rows: int) -> None:
     z, nodes, level_map = scene(part, 9, 4, 7)
-    whole = part.network.run(z, nodes, level_map, band_rows=9)
-    banded = part.network.run(z, nodes, level_map, band_rows=band_rows)
+    whole = part.network.run(z, LevelContext(nodes, level_map), band_rows=9)
+    banded = part.network.run(z, LevelContext(nodes, level_map), band_rows=band_rows)
     assert np.array_equal(whole, banded)
 
 
 SCRIPT = """
 import hashlib, numpy as np
-from rcodec_jax.entropy import Conv, IntegerNetwork, LeakyRelu
+from rcodec_jax.entropy import Conv, IntegerNetwork, LeakyRelu, LevelContext
 rng = np.random.default_rng(8)
 def conv(cin, cout, shift):
     w = rng.integers(-32768, 32768, (3, 3, cin, cout)).astype(np.int16)
     return Conv(w, rng.integers(-2**33, 2**33, cout), shift)
 net = IntegerNetwork([conv(24, 96, 20), LeakyRelu(), conv(96, 96, 20), conv(96, 32, 20)])
 z = rng.integers(-32768, 32768, (40, 50, 24))
-out = net.run(z, np.zeros(1, np.int32), np.zeros((40, 50), np.uint8))
+out = net.run(z, LevelContext(np.zeros(1, np.int32), np.zeros((40, 50), np.uint8)))
 assert len(np.unique(out)) > 1000
 print(hashlib.sha256(out.tobytes()).hexdigest())
 """
@@ -232,7 +232,7 @@ def test_a_wide_network_runs_in_bounded_memory() -> None:
     wide = IntegerNetwork([small_conv(1, 2048), small_conv(2048, 1)])
     z = np.ones((150, 500, 1), np.int32)
     tracemalloc.start()
-    wide.run(z, np.zeros(1, np.int32), np.zeros((150, 500), np.uint8))
+    wide.run(z, LevelContext(np.zeros(1, np.int32), np.zeros((150, 500), np.uint8)))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 500e6  # all at once would be 1.2 GB

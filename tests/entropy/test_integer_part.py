@@ -12,7 +12,7 @@ import safetensors.numpy
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rcodec_jax.entropy import ContextModel, Conv, IntegerNetwork, IntegerPart
+from rcodec_jax.entropy import ContextModel, Conv, IntegerNetwork, IntegerPart, LevelContext
 from rcodec_jax.entropy.integer.part import Prior
 from rcodec_jax.entropy.integer.partfile import METADATA_KEY
 from rcodec_jax.entropy.integer.tensorfile import load_tensors, save_tensors
@@ -26,8 +26,8 @@ def test_round_trip_keeps_everything(part: IntegerPart) -> None:
     assert again.digest == part.digest == hashlib.sha256(blob).digest()[:8]
     assert again.gaussian.bank.cumulative == part.gaussian.bank.cumulative
     z = np.random.default_rng(0).integers(-5, 6, (2, 3, 2))
-    nodes, level_map = np.array([3, 700]), np.eye(8, 11, dtype=np.uint8)
-    one, two = (p.predict(z, nodes, level_map) for p in (part, again))
+    levels = LevelContext(np.array([3, 700]), np.eye(8, 11, dtype=np.uint8))
+    one, two = (p.predict(z, levels) for p in (part, again))
     assert np.array_equal(one.mean, two.mean)
     assert np.array_equal(one.log2_sigma, two.log2_sigma)
 
@@ -40,7 +40,7 @@ def test_any_safetensors_reader_opens_it(part: IntegerPart) -> None:
 
 def test_prediction_is_cropped_to_the_cells(part: IntegerPart) -> None:
     z = np.zeros((1, 2, 2), np.int32)
-    prior = part.predict(z, np.array([10]), np.zeros((3, 5), np.uint8))
+    prior = part.predict(z, LevelContext(np.array([10]), np.zeros((3, 5), np.uint8)))
     assert prior.mean.shape == prior.log2_sigma.shape == (3, 5, 3)
     assert prior.mean.dtype == np.int16
     assert isinstance(prior, Prior)
@@ -59,9 +59,9 @@ def test_sums_of_both_networks_keep_what_16_bits_do_not_hold(part: IntegerPart, 
         IntegerNetwork([constant(9, change)]), np.zeros(64, np.int32), np.ones(1024, np.int32)
     )
     part = dataclasses.replace(part, network=IntegerNetwork(layers), context=context)
-    levels = np.array([10]), np.zeros((3, 5), np.uint8)
-    prior = part.predict(np.zeros((1, 2, 2), np.int32), *levels)
-    refined = part.refine(prior, np.zeros((3, 5, 3), np.int16), *levels)
+    levels = LevelContext(np.array([10]), np.zeros((3, 5), np.uint8))
+    prior = part.predict(np.zeros((1, 2, 2), np.int32), levels)
+    refined = part.refine(prior, np.zeros((3, 5, 3), np.int16), levels)
     expected = np.where(part.halves(3, 5)[0], before, before + change)
     for array in (refined.mean, refined.log2_sigma):
         np.testing.assert_array_equal(array, expected)
@@ -71,7 +71,7 @@ def test_sums_of_both_networks_keep_what_16_bits_do_not_hold(part: IntegerPart, 
 def test_class_is_that_of_the_lowest_node(part: IntegerPart) -> None:
     level_map = np.ones((5, 9), np.uint8)
     level_map[4, 8] = 0  # repeated over the whole of the last z cell by edge replication
-    classes = part.cell_classes(np.array([0, 1023]), level_map)
+    classes = part.cell_classes(LevelContext(np.array([0, 1023]), level_map))
     assert classes.tolist() == [[3, 3, 3], [3, 3, 0]]
 
 
@@ -89,12 +89,14 @@ def test_class_is_that_of_the_lowest_node(part: IntegerPart) -> None:
 )
 def test_improper_inputs_are_named(part: IntegerPart, nodes, level_map) -> None:
     with pytest.raises(RcodecError, match="expected"):
-        part.predict(np.zeros((1, 1, 2), np.int32), np.array(nodes, int), level_map)
+        part.predict(np.zeros((1, 1, 2), np.int32), LevelContext(np.array(nodes, int), level_map))
 
 
 def test_hyper_latents_past_the_proof_are_refused(part: IntegerPart) -> None:
     with pytest.raises(RcodecError):
-        part.predict(np.full((1, 1, 2), 2**15), np.array([0]), np.zeros((4, 4), np.uint8))
+        part.predict(
+            np.full((1, 1, 2), 2**15), LevelContext(np.array([0]), np.zeros((4, 4), np.uint8))
+        )
 
 
 def edited(part: IntegerPart, change) -> bytes:

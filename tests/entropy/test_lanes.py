@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from rcodec_jax.entropy import (
     GaussianTables,
     IntegerPart,
+    LevelContext,
     decode_symbols,
     dither_indices,
     dither_values,
@@ -36,7 +37,7 @@ from rcodec_jax.entropy.coder.tables import TableBank
 from rcodec_jax.entropy.latent import LatentReader, encode_latent
 from rcodec_jax.errors import BitstreamError, CorruptPayloadError, RcodecError
 
-Scene = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+Scene = tuple[np.ndarray, np.ndarray, LevelContext]
 
 
 def random_bank(rng: np.random.Generator) -> TableBank:
@@ -241,58 +242,58 @@ def test_random_damage_stays_within_bounds(gaussian: GaussianTables) -> None:
         tracemalloc.stop()
 
 
-def make_scene(part: IntegerPart, h: int, w: int, levels: int, seed: int) -> Scene:
-    """z, j, nodes, level map; j drawn as the prior says, with a few escapes."""
+def make_scene(part: IntegerPart, h: int, w: int, count: int, seed: int) -> Scene:
+    """z, j and levels; j drawn as the prior says, with a few escapes."""
     rng = np.random.default_rng(seed)
     z = rng.integers(-3, 4, (*part.hyper_size(h, w), part.hyper_channels)).astype(np.int32)
-    nodes = np.sort(rng.integers(0, 1024, levels)).astype(np.int32)
-    level_map = rng.integers(0, levels, (h, w)).astype(np.uint8)
-    sigma = sigma_of_level(part.sigma_index(part.predict(z, nodes, level_map), nodes, level_map))
+    nodes = np.sort(rng.integers(0, 1024, count)).astype(np.int32)
+    levels = LevelContext(nodes, rng.integers(0, count, (h, w)).astype(np.uint8))
+    sigma = sigma_of_level(part.sigma_index(part.predict(z, levels), levels))
     g = dither_values(dither_indices(*sigma.shape))
     j = np.floor(rng.normal(size=sigma.shape) * sigma + g + 0.5).astype(np.int32)
     j[rng.random(j.shape) < 0.002] = 32767
-    return z, j, nodes, level_map
+    return z, j, levels
 
 
 @given(st.integers(8, 20), st.integers(8, 20), st.integers(1, 16), st.integers(0, 10**6))
 @settings(max_examples=12)
 def test_pictures_in_lanes(part: IntegerPart, h: int, w: int, levels: int, seed: int) -> None:
-    z, j, nodes, level_map = make_scene(part, h, w, levels, seed)
+    z, j, levels = make_scene(part, h, w, levels, seed)
     for lanes in (None, 0, 16):
-        payload = encode_symbols(part, z, j, nodes, level_map, lanes=lanes, lanes_from=1)
-        back = decode_symbols(part, payload, h, w, nodes, level_map, lanes_from=1)
+        payload = encode_symbols(part, z, j, levels, lanes=lanes, lanes_from=1)
+        back = decode_symbols(part, payload, h, w, levels, lanes_from=1)
         assert np.array_equal(back.z, z) and np.array_equal(back.j, j)
-    assert encode_symbols(part, z, j, nodes, level_map, lanes=0, lanes_from=1) == (
-        b"\0" + encode_symbols(part, z, j, nodes, level_map)
+    assert encode_symbols(part, z, j, levels, lanes=0, lanes_from=1) == (
+        b"\0" + encode_symbols(part, z, j, levels)
     )
 
 
 def test_too_little_for_lanes_falls_back(part: IntegerPart) -> None:
-    z, j, nodes, level_map = make_scene(part, 2, 2, 1, seed=3)
-    payload = encode_symbols(part, z, np.zeros_like(j), nodes, level_map, lanes=512, lanes_from=1)
+    z, j, levels = make_scene(part, 2, 2, 1, seed=3)
+    payload = encode_symbols(part, z, np.zeros_like(j), levels, lanes=512, lanes_from=1)
     assert payload[0] == 0
-    back = decode_symbols(part, payload, 2, 2, nodes, level_map, lanes_from=1)
+    back = decode_symbols(part, payload, 2, 2, levels, lanes_from=1)
     assert not back.j.any()
 
 
 def test_large_pictures_choose_lanes_by_themselves(part: IntegerPart) -> None:
-    z, j, nodes, level_map = make_scene(part, 320, 320, 3, seed=4)  # 307,200 values
-    payload = encode_symbols(part, z, j, nodes, level_map)
+    z, j, levels = make_scene(part, 320, 320, 3, seed=4)  # 307,200 values
+    payload = encode_symbols(part, z, j, levels)
     assert payload[0] > 0
-    bits_z, bits_y = part.bits(z, j, nodes, level_map)
+    bits_z, bits_y = part.bits(z, j, levels)
     assert len(payload) <= (bits_z.sum() + bits_y.sum()) / 8 * 1.005
-    back = decode_symbols(part, payload, 320, 320, nodes, level_map)
+    back = decode_symbols(part, payload, 320, 320, levels)
     assert np.array_equal(back.z, z) and np.array_equal(back.j, j)
     for damaged in (b"", payload[:1], payload[:-1], payload[: len(payload) // 2]):
         with pytest.raises(CorruptPayloadError):
-            decode_symbols(part, damaged, 320, 320, nodes, level_map)
+            decode_symbols(part, damaged, 320, 320, levels)
 
 
 def test_values_out_of_range_fail_the_encoder(part: IntegerPart) -> None:
-    z, j, nodes, level_map = make_scene(part, 8, 8, 1, seed=5)
+    z, j, levels = make_scene(part, 8, 8, 1, seed=5)
     j[0, 0, 0] = 1 << 15
     with pytest.raises(RcodecError, match="32767"):
-        encode_symbols(part, z, j, nodes, level_map, lanes=16, lanes_from=1)
+        encode_symbols(part, z, j, levels, lanes=16, lanes_from=1)
 
 
 @given(st.binary(max_size=300))
@@ -304,8 +305,7 @@ def test_any_bytes_fail_cleanly(part: IntegerPart, data: bytes) -> None:
             b"\x01" + data,
             16,
             16,
-            np.array([300]),
-            np.zeros((16, 16), np.uint8),
+            LevelContext(np.array([300]), np.zeros((16, 16), np.uint8)),
             lanes_from=1,
         )
 

@@ -75,18 +75,17 @@ def draw(part: IntegerPart, levels: LevelMap, seed: int) -> tuple[np.ndarray, np
 
     bank = part.hyper_tables.bank
     z = part.read_hyper(
-        levels.nodes,
-        levels.level_map,
+        levels,
         lambda tables: sample(bank.cumulative, bank.minimum, tables),
     )
-    prior = part.predict(z, levels.nodes, levels.level_map)
+    prior = part.predict(z, levels)
     gaussian = part.gaussian.bank
     dither = dither_indices(*prior.mean.shape)
     j = np.zeros(dither.shape, np.int64)
     for number, half in enumerate(part.halves(*levels.level_map.shape)):
         if number:
-            prior = part.refine(prior, j, levels.nodes, levels.level_map)
-        index = part.sigma_index(prior, levels.nodes, levels.level_map)
+            prior = part.refine(prior, j, levels)
+        index = part.sigma_index(prior, levels)
         tables, signs = part.gaussian.select(index[half], dither[half])
         drawn = sample(gaussian.cumulative, gaussian.minimum, tables) * signs
         drawn[-1] = 32767  # the far ends of what an escape can say
@@ -121,7 +120,7 @@ def assemble(
         integer_digest=part.digest,
         float_digest=float_digest,
     )
-    payload = encode_symbols(part, z, j, levels.nodes, levels.level_map)
+    payload = encode_symbols(part, z, j, levels)
     return write_container(header, encode_level_map(levels.level_map, levels.level_count), payload)
 
 

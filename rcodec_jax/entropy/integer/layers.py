@@ -43,10 +43,14 @@ def _requantise(values: np.ndarray, shift: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LevelContext:
-    """What FiLM layers see: nodes int [L] and the level map int [hz stride, wz stride]."""
+    """Levels of a picture or of a part of it (`levels.Levels`)."""
 
     nodes: np.ndarray
     level_map: np.ndarray
+
+    def rows(self, rows: slice) -> LevelContext:
+        """Some rows of cells."""
+        return LevelContext(self.nodes, self.level_map[rows])
 
     def window(self, rows: slice, columns: slice, stride: int) -> LevelContext:
         """The part that these activations see, each of which has `stride` cells a side."""

@@ -120,8 +120,7 @@ class IntegerNetwork:
     def run(
         self,
         z: np.ndarray,
-        nodes: np.ndarray,
-        level_map: np.ndarray,
+        levels: LevelContext,
         *,
         band_rows: int | None = None,
     ) -> np.ndarray:
@@ -129,21 +128,20 @@ class IntegerNetwork:
 
         Args:
           z: int [hz, wz, Cz], within int16.
-          nodes: int [L], 0..1023.
-          level_map: int [hz u, wz u], 0..L-1, u the upsampling.
+          levels: of [hz u, wz u] cells, u the upsampling.
           band_rows: z rows per band (for tests); by default from the width.
 
         Returns:
           int32 [hz u, wz u, output channels].
         """
-        out = np.empty((*level_map.shape, self.output_channels), np.int32)
+        out = np.empty((*levels.level_map.shape, self.output_channels), np.int32)
 
         def write(top: int, bottom: int, rows: np.ndarray) -> None:
             out[top:bottom] = rows
 
         self.run_in_bands(
             lambda first, last: z[first:last].astype(np.float64),
-            write, nodes, level_map, band_rows=band_rows,
+            write, levels, band_rows=band_rows,
         )  # fmt: skip
         return out
 
@@ -151,8 +149,7 @@ class IntegerNetwork:
         self,
         read: Callable[[int, int], np.ndarray],
         write: Callable[[int, int, np.ndarray], None],
-        nodes: np.ndarray,
-        level_map: np.ndarray,
+        levels: LevelContext,
         *,
         band_rows: int | None = None,
     ) -> None:
@@ -165,23 +162,22 @@ class IntegerNetwork:
           read: (first, last) -> z rows float64 [last - first, wz, Cz].
           write: takes (first, last, result rows float64 [last - first, wz u, output channels]),
             each row once, from any thread.
-          nodes, level_map, band_rows: as for `run`.
+          levels, band_rows: as for `run`.
         """
         up = self.upsampling
-        height, width = (side // up for side in level_map.shape)
+        height, width = (side // up for side in levels.level_map.shape)
         most = max(1, _BAND_VALUES // (width * self._widest))
         rows = band_rows or min(most, -(-height // workers()))
 
         def band(top: int, bottom: int) -> None:
-            write(top * up, bottom * up, self._band(read, nodes, level_map, top * up, bottom * up))
+            write(top * up, bottom * up, self._band(read, levels, top * up, bottom * up))
 
         in_bands(band, height, rows)
 
     def _band(
         self,
         read: Callable[[int, int], np.ndarray],
-        nodes: np.ndarray,
-        level_map: np.ndarray,
+        levels: LevelContext,
         top: int,
         bottom: int,
     ) -> np.ndarray:
@@ -190,22 +186,21 @@ class IntegerNetwork:
         for conv, _, block, stride in reversed(self._stages):
             first, last = top // block, -(-bottom // block)
             spans.append((first, last))
-            reach, height = conv.reach[0], level_map.shape[0] // stride
+            reach, height = conv.reach[0], levels.level_map.shape[0] // stride
             top, bottom = max(0, first - reach), min(height, last + reach)
         x, begin = read(top, bottom), top
-        context = LevelContext(nodes, level_map)
         for (conv, tail, block, stride), (first, last) in zip(
             self._stages, spans[::-1], strict=True
         ):
             down, right = conv.reach
-            height = level_map.shape[0] // stride
+            height = levels.level_map.shape[0] // stride
             before, after = max(0, down - first), max(0, last + down - height)
             x = x[max(0, first - down) - begin : min(height, last + down) - begin]
             x = np.pad(x, ((before, after), (right, right), (0, 0)))
             shape = ((last - first) * block, (x.shape[1] - 2 * right) * block)
             y: np.ndarray | None = None
             for (rows, columns), part in conv.blocks(x):
-                seen = context.window(slice(first + rows.start, first + rows.stop), columns, stride)
+                seen = levels.window(slice(first + rows.start, first + rows.stop), columns, stride)
                 for layer in tail:
                     part = layer(part, seen)
                 if y is None:

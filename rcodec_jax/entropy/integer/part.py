@@ -16,9 +16,10 @@ from rcodec_jax.entropy.distributions.gaussian import GaussianTables
 from rcodec_jax.entropy.distributions.static import StaticTables
 from rcodec_jax.entropy.integer import hyper, partfile
 from rcodec_jax.entropy.integer.context import ContextModel
+from rcodec_jax.entropy.integer.layers import LevelContext
 from rcodec_jax.entropy.integer.network import IntegerNetwork
 from rcodec_jax.errors import BundleError, RcodecError
-from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, seen_nodes
+from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, Levels, seen_nodes
 from rcodec_jax.passes import CONTEXTS, first_half
 
 DIGEST_BYTES = 8
@@ -143,56 +144,52 @@ class IntegerPart:
         extra = (hz * self.hyper_stride - height, wz * self.hyper_stride - width)
         return np.pad(level_map, ((0, extra[0]), (0, extra[1])), mode="edge")
 
-    def cell_classes(self, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+    def cell_classes(self, levels: Levels) -> np.ndarray:
         """Class of each z cell, that of the lowest level it covers: uint8 [hz, wz]."""
-        padded = self.padded_map(level_map)
+        padded = self.padded_map(levels.level_map)
         s = self.hyper_stride
         lowest = padded.reshape(padded.shape[0] // s, s, padded.shape[1] // s, s).min((1, 3))
-        return self.node_class[self._seen(nodes)[lowest]]
+        return self.node_class[self._seen(levels.nodes)[lowest]]
 
-    def hyper_symbols(
-        self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def hyper_symbols(self, z: np.ndarray, levels: Levels) -> tuple[np.ndarray, np.ndarray]:
         """(symbols, tables) of z in the order they are coded in: int64 [hz wz Cz] each."""
-        classes = self.cell_classes(nodes, level_map)
+        classes = self.cell_classes(levels)
         order = hyper.coding_order(self.hyper_weight, *classes.shape)
         both = hyper.to_symbols(self.hyper_tables, self.hyper_weight, classes, z)
         symbols, tables = (a.reshape(order.size, -1)[order].reshape(-1) for a in both)
         return symbols, tables
 
-    def read_hyper(self, nodes: np.ndarray, level_map: np.ndarray, read: hyper.Read) -> np.ndarray:
+    def read_hyper(self, levels: Levels, read: hyper.Read) -> np.ndarray:
         """z int32 [hz, wz, Cz] from symbols that `read` gives for the tables it is asked for.
 
         Raises:
           CorruptPayloadError: no hyper-latents have these symbols.
         """
-        classes = self.cell_classes(nodes, level_map)
+        classes = self.cell_classes(levels)
         return hyper.from_symbols(self.hyper_tables, self.hyper_weight, classes, read)
 
-    def hyper_bits(self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+    def hyper_bits(self, z: np.ndarray, levels: Levels) -> np.ndarray:
         """Ideal code length of each hyper-latent, escapes included: float64 [hz, wz, Cz]."""
-        classes = self.cell_classes(nodes, level_map)
+        classes = self.cell_classes(levels)
         k, tables = hyper.to_symbols(self.hyper_tables, self.hyper_weight, classes, z)
         return self.hyper_tables.bank.bits(tables, k)
 
-    def predict(self, z: np.ndarray, nodes: np.ndarray, level_map: np.ndarray) -> Prior:
+    def predict(self, z: np.ndarray, levels: Levels) -> Prior:
         """Prior of the latent from the hyper-latents and the levels, before `refine`.
 
         Args:
           z: int [hz, wz, Cz], |z| < 2^15.
-          nodes: int [L], ascending, 0..1023.
-          level_map: uint8 [h, w], 0..L-1.
+          levels: of the picture.
 
         Raises:
           RcodecError: shapes or ranges are wrong.
         """
-        nodes, level_map = self.check_levels(nodes, level_map)
-        height, width = level_map.shape
+        levels = self.check_levels(levels)
+        height, width = levels.level_map.shape
         expected = (*self.hyper_size(height, width), self.hyper_channels)
         if z.shape != expected or z.dtype.kind not in "iu":
             raise RcodecError(f"z: expected integers {expected}, got {z.dtype} {z.shape}")
         check_range(z)  # the proof of exactness counts on it
-        seen = self._seen(nodes)
         c = self.latent_channels
         prior = Prior(*(np.empty((height, width, c), np.int16) for _ in range(2)))
 
@@ -202,19 +199,17 @@ class IntegerPart:
 
         self.network.run_in_bands(
             lambda top, bottom: z[top:bottom].astype(np.float64),
-            write, seen, self.padded_map(level_map),
+            write, LevelContext(self._seen(levels.nodes), self.padded_map(levels.level_map)),
         )  # fmt: skip
         return prior
 
-    def refine(
-        self, prior: Prior, j: np.ndarray, nodes: np.ndarray, level_map: np.ndarray
-    ) -> Prior:
+    def refine(self, prior: Prior, j: np.ndarray, levels: Levels) -> Prior:
         """The prior of both halves of the latent: that of the second half knows the first.
 
         Args:
           prior: what `predict` gives.
           j: int [h, w, C], |j| < 2^15, of which the first half counts (`passes.first_half`).
-          nodes, level_map: as for `predict`.
+          levels: as for `predict`.
 
         Returns:
           `prior` itself if the part has no context network.
@@ -225,7 +220,7 @@ class IntegerPart:
         context = self.context
         if context is None:
             return prior
-        height, width = level_map.shape
+        levels = LevelContext(levels.nodes, levels.level_map)
         first, dither = first_half(*prior.mean.shape), dither_indices(*prior.mean.shape)
         refined = Prior(np.empty(first.shape, np.int16), np.empty(first.shape, np.int16))
         beyond: list[int] = []  # bands with a sum that is not within int16
@@ -234,8 +229,9 @@ class IntegerPart:
             rows = slice(top, bottom)
             known = check_range(np.where(first[rows], j[rows], 0))
             before = prior.mean[rows], prior.log2_sigma[rows]
-            index = self.sigma_index(Prior(*before), nodes, level_map[rows])
-            step = context.step[nodes[level_map[rows]]]
+            here = levels.rows(rows)
+            index = self.sigma_index(Prior(*before), here)
+            step = context.step[here.nodes[here.level_map]]
             return context.inputs(*before, known, dither[rows], index, first[rows], step)
 
         def write(top: int, bottom: int, changes: np.ndarray) -> None:
@@ -248,11 +244,11 @@ class IntegerPart:
                 if not np.array_equal(kept, change):
                     beyond.append(top)
 
-        seen = self._seen(nodes)
-        context.network.run_in_bands(read, write, seen, level_map)
+        seen = LevelContext(self._seen(levels.nodes), levels.level_map)
+        context.network.run_in_bands(read, write, seen)
         if beyond:  # of no model that was trained
             refined = Prior(np.empty(first.shape, np.int32), np.empty(first.shape, np.int32))
-            context.network.run_in_bands(read, write, seen, level_map)
+            context.network.run_in_bands(read, write, seen)
         return refined
 
     def _seen(self, nodes: np.ndarray) -> np.ndarray:
@@ -263,14 +259,14 @@ class IntegerPart:
         )
         return seen
 
-    def sigma_index(self, prior: Prior, nodes: np.ndarray, level_map: np.ndarray) -> np.ndarray:
+    def sigma_index(self, prior: Prior, levels: Levels) -> np.ndarray:
         """Level of s sigma of each latent value: uint8 [h, w, C]."""
-        log2_s = self.node_log2_s[nodes]
+        log2_s = self.node_log2_s[levels.nodes]
         index: np.ndarray = np.empty(prior.log2_sigma.shape, np.uint8)
         rows = band_rows(index[0].size)
         for top in range(0, index.shape[0], rows):
             band = slice(top, top + rows)
-            seen = log2_s[level_map[band]][:, :, None]
+            seen = log2_s[levels.level_map[band]][:, :, None]
             index[band] = self.gaussian.index(prior.log2_sigma[band], seen)
         return index
 
@@ -278,34 +274,34 @@ class IntegerPart:
         self,
         z: np.ndarray,
         j: np.ndarray,
-        nodes: np.ndarray,
-        level_map: np.ndarray,
+        levels: Levels,
         prior: Prior | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Ideal code lengths -log2 p of the integer tables, escapes included.
 
         Args:
-          z: int [hz, wz, Cz]; j: int [h, w, C]; nodes int [L]; level_map uint8 [h, w].
+          z: int [hz, wz, Cz]; j: int [h, w, C]; levels: of the picture.
           prior: what `predict` and `refine` give for them, if known already.
 
         Returns:
           (bits_z float64 [hz, wz, Cz], bits_y float64 [h, w, C]).
         """
-        nodes, level_map = self.check_levels(nodes, level_map)
+        levels = self.check_levels(levels)
         if prior is None:
-            prior = self.refine(self.predict(z, nodes, level_map), j, nodes, level_map)
-        index = self.sigma_index(prior, nodes, level_map)
-        dither = dither_indices(level_map.shape[0], level_map.shape[1], self.latent_channels)
-        return self.hyper_bits(z, nodes, level_map), self.gaussian.bits(index, dither, j)
+            prior = self.refine(self.predict(z, levels), j, levels)
+        index = self.sigma_index(prior, levels)
+        height, width = levels.level_map.shape
+        dither = dither_indices(height, width, self.latent_channels)
+        return self.hyper_bits(z, levels), self.gaussian.bits(index, dither, j)
 
     @staticmethod
-    def check_levels(nodes: np.ndarray, level_map: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Checks nodes [L] and level_map [h, w] and returns them as arrays.
+    def check_levels(levels: Levels) -> LevelContext:
+        """Checks levels and returns them as arrays.
 
         Raises:
           RcodecError: a shape, type or range is wrong.
         """
-        nodes, level_map = np.asarray(nodes), np.asarray(level_map)
+        nodes, level_map = np.asarray(levels.nodes), np.asarray(levels.level_map)
         if nodes.ndim != 1 or not 1 <= nodes.size <= MAX_LEVELS or nodes.dtype.kind not in "iu":
             raise RcodecError(f"nodes: expected integers [1..{MAX_LEVELS}], got {nodes.shape}")
         if nodes.min() < 0 or nodes.max() >= NODE_COUNT or np.any(np.diff(nodes) < 0):
@@ -314,4 +310,4 @@ class IntegerPart:
             raise RcodecError(f"level map: expected integers [h, w], got {level_map.shape}")
         if level_map.min() < 0 or level_map.max() >= nodes.size:
             raise RcodecError(f"level map: expected 0..{nodes.size - 1}, got {level_map.max()}")
-        return nodes, level_map
+        return LevelContext(nodes, level_map)
