@@ -342,7 +342,8 @@ def _roi_lines(result: RoiResult) -> list[str]:
         f"the uniform file at worst {summary.worst_bytes_ratio:.4f} ({equal} 2 %)",
         f"region:     PSNR {summary.roi_psnr_gain_db:+.2f} dB, LPIPS over the mask "
         f"{_number(summary.roi_lpips_gain, '+.4f')}, LPIPS of the composite "
-        f"{_number(summary.roi_lpips_composite_gain, '+.4f')}",
+        f"{_number(summary.roi_lpips_composite_gain, '+.4f')}, its SSIMULACRA 2 "
+        f"{_number(summary.roi_ssimulacra2_gain, '+.1f')}",
         f"background: PSNR {summary.background_psnr_gain_db:+.2f} dB",
         f"band over interior error ({summary.band_pictures} pictures): uniform "
         f"{_number(summary.band_ratio_uniform, '.3f')}, region "
@@ -366,7 +367,7 @@ def _gain_table(gains: Sequence[Gain]) -> str:
     header = ("against", "figure", "difference", "95 %", "bytes %", "pictures", "strengths")
     rows = []
     for gain in gains:
-        form = "+.2f" if gain.figure.endswith("_db") else "+.4f"
+        form = "+.4f" if "lpips" in gain.figure else "+.2f"
         rows.append(
             (
                 gain.rival,

@@ -39,6 +39,8 @@ class RegionQuality:
     """Spatial LPIPS map averaged over the region."""
     roi_lpips_composite: float | None
     """LPIPS of the decoded region pasted into the original."""
+    roi_ssimulacra2: float | None
+    """SSIMULACRA 2 of the same."""
     band: regional.BandErrors
 
 
@@ -107,10 +109,12 @@ class Meter:
         _check_pair(original, decoded)
         lpips = self._lpips if min(original.shape[:2]) >= MIN_SIDE_PX else None
         values = _region(original[None], decoded[None], mask[None].astype(np.float32), lpips)
-        psnr, background, spatial, composite = (None if v is None else float(v[0]) for v in values)
+        psnr, background, spatial, composite, score = (
+            None if v is None else float(v[0]) for v in values
+        )
         assert psnr is not None and background is not None
         band = regional.band_errors(original, decoded, mask)
-        return RegionQuality(psnr, background, spatial, composite, band)
+        return RegionQuality(psnr, background, spatial, composite, score, band)
 
 
 @jax.jit
@@ -130,15 +134,19 @@ def _whole(
 @jax.jit
 def _region(
     original: jax.Array, decoded: jax.Array, mask: jax.Array, lpips: Lpips | None
-) -> tuple[jax.Array, jax.Array, jax.Array | None, jax.Array | None]:
+) -> tuple[jax.Array | None, ...]:
+    """In the order of `RegionQuality`."""
     a, b = _unit_range(original), _unit_range(decoded)
     exact = _whole_numbers(original, decoded)
     inside, outside = (regional.roi_psnr(*exact, m) + _PEAK_DB for m in (mask, 1 - mask))
+    score = None
+    if min(a.shape[1:3]) >= ssimulacra2.MIN_SIDE_PX:
+        score = ssimulacra2.ssimulacra2(a, regional.composite(a, b, mask))
     if lpips is None:
-        return inside, outside, None, None
+        return inside, outside, None, None, score
     a, b = 2 * a - 1, 2 * b - 1
     spatial = regional.roi_lpips_spatial(lpips, a, b, mask)
-    return inside, outside, spatial, regional.roi_lpips_composite(lpips, a, b, mask)
+    return inside, outside, spatial, regional.roi_lpips_composite(lpips, a, b, mask), score
 
 
 def _whole_numbers(original: jax.Array, decoded: jax.Array) -> tuple[jax.Array, jax.Array]:

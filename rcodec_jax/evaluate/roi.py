@@ -65,6 +65,8 @@ class RoiRow:
     """MSE of region pixels within 16 px of its border over the MSE further inside, on 0..255."""
     model: str = ""
     """Which model made it, in words."""
+    roi_ssimulacra2: float | None = None
+    """Of the decoded region pasted into the original."""
 
 
 @dataclass
@@ -97,6 +99,7 @@ class RoiSummary:
     """Band ratio of the region file over that of the uniform file; a seam pushes it above 1."""
     band_quotient_pooled: float | None
     """The same from band and interior MSE, each averaged over the pictures first."""
+    roi_ssimulacra2_gain: float | None = None
 
 
 def find_masked(folder: str | Path, *, limit: int | None = None) -> list[MaskedPicture]:
@@ -247,6 +250,7 @@ def make_row(
         background_psnr_db=region.background_psnr_db,
         roi_lpips=region.roi_lpips,
         roi_lpips_composite=region.roi_lpips_composite,
+        roi_ssimulacra2=region.roi_ssimulacra2,
         band_mse=band.band_error / (3 * band.band_px) if is_enough else None,
         interior_mse=band.interior_error / (3 * band.interior_px) if is_enough else None,
         band_ratio=band.ratio if is_enough else None,
@@ -290,6 +294,7 @@ def summarise_roi(rows: Sequence[RoiRow]) -> RoiSummary:
         background_psnr_gain_db=gain(lambda row: row.background_psnr_db) or 0.0,
         roi_lpips_gain=gain(lambda row: row.roi_lpips),
         roi_lpips_composite_gain=gain(lambda row: row.roi_lpips_composite),
+        roi_ssimulacra2_gain=gain(lambda row: row.roi_ssimulacra2),
         band_pictures=len(banded),
         band_ratio_uniform=ratio_uniform,
         band_ratio_roi=ratio_roi,

@@ -35,6 +35,7 @@ FIGURES = {
     "lpips": ("LPIPS of the picture", "+.4f"),
     "roi_lpips": ("LPIPS over the region", "+.4f"),
     "roi_lpips_composite": ("LPIPS of the composite", "+.4f"),
+    "roi_ssimulacra2": ("SSIMULACRA 2 of the composite", "+.1f"),
 }
 """Name and format of each figure that is compared."""
 
@@ -93,7 +94,7 @@ def _gain_table(figure: str, gains: Sequence[Gain]) -> Table:
                 Cell(strengths or "–", strengths),
             ]
         )
-    better = "positive" if figure.endswith("psnr_db") else "negative"
+    better = "negative" if "lpips" in figure else "positive"
     return Table(
         f"Region file minus rival: {title}",
         f"{better.capitalize()} is better for rcodec. In brackets and as bars: 95 % bootstrap "
@@ -114,10 +115,12 @@ def _row_table(rows: Sequence[RoiRow]) -> Table:
             number(row.background_psnr_db, ".2f"),
             number(row.lpips, ".4f"),
             number(row.roi_lpips_composite, ".4f"),
+            number(row.roi_ssimulacra2, ".1f"),
         ]
         for row in rows
     ]
-    columns = ["picture, file", "bytes", "bpp", "region dB", "background dB", "LPIPS", "composite"]
+    columns = ["picture, file", "bytes", "bpp", "region dB", "background dB", "LPIPS"]
+    columns += ["composite's LPIPS", "its SSIMULACRA 2"]
     return Table("Every file", "A column's name sorts by it.", columns, lines)
 
 

@@ -25,7 +25,14 @@ from rcodec_jax.evaluate.run import coded_path
 from rcodec_jax.metrics.intervals import Interval, bootstrap_mean
 from rcodec_jax.progress import Progress, no_progress
 
-GAINS = ("roi_psnr_db", "background_psnr_db", "lpips", "roi_lpips", "roi_lpips_composite")
+GAINS = (
+    "roi_psnr_db",
+    "background_psnr_db",
+    "lpips",
+    "roi_lpips",
+    "roi_lpips_composite",
+    "roi_ssimulacra2",
+)
 """Figures that are compared."""
 
 

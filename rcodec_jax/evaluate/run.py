@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from rcodec_jax.codec.many import FirstAlone, in_order
 from rcodec_jax.data import read_image
 from rcodec_jax.data.pictures.writing import FORMATS
 from rcodec_jax.errors import BitstreamError, UsageError
@@ -138,7 +138,7 @@ def run(
     result = Run() if into is None else into
     per_picture = sum(len(coder.settings) for coder in coders)
     total = len(pictures) * per_picture
-    unreadable, first_alone = 0, FirstAlone()
+    unreadable = 0
     for number, path in enumerate(pictures):
         name, done = path.relative_to(root).as_posix(), number * per_picture
         mark = "" if journal is None else digest(path)
@@ -168,9 +168,8 @@ def run(
                     files.append(_code(pixels, coder, setting))
                 except (UsageError, BitstreamError) as error:
                     result.skipped.append(Skipped(name, coder.name, setting.label, str(error)))
-            # Some at a time, but not while anything is coded, whose time is taken.
-            measured = functools.partial(_measure, name, pixels, meter, first_alone)
-            for row, file in in_order(measured, files):
+            rows = _rows(functools.partial(_measure, name, pixels, meter), files)
+            for row, file in zip(rows, files, strict=True):
                 if kept is not None:
                     keep(coded_path(kept, name, coder.name, row.setting, coder.suffix), file.data)
                 if journal is not None:
@@ -202,13 +201,20 @@ def _code(pixels: np.ndarray, coder: Coder, setting: Setting) -> _File:
     return _File(coder, setting, data, decoded, encoded - start, finished - encoded)
 
 
-def _measure(
-    name: str, pixels: np.ndarray, meter: Meter, first_alone: FirstAlone, file: _File
-) -> tuple[Row, _File]:
-    with first_alone(pixels.shape):
-        quality = meter.whole(pixels, file.decoded)
+def _rows(measure: Callable[[_File], Row], files: Sequence[_File]) -> Iterator[Row]:
+    """Measures files two at a time, the first alone: it compiles what the others need.
+
+    Not while anything is coded: the time of that is taken.
+    """
+    yield from map(measure, files[:1])
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(measure, files[1:])
+
+
+def _measure(name: str, pixels: np.ndarray, meter: Meter, file: _File) -> Row:
+    quality = meter.whole(pixels, file.decoded)
     height_px, width_px = pixels.shape[:2]
-    row = Row(
+    return Row(
         picture=name,
         codec=file.coder.name,
         setting=file.setting.label,
@@ -225,4 +231,3 @@ def _measure(
         encode_seconds=file.encode_seconds,
         decode_seconds=file.decode_seconds,
     )
-    return row, file

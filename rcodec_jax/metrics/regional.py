@@ -49,9 +49,14 @@ def roi_lpips_composite(
 
     Pictures in -1..1, mask in 0..1. It scales with the region's share of the picture.
     """
+    return lpips(original, composite(original, decoded, mask))
+
+
+def composite(original: jax.Array, decoded: jax.Array, mask: jax.Array) -> jax.Array:
+    """The original with the region replaced by the decoded one: [N, H, W, 3], mask in 0..1."""
     _check_mask(original, mask)
     weight = mask[..., None].astype(original.dtype)
-    return lpips(original, weight * decoded + (1 - weight) * original)
+    return weight * decoded + (1 - weight) * original
 
 
 class BandErrors(NamedTuple):

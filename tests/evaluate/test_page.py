@@ -130,8 +130,8 @@ def test_the_page_of_a_run(tmp_path: Path, fake_codec: Any) -> None:
     for words in ("rcodec against jpeg on 3 pictures", "fake", "broken.png", "CPU cores"):
         assert words in reader.text
     # Figures are those of the report.
-    (found,) = result.bd_rates
-    assert found.of_means_interval is not None
+    found = result.bd_rates[0]
+    assert found.metric == "psnr_db" and found.of_means_interval is not None
     low, high = found.of_means_interval
     assert f"{found.of_means_percent:+.1f} ({low:+.1f} to {high:+.1f})" in reader.text
     tips = [attrs["data-tip"] for attrs in reader.named("use") if "data-tip" in attrs]

@@ -210,7 +210,9 @@ def test_the_whole_command_writes_what_it_measured(
     assert content["command"] == sys.argv and content["versions"]["jax"] == jax.__version__
     assert datetime.datetime.fromisoformat(content["date"]).tzinfo == datetime.UTC
     assert f"{os.cpu_count()} CPU cores" in content["machine"]
-    assert [b["metric"] for b in content["bd_rates"]] == ["psnr_db", "ms_ssim", "lpips"]
+    assert [b["metric"] for b in content["bd_rates"]] == [
+        *("psnr_db", "ms_ssim", "lpips", "ssimulacra2")
+    ]
     assert {b["test"] for b in content["bd_rates"]} == {"rcodec"}
     # The figure in the report is the BD-rate of the curves in the report.
     lines = content["curves"]
@@ -266,7 +268,7 @@ def test_without_weights_there_is_no_lpips(
     ).content
     assert content["lpips"] is None
     assert {b["anchor"] for b in content["bd_rates"]} == {"jpeg", "webp"}
-    assert {b["metric"] for b in content["bd_rates"]} == {"psnr_db", "ms_ssim"}
+    assert {b["metric"] for b in content["bd_rates"]} == {"psnr_db", "ms_ssim", "ssimulacra2"}
     assert all(p["lpips"] is None for line in content["curves"].values() for p in line)
 
 
