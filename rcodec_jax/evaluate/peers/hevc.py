@@ -10,7 +10,7 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import Setting
 from rcodec_jax.evaluate.peers import ffmpeg
 
-CRFS = (51, 48, 45, 42, 39, 36, 33, 30, 26)
+CRFS = (51, 48, 45, 41, 37, 33, 28)
 ENCODER, CONTAINER, SUFFIX = "libx265", "hevc", ".hevc"
 
 
