@@ -42,6 +42,9 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile(os.environ.get("RCODEC_HYPOTHESIS_PROFILE", "rcodec"))
 
+QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
+"""XLA's older code generator, in one piece: half the time to compile a training step."""
+
 SLOW = ("multihost", "train", "export", "codec")
 """Folders of the files that take longest: they come first, so that no process ends with one."""
 
@@ -49,6 +52,19 @@ SLOW = ("multihost", "train", "export", "codec")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(SLOW)}
     items.sort(key=lambda item: place.get(item.path.parent.name, len(place)))
+
+
+@pytest.fixture(scope="session")
+def quick_options() -> dict[str, bool | int]:
+    """Options of the compiler for tests of what is compiled once and run for a moment."""
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def quick_environment() -> dict[str, str]:
+    """The same for commands, with few optimisations."""
+    flags = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
+    return {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": flags}
 
 
 def _refuse(name: str):

@@ -25,19 +25,16 @@ MODEL = ModelConfig(
     hyper=HyperConfig(hyper_channels=3, analysis=4, synthesis=(4, 4, 4), classes=4),
 )
 
-QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-"""XLA's older code generator, in one piece: half the time for the steps of these models."""
-
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compilation():
+def quick_compilation(quick_options):
     """Compilation is most of these tests' time: do it quickly, in half of it.
 
     By module, so that it ends before the tests of other folders.
     """
     jax.config.update("jax_disable_most_optimizations", True)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | QUICK)
+        patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | quick_options)
         compiling._is_known.cache_clear()
         yield
     compiling._is_known.cache_clear()
@@ -104,16 +101,12 @@ def read_metrics(workdir: Path) -> list[dict[str, float]]:
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """What tests of runs need; handed over as a fixture, since test folders are no packages.
-
-    `quick_flags` are `QUICK` as XLA_FLAGS, for commands.
-    """
+    """What tests of runs need; handed over as a fixture, since test folders are no packages."""
 
     config: Callable[..., Config] = make_config
     stop_after: Callable[[Config, int], Config] = stop_after
     state: Callable[..., dict[str, np.ndarray]] = load_state
     metrics: Callable[[Path], list[dict[str, float]]] = read_metrics
-    quick_flags: str = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
 
 
 @pytest.fixture(scope="session")
