@@ -13,7 +13,7 @@ FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit slow browser coverage docs parity fuzz fuzz-atheris wheel clean
+.PHONY: help setup demo test lint types unit slow runs browser coverage docs parity fuzz fuzz-atheris wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ unit: $(INSTALLED) ## pytest, TEST_PROCESSES files at a time
 
 slow: $(INSTALLED) ## the tests that take minutes or gigabytes
 	$(BIN)/python -m pytest -q -m slow
+
+runs: $(INSTALLED) ## of these the training runs of small models
+	$(BIN)/python -m pytest -q $(PARALLEL) -m slow --ignore=tests/train/test_paper_size.py tests/train tests/multihost
 
 # Gradio wants an older Pillow than the tests have, so that it gets an environment of its own. The
 # browser is the machine's: install the package chromium. Screenshots go to out/browser.

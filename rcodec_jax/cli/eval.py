@@ -367,7 +367,7 @@ def _gain_table(gains: Sequence[Gain]) -> str:
     header = ("against", "figure", "difference", "95 %", "bytes %", "pictures", "strengths")
     rows = []
     for gain in gains:
-        form = "+.4f" if "lpips" in gain.figure else "+.2f"
+        form = "+.4f" if "lpips" in gain.figure else "+.2f" if "psnr" in gain.figure else "+.1f"
         rows.append(
             (
                 gain.rival,

@@ -41,6 +41,9 @@ def encode_latent(
         take much memory.
       large: whether the payload may be in lanes and begins with a byte that tells.
       lanes: as for `encode_symbols`.
+
+    Raises:
+      RcodecError: what `halves` raise.
     """
     if large and lanes != 0:
         payload = _encode_in_lanes(encoder, gaussian, halves, lanes)

@@ -185,7 +185,7 @@ def evaluate_folder(
     anew: bool = False,
     progress: Progress = no_progress,
 ) -> FolderResult:
-    """Rate, PSNR, MS-SSIM and LPIPS of rcodec and its peers on the same pictures.
+    """Rate, PSNR, MS-SSIM, SSIMULACRA 2 and LPIPS of rcodec and its peers on the same pictures.
 
     Writes `rows.jsonl` (every row as it comes; the same evaluation goes on with them), the coded
     files below `files/`, and at the end `rows.csv`, `curves.csv`, `report.json`, `curves.png` and

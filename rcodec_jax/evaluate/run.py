@@ -19,6 +19,12 @@ from rcodec_jax.evaluate.journal import Journal, digest, keep
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.progress import Progress, no_progress
 
+TOGETHER = 8
+"""Most files of a picture that are coded before they are measured: what a crash costs."""
+
+LARGE_PX = 1 << 21
+"""Files of pictures of more pixels are coded and measured one by one: both take much memory."""
+
 MASK_ENDINGS = ("_inst", "_mask")
 """Stems that end so are masks of other pictures, not pictures."""
 
@@ -118,7 +124,7 @@ def run(
     into: Run | None = None,
     progress: Progress = no_progress,
 ) -> Run:
-    """Encodes, decodes and measures; one picture in memory at a time, with a coder's files of it.
+    """Encodes, decodes and measures; one picture in memory at a time, with some files of it.
 
     A coder that raises UsageError for a setting (a rate out of reach) is noted as skipped there; so
     is a file that its own decoder refuses, and a picture that cannot be read.
@@ -129,7 +135,7 @@ def run(
       journal: gets each row as it comes; what it has already is not measured again.
       kept: folder for the coded files, None to keep none.
       into: filled as the run goes on, so that its rows are there if something stops it.
-      progress: called before each file and once at the end.
+      progress: called before each file is coded and once at the end.
 
     Raises:
       UsageError: none of the pictures can be read.
@@ -138,21 +144,21 @@ def run(
     result = Run() if into is None else into
     per_picture = sum(len(coder.settings) for coder in coders)
     total = len(pictures) * per_picture
-    unreadable = 0
+    unreadable, sizes = 0, set[tuple[int, ...]]()
     for number, path in enumerate(pictures):
         name, done = path.relative_to(root).as_posix(), number * per_picture
         mark = "" if journal is None else digest(path)
         pixels: np.ndarray | None = None
         for coder in coders:
-            keys = {s.label: (name, mark, coder.name, s.label) for s in coder.settings}
-            new = [s for s in coder.settings if journal is None or keys[s.label] not in journal]
+            settings = {setting.label: setting for setting in coder.settings}
+            keys = {label: (name, mark, coder.name, label) for label in settings}
+            found: dict[str, Row] = {}
             if journal is not None:
-                known = [key for key in keys.values() if key in journal]
-                result.rows += [journal.find(key, Row) for key in known]
+                there = {label: key for label, key in keys.items() if key in journal}
+                found = {label: journal.find(key, Row) for label, key in there.items()}
+            new = [setting for label, setting in settings.items() if label not in found]
             done += len(coder.settings)
-            if not new:
-                continue
-            if pixels is None:
+            if new and pixels is None:
                 try:
                     pixels = read_image(path).pixels
                 except UsageError as error:
@@ -161,20 +167,29 @@ def run(
                         raise
                     result.skipped.append(Skipped(name, "", "", str(error)))
                     break
-            files: list[_File] = []
-            for at, setting in enumerate(new, done - len(new)):
-                progress(at, total, f"{name} {coder.name} {setting.label}")
-                try:
-                    files.append(_code(pixels, coder, setting))
-                except (UsageError, BitstreamError) as error:
-                    result.skipped.append(Skipped(name, coder.name, setting.label, str(error)))
-            rows = _rows(functools.partial(_measure, name, pixels, meter), files)
-            for row, file in zip(rows, files, strict=True):
-                if kept is not None:
-                    keep(coded_path(kept, name, coder.name, row.setting, coder.suffix), file.data)
-                if journal is not None:
-                    journal.add(keys[row.setting], row)
-                result.rows.append(row)
+            try:
+                while new:
+                    assert pixels is not None
+                    most = TOGETHER if pixels.shape[0] * pixels.shape[1] <= LARGE_PX else 1
+                    files: list[_File] = []
+                    for at, setting in enumerate(new[:most], done - len(new)):
+                        progress(at, total, f"{name} {coder.name} {setting.label}")
+                        try:
+                            files.append(_code(pixels, coder, setting))
+                        except (UsageError, BitstreamError) as error:
+                            skipped = Skipped(name, coder.name, setting.label, str(error))
+                            result.skipped.append(skipped)
+                    new = new[most:]
+                    rows = _rows(functools.partial(_measure, name, pixels, meter), files, sizes)
+                    for row, file in zip(rows, files, strict=True):
+                        if kept is not None:
+                            place = coded_path(kept, name, coder.name, row.setting, coder.suffix)
+                            keep(place, file.data)
+                        if journal is not None:
+                            journal.add(keys[row.setting], row)
+                        found[row.setting] = row
+            finally:
+                result.rows += [found[label] for label in settings if label in found]
     progress(total, total, "done")
     result.skipped.sort(key=lambda skipped: bool(skipped.codec))  # stable: pictures first
     return result
@@ -201,14 +216,19 @@ def _code(pixels: np.ndarray, coder: Coder, setting: Setting) -> _File:
     return _File(coder, setting, data, decoded, encoded - start, finished - encoded)
 
 
-def _rows(measure: Callable[[_File], Row], files: Sequence[_File]) -> Iterator[Row]:
-    """Measures files two at a time, the first alone: it compiles what the others need.
+def _rows(
+    measure: Callable[[_File], Row], files: Sequence[_File], sizes: set[tuple[int, ...]]
+) -> Iterator[Row]:
+    """Measures files of one size two at a time.
 
-    Not while anything is coded: the time of that is taken.
+    Not while anything is coded: the time of that is taken. The first one of a size is measured
+    alone, as it compiles what the others need; `sizes` are those that have been.
     """
-    yield from map(measure, files[:1])
+    alone = sum(file.decoded.shape not in sizes for file in files[:1])
+    yield from map(measure, files[:alone])
+    sizes.update(file.decoded.shape for file in files[:alone])
     with ThreadPoolExecutor(2) as pool:
-        yield from pool.map(measure, files[1:])
+        yield from pool.map(measure, files[alone:])
 
 
 def _measure(name: str, pixels: np.ndarray, meter: Meter, file: _File) -> Row:

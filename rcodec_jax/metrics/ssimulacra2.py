@@ -1,9 +1,13 @@
 """SSIMULACRA 2: how far a picture is from its original for the eye, 100 for no visible difference.
 
-The measure of Jon Sneyers (Cloudinary), as the JPEG XL reference software has it
-(tools/ssimulacra2.cc, version 2.1): structural similarity and lost and added edges in the colour
-space XYB at six scales, in the mean and in the fourth norm, weighted such that people's judgements
-come out. About 30 is low, 50 medium, 70 high and 90 visually lossless quality.
+The measure of Jon Sneyers (Cloudinary), version 2.1: structural similarity and lost and added edges
+in the colour space XYB at six scales, in the mean and in the fourth norm, weighted such that
+people's judgements come out. About 30 is low, 50 medium, 70 high and 90 visually lossless quality.
+
+Figures are those of the package `ssimulacra2` of PyPI, beyond the borders too, which it mirrors
+above and below and takes for 0 at either side. The program of the JPEG XL reference software blurs
+by a recursive filter and takes all for 0: by some tenths of a point more above 60, by some points
+at the lowest qualities (estimated with zeros all around), so the two must not be mixed.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from PIL import Image
 
 from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.evaluate import coders, command, roi
+from rcodec_jax.evaluate import run as evaluation
 from rcodec_jax.evaluate.journal import Journal, keep
 from rcodec_jax.evaluate.meter import Meter
-from rcodec_jax.evaluate.run import Row, list_pictures, run
+from rcodec_jax.evaluate.run import Row, Run, list_pictures, run
 
 ROW = Row("a.png", "x", "bpp=1", 8, 8, 8, 1.0, float("inf"), None, 0.25, 0.1, 0.2, model="m")
 KEY = ("a.png", "0123", "x", "bpp=1")
@@ -95,6 +97,49 @@ def test_a_run_goes_on_and_a_changed_picture_is_measured_again(
     Image.fromarray(np.zeros((24, 32, 3), np.uint8)).save(small_folder / "1.png")
     decoded, others = go()
     assert decoded == 2 and others[:2] == rows[:2] and others[2:] != rows[2:]
+
+
+def test_more_qualities_and_a_stop_between_keep_the_order_and_time_is_taken_alone(
+    small_folder: Path, fake_codec: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coding, overlaps = threading.Event(), []
+
+    class Watched(coders.RcodecCoder):
+        def encode(self, pixels: np.ndarray, setting: Any) -> bytes:
+            if stop_at == setting.value:
+                raise KeyboardInterrupt
+            coding.set()
+            try:
+                return super().encode(pixels, setting)
+            finally:
+                coding.clear()
+
+    class Watching(Meter):
+        def whole(self, original: np.ndarray, decoded: np.ndarray) -> Any:
+            overlaps.append(coding.is_set())
+            return super().whole(original, decoded)
+
+    def go(qualities: tuple[int, ...], name: str) -> Run:
+        found, meter = Run(), Watching()
+        journal = Journal(tmp_path / name, {})
+        coder = Watched(fake_codec, qualities=qualities)
+        given = {"root": small_folder, "journal": journal, "into": found}
+        run(list_pictures(small_folder), [coder], meter, **given)
+        return found
+
+    monkeypatch.setattr(evaluation, "TOGETHER", 2)
+    stop_at = None
+    whole = go((20, 35, 50, 65, 80), "whole")
+    stop_at = 65
+    with pytest.raises(KeyboardInterrupt):
+        go((20, 50, 65), "parts")
+    stop_at = None
+    assert len(Journal(tmp_path / "parts", {})) == 2  # what was coded together before
+    again = go((20, 35, 50, 65, 80), "parts")
+    assert [(r.picture, r.setting, r.bpp, r.psnr_db) for r in again.rows] == [
+        (r.picture, r.setting, r.bpp, r.psnr_db) for r in whole.rows
+    ]
+    assert len(overlaps) == 10 + 2 + 8 and not any(overlaps)
 
 
 def test_regions_go_on_too(picture_folder: Path, fake_codec: Any, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -53,6 +54,20 @@ def test_equal_bytes_and_a_better_region(
     assert summary.band_quotient_pooled == pytest.approx(quotient)
     with Image.open(tmp_path / "a.png") as panel:
         assert panel.size == (4 * 186 + 3 * 4, 170)
+
+
+def test_a_region_is_scored_in_a_picture_that_is_the_original_around_it() -> None:
+    rng = np.random.default_rng(0)
+    original, other = rng.integers(0, 256, (2, 40, 48, 3), dtype=np.uint8)
+    mask = np.zeros((40, 48), np.float32)
+    mask[8:24, 8:32] = 1
+    inside = np.where(mask[..., None] > 0, other, original)
+    found = [Meter().region(original, x, mask) for x in (other, inside, original)]
+    assert found[0].roi_ssimulacra2 == pytest.approx(found[1].roi_ssimulacra2)
+    assert found[0].roi_ssimulacra2 == pytest.approx(
+        Meter().whole(original, inside).ssimulacra2, abs=1e-2
+    )
+    assert found[2].roi_ssimulacra2 == 100
 
 
 def test_the_uniform_file_comes_down_if_the_region_file_stops_short(

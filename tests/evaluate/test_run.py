@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -26,6 +27,7 @@ from rcodec_jax.evaluate.peers import pillow
 from rcodec_jax.evaluate.run import Row, list_pictures, run
 from rcodec_jax.metrics import frechet, perceptual
 from rcodec_jax.metrics.bdrate import bd_rate
+from rcodec_jax.metrics.ssimulacra2 import ssimulacra2
 
 RATES = (0.4, 0.8, 1.2)
 
@@ -150,6 +152,10 @@ def test_small_pictures_leave_out_what_is_undefined_there() -> None:
     a, b = rng.integers(0, 256, (2, 40, 50, 3), dtype=np.uint8)
     small = Meter(lpips).whole(a, b)
     assert small.ms_ssim is None and small.lpips is not None
+    assert small.dists is None
+    one, other = (jnp.asarray(x[None] / 255, jnp.float32) for x in (a, b))
+    assert small.lpips == pytest.approx(float(lpips(2 * one - 1, 2 * other - 1)[0]), rel=1e-3)
+    assert small.ssimulacra2 == pytest.approx(float(ssimulacra2(one, other)[0]), abs=1e-2)
     tiny = Meter(lpips).whole(a[:1, :1], a[:1, :1])
     assert tiny == type(tiny)(float("inf"), None, None)
 

@@ -26,7 +26,7 @@ def encode_values(
 def decode_values(
     decoder: RangeDecoder, bank: TableBank, tables: np.ndarray, out: np.ndarray
 ) -> None:
-    """Decodes into out int32 [n] what `encode_values` wrote.
+    """Decodes into out int16 or int32 [n] what `encode_values` wrote.
 
     Raises:
       CorruptPayloadError: the stream is damaged.

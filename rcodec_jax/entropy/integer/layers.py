@@ -41,9 +41,9 @@ def _requantise(values: np.ndarray, shift: int) -> np.ndarray:
     return values
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LevelContext:
-    """Levels of a picture or of a part of it (`levels.Levels`)."""
+    """Levels of a picture or of a part of it as two arrays (`levels.Levels`)."""
 
     nodes: np.ndarray
     level_map: np.ndarray
