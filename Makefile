@@ -13,7 +13,7 @@ FUZZ_PROCESSES := 2
 FUZZ_SECONDS := 600
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint types unit slow runs browser coverage docs parity fuzz fuzz-atheris wheel clean
+.PHONY: help setup demo test lint types unit slow large browser coverage docs parity fuzz fuzz-atheris wheel clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -40,11 +40,11 @@ types: $(INSTALLED) ## mypy
 unit: $(INSTALLED) ## pytest, TEST_PROCESSES files at a time
 	$(BIN)/python -m pytest -q $(PARALLEL)
 
-slow: $(INSTALLED) ## the tests that take minutes or gigabytes
-	$(BIN)/python -m pytest -q -m slow
+slow: $(INSTALLED) ## the tests that take long, most of them training runs of small models
+	$(BIN)/python -m pytest -q $(PARALLEL) -m slow
 
-runs: $(INSTALLED) ## of these the training runs of small models
-	$(BIN)/python -m pytest -q $(PARALLEL) -m slow --ignore=tests/train/test_paper_size.py tests/train tests/multihost
+large: $(INSTALLED) ## the tests that take up to 20 GB of memory: models of the paper's size
+	$(BIN)/python -m pytest -q -m large
 
 # Gradio wants an older Pillow than the tests have, so that it gets an environment of its own. The
 # browser is the machine's: install the package chromium. Screenshots go to out/browser.
@@ -65,7 +65,7 @@ docs: $(INSTALLED) ## API reference from the docstrings, into out/docs
 # CPU builds, in PIP_EXTRA_INDEX_URL, saves gigabytes.
 parity: $(INSTALLED) ## our networks against diffusers and PyTorch, up to the full size of SD 2.1 and 1.5
 	$(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS) -e ".[$(EXTRAS),parity]"
-	$(BIN)/python -m pytest -q -s -m "slow or not slow" tests/export/test_parity.py tests/export/test_parity_full.py tests/export/test_text_encoder.py
+	$(BIN)/python -m pytest -q -s -m "large or not large" tests/export/test_parity.py tests/export/test_parity_full.py tests/export/test_text_encoder.py
 
 fuzz: $(INSTALLED) ## 100,000 damaged files and 20,000 damaged models, then long property tests
 	$(BIN)/python tests/fuzz/fuzz_decoder.py --damages 100000 --processes $(FUZZ_PROCESSES)

@@ -47,6 +47,7 @@ class Meter:
         return Peaks(2e9, 4e9)
 
 
+@pytest.mark.slow
 def test_the_table_of_a_recipe(tmp_path, monkeypatch, capsys) -> None:
     recipe = tmp_path / "pico.py"
     recipe.write_text(RECIPE)

@@ -142,6 +142,7 @@ def test_what_is_beyond_the_picture_does_not_matter(codec, face) -> None:
     np.testing.assert_array_equal(found[1], again[1])
 
 
+@pytest.mark.slow
 def test_tiles_are_like_the_whole(codec, astronaut) -> None:
     """Away from the seams nothing tells that there were tiles; at them, little does."""
     image = np.ascontiguousarray(astronaut[:128, :640])

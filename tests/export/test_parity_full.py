@@ -19,7 +19,7 @@ import pytest
 
 from rcodec_jax.export.repository import Repository
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.large
 
 TOLERANCE = 1e-4
 MEASURED = """

@@ -222,7 +222,12 @@ def nano(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "which", ["nano", "stable diffusion", pytest.param("full size", marks=pytest.mark.slow)]
+    "which",
+    [
+        "nano",
+        pytest.param("stable diffusion", marks=pytest.mark.slow),
+        pytest.param("full size", marks=pytest.mark.large),
+    ],
 )
 def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
     if which == "nano":

@@ -42,6 +42,7 @@ def folder(tmp_path, tools) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_from_nothing_to_the_table_and_on(folder, pictures, tmp_path) -> None:
     told: list[str] = []
     out = tmp_path / "out"

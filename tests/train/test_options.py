@@ -80,6 +80,7 @@ def test_what_the_options_leave_behind(config, whole, tools) -> None:
     np.testing.assert_array_equal(kernel, state[".params['unet']['conv_in']['conv']['kernel']"])
 
 
+@pytest.mark.slow
 def test_a_run_that_leaves_the_numbers_says_where(pictures, tools, tmp_path, capsys) -> None:
     """A learning rate that throws the parameters out of range: step 1 is fine, step 2 is not."""
     config = tools.config("codec", steps=4, save_every=1)

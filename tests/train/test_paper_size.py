@@ -21,7 +21,7 @@ from rcodec_jax.model.networks import parameter_shapes
 from rcodec_jax.model.weights import open_weights
 from rcodec_jax.model.weights_writer import WeightsWriter
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.large
 ROOT = Path(__file__).parents[2]
 
 RECIPE = """

@@ -108,6 +108,7 @@ def test_stopped_and_resumed_is_bitwise_one_run(config, pictures, tools, tmp_pat
     assert logs[0] == logs[1]
 
 
+@pytest.mark.slow
 def test_several_steps_in_one_program(config, pictures, tools, tmp_path, monkeypatch) -> None:
     """The same steps, but for rounding, and what is reported and saved."""
     config = dataclasses.replace(

@@ -87,6 +87,7 @@ def test_metrics_are_one_line_a_step(stages, tools) -> None:
     assert rows[4]["bpp"] == pytest.approx(rows[4]["bpp_y"] + rows[4]["bpp_z"], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_stopped_and_resumed_is_bitwise_one_run(stages, pictures, tools, tmp_path) -> None:
     """Stopped in the middle of a stage and at the border of two."""
     config, workdir, states = stages
@@ -132,6 +133,7 @@ def test_a_model_outlives_the_rules_of_its_training(stages, tmp_path) -> None:
         load_trained(folder)
 
 
+@pytest.mark.slow
 def test_a_run_or_its_bundle_can_be_trained_on(stages, pictures, tools, tmp_path) -> None:
     """`train.init_from`: what an autoencoder stage leaves alone is what the source held."""
     config, workdir, states = stages
