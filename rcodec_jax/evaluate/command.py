@@ -47,7 +47,7 @@ _OPTIONAL = {dists.FILE: "DISTS", inception.FILE: "FID/256"}
 
 PAGE, STUDY = "report.html", "study.html"
 _DIGESTS = ("integer_digest", "float_digest")
-DEFAULT_RATES_BPP = (0.08, 0.11, 0.15, 0.2, 0.27, 0.35)
+DEFAULT_RATES_BPP = (0.08, 0.12, 0.18, 0.26, 0.36)
 
 
 @dataclass(frozen=True)
