@@ -93,7 +93,7 @@ def _add_choice_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--peers",
         metavar="NAME,...",
-        help="of jpeg, webp, avif, jxl, jpeg2000 and hevc, or none (default: jpeg,webp); with "
+        help="of jpeg, webp, avif, jxl, jpeg2000, hevc and av1, or none (default: jpeg,webp); with "
         "--masks of x265, svtav1 and composite (default: all); AVIF needs Pillow 11.3, JPEG XL, "
         "HEVC, x265 and svtav1 'rcodec-jax[peers]'; one that is missing is left out, with a line",
     )

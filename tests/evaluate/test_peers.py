@@ -16,7 +16,7 @@ from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate import command, peers, roi, roipage, roirivals
 from rcodec_jax.evaluate.coders import MissingPeerError
 from rcodec_jax.evaluate.composite import Composite, region_cells
-from rcodec_jax.evaluate.peers import ffmpeg, hevc, pillow, regions
+from rcodec_jax.evaluate.peers import ffmpeg, pillow, regions, stills
 
 
 def waves(height: int, width: int) -> np.ndarray:
@@ -41,17 +41,19 @@ def test_jpeg2000_keeps_to_its_rates() -> None:
         pillow.jpeg2000((0.0,))
 
 
-def test_hevc_codes_any_size_and_more_bytes_are_better() -> None:
-    coder, pixels = hevc.HevcCoder((40, 20)), waves(65, 67)
+@pytest.mark.parametrize(("make", "worst"), [(stills.hevc, 51), (stills.av1, 63)])
+def test_video_codecs_take_any_size_and_more_bytes_are_better(make, worst: int) -> None:
+    coder, pixels = make((40, 20)), waves(65, 67)
     assert [setting.label for setting in coder.settings] == ["crf=40", "crf=20"]
     files = [coder.encode(pixels, setting) for setting in coder.settings]
     assert 0 < len(files[0]) < len(files[1])
-    assert b"x265" not in files[0], "the encoder's name is no part of the picture"
+    for name in (b"x265", b"SVT"):
+        assert name not in files[0], "the encoder's name is no part of the picture"
     decoded = [coder.decode(data) for data in files]
     assert all(d.shape == pixels.shape and d.dtype == np.uint8 for d in decoded)
     assert mse(decoded[1], pixels) < 30 and mse(decoded[1], pixels) < mse(decoded[0], pixels)
-    with pytest.raises(UsageError, match="0 to 51"):
-        hevc.HevcCoder((52,))
+    with pytest.raises(UsageError, match=f"0 to {worst}"):
+        make((worst + 1,))
     with pytest.raises(UsageError, match="ffmpeg: "):
         coder.decode(b"no stream")
 

@@ -140,7 +140,7 @@ def test_bad_coders_are_named(fake_codec: Any) -> None:
             coders.RcodecCoder(fake_codec, **options)
     with pytest.raises(UsageError, match="positive"):
         coders.RcodecCoder(fake_codec, rates_bpp=(0.1, -0.2))
-    with pytest.raises(UsageError, match="peers are jpeg, .*hevc, got gif"):
+    with pytest.raises(UsageError, match="peers are jpeg, .*av1, got gif"):
         peers.make_peers(["jpeg", "gif"])
     with pytest.raises(UsageError, match="0 to 100"):
         pillow.jpeg((50, 101))

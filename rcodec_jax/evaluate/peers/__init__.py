@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from rcodec_jax.evaluate.coders import Coder, present
-from rcodec_jax.evaluate.peers import hevc, pillow
+from rcodec_jax.evaluate.peers import pillow, stills
 
 PEERS: dict[str, Callable[[], Coder]] = {
     "jpeg": pillow.jpeg,
@@ -13,7 +13,8 @@ PEERS: dict[str, Callable[[], Coder]] = {
     "avif": pillow.avif,
     "jxl": pillow.jxl,
     "jpeg2000": pillow.jpeg2000,
-    "hevc": hevc.HevcCoder,
+    "hevc": stills.hevc,
+    "av1": stills.av1,
 }
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from rcodec_jax.errors import UsageError
 from rcodec_jax.evaluate.coders import MissingPeerError, Rival, present
-from rcodec_jax.evaluate.peers import ffmpeg, hevc
+from rcodec_jax.evaluate.peers import ffmpeg, stills
 
 OFFSETS = (-0.1, -0.2, -0.3)
 """Strengths that are tried: offsets in parts of the encoder's quantiser range."""
@@ -85,12 +85,13 @@ class RegionEncoder:
 
 
 def _svt_options(factor: float) -> list[str]:
-    return ["-preset", "4", "-crf", f"{factor:g}", "-svtav1-params", "avif=1:enable-roi-map=1"]
+    *options, parameters = stills.svtav1_options(factor)
+    return [*options, f"{parameters}:enable-roi-map=1"]
 
 
 ENCODERS = {
     "x265": RegionEncoder(
-        "x265", hevc.ENCODER, hevc.CONTAINER, hevc.SUFFIX, "yuv444p", hevc.options, 5, 51
+        "x265", "libx265", "hevc", ".hevc", "yuv444p", stills.x265_options, 5, 51
     ),
     "svtav1": RegionEncoder("svtav1", "libsvtav1", "ivf", ".ivf", "yuv420p", _svt_options, 5, 63),
 }
