@@ -65,7 +65,7 @@ def test_sums_of_both_networks_keep_what_16_bits_do_not_hold(part: IntegerPart, 
     expected = np.where(part.halves(3, 5)[0], before, before + change)
     for array in (refined.mean, refined.log2_sigma):
         np.testing.assert_array_equal(array, expected)
-        assert array.dtype == (np.int16 if abs(change) == 700 else np.int32)
+    assert refined.log2_sigma.dtype == (np.int16 if abs(change) == 700 else np.int32)
 
 
 def test_class_is_that_of_the_lowest_node(part: IntegerPart) -> None:

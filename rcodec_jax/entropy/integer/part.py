@@ -31,8 +31,8 @@ class Prior:
     """Prior of the clean latent, 11 fraction bits.
 
     Attributes:
-      mean, log2_sigma: int16 or int32 [h, w, C]. The networks end within int16; the sum of both
-        may not.
+      mean: int16 [h, w, C] of one network; of the sum of two int32, as photos go beyond int16.
+      log2_sigma: int16 [h, w, C], int32 where the sum of two networks is beyond.
     """
 
     mean: np.ndarray
@@ -222,8 +222,8 @@ class IntegerPart:
             return prior
         levels = LevelContext(levels.nodes, levels.level_map)
         first, dither = first_half(*prior.mean.shape), dither_indices(*prior.mean.shape)
-        refined = Prior(np.empty(first.shape, np.int16), np.empty(first.shape, np.int16))
-        beyond: list[int] = []  # bands with a sum that is not within int16
+        refined = Prior(np.empty(first.shape, np.int32), np.empty(first.shape, np.int16))
+        beyond: list[int] = []  # bands with a log2 sigma that is not within int16
 
         def read(top: int, bottom: int) -> np.ndarray:
             rows = slice(top, bottom)
@@ -241,13 +241,13 @@ class IntegerPart:
                 change += getattr(prior, name)[rows]
                 kept = getattr(refined, name)[rows]
                 np.copyto(kept, change, casting="unsafe")
-                if not np.array_equal(kept, change):
+                if kept.dtype != change.dtype and not np.array_equal(kept, change):
                     beyond.append(top)
 
         seen = LevelContext(self._seen(levels.nodes), levels.level_map)
         context.network.run_in_bands(read, write, seen)
         if beyond:  # of no model that was trained
-            refined = Prior(np.empty(first.shape, np.int32), np.empty(first.shape, np.int32))
+            refined = Prior(refined.mean, np.empty(first.shape, np.int32))
             context.network.run_in_bands(read, write, seen)
         return refined
 
