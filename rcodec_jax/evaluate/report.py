@@ -89,8 +89,9 @@ def plot_curves(
             axes.invert_yaxis()
         axes.set(xlabel="bits per pixel (whole file)", title=title)
         axes.grid(alpha=0.3)
-        if len(curves) > 0:
-            axes.legend()
+        if i == 0:  # one for all, below: it would hide points
+            lines = axes.get_legend_handles_labels()
+            figure.legend(*lines, loc="outside lower center", ncols=len(metrics) + 1)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=120)
     files.atomic_write(path, buffer.getvalue())
