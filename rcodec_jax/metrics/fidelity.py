@@ -12,6 +12,8 @@ from rcodec_jax.errors import UsageError
 MS_SSIM_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # as published: they sum to 1.0001
 _WINDOW_TAPS = 11
 _WINDOW_SIGMA_PX = 1.5
+MARGIN_PX = _WINDOW_TAPS // 2
+"""What `blur` takes off on each side."""
 _K1, _K2 = 0.01, 0.03
 # A structure term can be negative (anti-correlated); powers of it are cut here so they stay real.
 _TERM_FLOOR = 1e-8
@@ -22,7 +24,7 @@ MIN_SIDE_PX = (_WINDOW_TAPS - 1) * 2 ** (len(MS_SSIM_WEIGHTS) - 1) + 1
 
 def mse(a: jax.Array, b: jax.Array) -> jax.Array:
     """Mean squared error of each pair [N]; `a`, `b` [N, H, W, 3] in 0..1."""
-    _check_pair(a, b)
+    check_pair(a, b)
     return jnp.mean(jnp.square(a - b), axis=(1, 2, 3))
 
 
@@ -44,7 +46,7 @@ def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
     Args:
       a, b: [N, H, W, 3] in 0..1, sides of at least MIN_SIDE_PX (UsageError otherwise).
     """
-    _check_pair(a, b)
+    check_pair(a, b)
     if min(a.shape[1:3]) < MIN_SIDE_PX:
         raise UsageError(
             f"MS-SSIM needs sides of at least {MIN_SIDE_PX} px, got {a.shape[1]}x{a.shape[2]}"
@@ -56,14 +58,14 @@ def ms_ssim(a: jax.Array, b: jax.Array) -> jax.Array:
         term = full if i == last else structure
         result = result * jnp.maximum(term, _TERM_FLOOR) ** weight
         if i < last:
-            a, b = _halve(a), _halve(b)
+            a, b = halve(a), halve(b)
     return jnp.mean(result, axis=-1)
 
 
 def _ssim_terms(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Mean SSIM and mean contrast-structure term, each [N, 3]."""
     # One blur of the five moments: a fifth of the operations to compile.
-    moments = _blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
+    moments = blur(jnp.concatenate([a, b, a * a, b * b, a * b], axis=-1))
     mean_a, mean_b, square_a, square_b, product = jnp.split(moments, 5, axis=-1)
     variance_a = square_a - mean_a * mean_a
     variance_b = square_b - mean_b * mean_b
@@ -74,9 +76,9 @@ def _ssim_terms(a: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.mean(luminance * structure, axis=(1, 2)), jnp.mean(structure, axis=(1, 2))
 
 
-def _blur(x: jax.Array) -> jax.Array:
+def blur(x: jax.Array) -> jax.Array:
     """Separable Gaussian over whole windows: [N, H, W, C] -> [N, H-10, W-10, C]."""
-    offsets = np.arange(_WINDOW_TAPS) - _WINDOW_TAPS // 2
+    offsets = np.arange(_WINDOW_TAPS) - MARGIN_PX
     taps = np.exp(-0.5 * (offsets / _WINDOW_SIGMA_PX) ** 2)
     taps /= taps.sum()
     # Sums of shifted slices fuse into one loop; a depthwise convolution is far slower on CPU.
@@ -92,13 +94,15 @@ def _blur(x: jax.Array) -> jax.Array:
     return x
 
 
-def _halve(x: jax.Array) -> jax.Array:
+def halve(x: jax.Array) -> jax.Array:
+    """Means of 2x2 of [N, H, W, C]; an odd last row or column is repeated."""
     n, height, width, channels = x.shape
     x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
     x = x.reshape(n, x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
     return jnp.mean(x, axis=(2, 4))
 
 
-def _check_pair(a: jax.Array, b: jax.Array) -> None:
+def check_pair(a: jax.Array, b: jax.Array) -> None:
+    """Raises UsageError unless these are two [N, H, W, 3] of one shape."""
     if a.shape != b.shape or a.ndim != 4 or a.shape[-1] != 3:
         raise UsageError(f"expected two [N, H, W, 3] arrays of one shape, got {a.shape}, {b.shape}")

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.errors import UsageError
+from rcodec_jax.metrics.fidelity import MARGIN_PX, blur, check_pair, halve
 
 MIN_SIDE_PX = 8
 """Smallest side that it is defined for."""
@@ -28,7 +29,6 @@ _ABSORBANCE = (
     (0.24342268924547819, 0.20476744424496821, 0.5518098665095536),
 )
 _BIAS = 0.0037930732552754493
-_TAPS, _SIGMA_PX = 11, 1.5
 _C2 = 0.0009
 
 # fmt: off
@@ -87,9 +87,8 @@ def ssimulacra2(original: jax.Array, decoded: jax.Array) -> jax.Array:
     Raises:
       UsageError: other shapes.
     """
+    check_pair(original, decoded)
     shape = original.shape
-    if shape != decoded.shape or len(shape) != 4 or shape[-1] != 3:
-        raise UsageError(f"expected two [N, H, W, 3] arrays, got {shape} and {decoded.shape}")
     if min(shape[1:3]) < MIN_SIDE_PX:
         raise UsageError(
             f"SSIMULACRA 2 needs sides of at least {MIN_SIDE_PX} px, got {shape[1]}x{shape[2]}"
@@ -100,7 +99,7 @@ def ssimulacra2(original: jax.Array, decoded: jax.Array) -> jax.Array:
         if min(light.shape[1:3]) < MIN_SIDE_PX:
             break
         found.append(_differences(*jnp.split(_planes(light), 2)))
-        light = _halve(light)
+        light = halve(light)
     # Of pictures too small for all scales the weights are taken one after the other all the same.
     weights = np.reshape(_WEIGHTS[: 18 * len(found)], (3, len(found), 2, 3)).astype(np.float32)
     x = 0.9562382616834844 * jnp.sum(jnp.stack(found, axis=2) * weights[None], axis=(1, 2, 3, 4))
@@ -140,25 +139,5 @@ def _differences(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _blur(x: jax.Array) -> jax.Array:
     """Gaussian of [N, H, W, C]; beyond the picture it is mirrored below and above, else zero."""
-    offsets = np.arange(_TAPS) - _TAPS // 2
-    taps = np.exp(-0.5 * (offsets / _SIGMA_PX) ** 2)
-    taps /= taps.sum()
-    side = _TAPS // 2
-    x = jnp.pad(x, ((0, 0), (side, side), (0, 0), (0, 0)), mode="symmetric")
-    x = jnp.pad(x, ((0, 0), (0, 0), (side, side), (0, 0)))
-    for axis in (1, 2):  # sums of shifted slices fuse into one loop, see `fidelity`
-        length = x.shape[axis] - _TAPS + 1
-        parts = [jax.lax.slice_in_dim(x, at, at + length, axis=axis) for at in range(_TAPS)]
-        x = sum(
-            (float(t) * p for t, p in zip(taps[1:], parts[1:], strict=True)),
-            float(taps[0]) * parts[0],
-        )
-    return x
-
-
-def _halve(x: jax.Array) -> jax.Array:
-    """Means of 2 x 2; of what is there at an odd end."""
-    n, height, width, channels = x.shape
-    x = jnp.pad(x, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    x = x.reshape(n, x.shape[1] // 2, 2, x.shape[2] // 2, 2, channels)
-    return jnp.mean(x, axis=(2, 4))
+    x = jnp.pad(x, ((0, 0), (MARGIN_PX, MARGIN_PX), (0, 0), (0, 0)), mode="symmetric")
+    return blur(jnp.pad(x, ((0, 0), (0, 0), (MARGIN_PX, MARGIN_PX), (0, 0))))
