@@ -27,9 +27,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 import hypothesis
-import jax  # noqa: F401 (its first import draws a random number, which a test may not)
+import jax  # its first import draws a random number, which a test may not
 import numpy as np
 import pytest
+
+from rcodec_jax.model import compiling
 
 # Derandomised, so that a failure on one machine is a failure on all; no deadline, since the first
 # example of a jitted function also compiles.
@@ -45,6 +47,9 @@ hypothesis.settings.load_profile(os.environ.get("RCODEC_HYPOTHESIS_PROFILE", "rc
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 """XLA's older code generator, in one piece: half the time to compile a training step."""
 
+COMPILED = ("diffusion", "metrics", "nn", "ops", "train")
+"""Folders of the tests that compile for longer than they run."""
+
 SLOW = ("multihost", "train", "export", "codec")
 """Folders of the files that take longest: they come first, so that no process ends with one."""
 
@@ -58,6 +63,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def quick_options() -> dict[str, bool | int]:
     """Options of the compiler for tests of what is compiled once and run for a moment."""
     return QUICK
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compilation(request: pytest.FixtureRequest, quick_options: dict[str, bool | int]):
+    """Few optimisations where compilation is most of the time.
+
+    By module, so that it ends before the tests of other folders.
+    """
+    if request.path.parent.name not in COMPILED:
+        yield
+        return
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | quick_options)
+        compiling._is_known.cache_clear()
+        yield
+    compiling._is_known.cache_clear()
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

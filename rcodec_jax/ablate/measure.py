@@ -120,7 +120,7 @@ def settings(
         found.append((f"{UNIFORM} {number}", [levels] * count, wide))
     for number, node in enumerate(np.linspace(low, high - span, POINTS).astype(int)):
         maps = [
-            build_level_map(region.astype(np.float32), base=int(node), strength=1.0, span=span)
+            build_level_map(region.astype(np.float32), base=int(node), span=span)
             for region in regions
         ]
         found.append((f"{REGION} {number}", maps, wide))

@@ -169,7 +169,7 @@ def entropy_bytes(levels: LevelMap) -> float:
 
 def _levels(importance: np.ndarray) -> LevelMap:
     cells = pool_importance(importance, *cell_shape(*importance.shape))
-    return build_level_map(cells, base=BASE_NODE, strength=1.0, span=NODE_SPAN)
+    return build_level_map(cells, base=BASE_NODE, span=NODE_SPAN)
 
 
 def _row(name: str, maps: Iterable[tuple[LevelMap, int]]) -> Row:

@@ -12,6 +12,7 @@ from rcodec_jax.bitstream import Header
 from rcodec_jax.bitstream.metadata import encode_metadata
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
+from rcodec_jax.codec.exchange import exchange_rate, span_at
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.latents import Latents
 from rcodec_jax.codec.quantise import RDOQ_LAMBDA, Quantised
@@ -26,7 +27,7 @@ from rcodec_jax.codec.refine import (
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
 from rcodec_jax.codec.tone import error_bits, is_grey, is_smooth
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE, NODE_SPAN
+from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import MAX_PROBES, fit_base, fit_by_sample, is_short, why_short
@@ -130,7 +131,7 @@ def encode(
             own = None if cells is None else take_blocks(cells, blocks, SAMPLE_SIDE)
             shape = blocks[0].size * SAMPLE_SIDE, blocks[1].size * SAMPLE_SIDE
         return build_level_map(
-            own, base=base, strength=roi_strength, span=NODE_SPAN,
+            own, base=base, span=span,
             node_range=bundle.config.node_range, shape=shape,
         )  # fmt: skip
 
@@ -142,7 +143,10 @@ def encode(
 
     progress(0, _STAGES, "analysing")
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
-    size, y = (height, width), programs.latent(image)
+    size, y, span = (height, width), programs.latent(image), 0
+    if cells is not None and roi_strength:
+        rate = exchange_rate(bundle, programs, y, cells, blocks=blocks)
+        span = span_at(rate, roi_strength)
     latents = Latents(
         bundle, programs, levels_at, size, rdoq_lambda, y,
         blocks=blocks, grey=is_grey(image), metadata=metadata or {},
@@ -153,7 +157,7 @@ def encode(
         target = total * (1 - TONE_SHARE) if steps else total
         if cells is not None:
             # Past the finest node only what matters less improves, until all is at the finest.
-            low -= math.ceil(NODE_SPAN * roi_strength)
+            low -= span
         if steps:
             start = _near(latents.roughly, target, (low, high))
         if steps > SHORT:

@@ -96,12 +96,11 @@ def build_level_map(
     cell_importance: np.ndarray | None,
     *,
     base: int,
-    strength: float,
     span: float,
     node_range: tuple[int, int] = (0, NODE_COUNT - 1),
     shape: tuple[int, int] | None = None,
 ) -> LevelMap:
-    """Levels from importance: node = clip(base + round(strength * span * (1 - a))), quantised.
+    """Levels from importance: node = clip(base + round(span * (1 - a))), quantised.
 
     A constant result gives one level, two distinct nodes give two; more get the fewest evenly
     spaced levels that hold them exactly, or 16 of them with each node at its nearest.
@@ -110,8 +109,7 @@ def build_level_map(
     Args:
       cell_importance: float [h, w] in 0..1; None means 1 everywhere.
       base: node where the importance is 1.
-      strength: 0..1; 0 ignores the importance.
-      span: nodes between importance 1 and 0 at full strength.
+      span: nodes between importance 1 and 0.
       node_range: lowest and highest node that the model was trained for.
       shape: cells (h, w), needed where `cell_importance` is None.
 
@@ -121,16 +119,14 @@ def build_level_map(
     low, high = node_range
     if not 0 <= low <= high < NODE_COUNT:
         raise UsageError(f"expected a node range within 0..{NODE_COUNT - 1}, got {low}..{high}")
-    if not 0 <= strength <= 1:
-        raise UsageError(f"expected a strength in 0..1, got {strength}")
-    if span < 0:
+    if not span >= 0:  # NaN neither
         raise UsageError(f"expected a span of at least 0 nodes, got {span}")
     if cell_importance is None:
         if shape is None:
             raise UsageError("expected cell_importance, or the shape of a uniform map")
         return uniform_level_map(*shape, node=min(max(base, low), high))
     importance = checked_importance(np.asarray(cell_importance, np.float64))
-    offset = np.floor(strength * span * (1.0 - importance) + 0.5)
+    offset = np.floor(span * (1.0 - importance) + 0.5)
     return quantise_nodes(np.clip(base + offset, low, high).astype(np.int32))
 
 

@@ -135,9 +135,7 @@ class MapSampler:
             base -= span
         else:
             span = min(int(rng.integers(0, MAX_SPAN + 1)), high - base)
-        return build_level_map(
-            importance, base=base, strength=1.0, span=span, node_range=self.node_range
-        )
+        return build_level_map(importance, base=base, span=span, node_range=self.node_range)
 
 
 def _gradient(rng: np.random.Generator, h: int, w: int) -> np.ndarray:

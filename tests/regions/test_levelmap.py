@@ -25,16 +25,16 @@ importances = hnp.arrays(
 
 @pytest.mark.parametrize("value", [0.0, 0.3, 1.0])
 def test_constant_importance_gives_one_level(value):
-    built = build_level_map(np.full((4, 6), value), base=300, strength=0.5, span=400)
+    built = build_level_map(np.full((4, 6), value), base=300, span=200)
     assert (built.level_count, built.n_lo, built.n_hi) == (1, built.n_lo, built.n_lo)
-    assert built.n_lo == 300 + round(0.5 * 400 * (1 - value))
+    assert built.n_lo == 300 + round(200 * (1 - value))
     assert not built.level_map.any() and built.level_map.dtype == np.uint8
 
 
 def test_binary_importance_gives_two_levels():
     mask = np.zeros((5, 5))
     mask[1:3, 2:4] = 1
-    built = build_level_map(mask, base=200, strength=1.0, span=300)
+    built = build_level_map(mask, base=200, span=300)
     assert (built.level_count, built.n_lo, built.n_hi) == (2, 200, 500)
     np.testing.assert_array_equal(built.level_map, 1 - mask)
     np.testing.assert_array_equal(built.nodes, [200, 500])
@@ -42,33 +42,30 @@ def test_binary_importance_gives_two_levels():
 
 @settings(max_examples=30, deadline=None)
 @given(importances, st.integers(0, 1023))
-def test_strength_zero_is_uniform(importance, base):
-    built = build_level_map(importance, base=base, strength=0.0, span=700)
+def test_a_span_of_zero_is_uniform(importance, base):
+    built = build_level_map(importance, base=base, span=0)
     assert (built.level_count, built.n_lo) == (1, base)
 
 
 def test_none_is_uniform_and_needs_a_shape():
-    built = build_level_map(None, base=77, strength=1.0, span=700, shape=(3, 4))
-    ones = build_level_map(np.ones((3, 4)), base=77, strength=1.0, span=700)
+    built = build_level_map(None, base=77, span=700, shape=(3, 4))
+    ones = build_level_map(np.ones((3, 4)), base=77, span=700)
     assert (built.n_lo, built.n_hi, built.level_count) == (ones.n_lo, ones.n_hi, ones.level_count)
     np.testing.assert_array_equal(built.level_map, ones.level_map)
     with pytest.raises(UsageError, match="shape"):
-        build_level_map(None, base=77, strength=1.0, span=700)
+        build_level_map(None, base=77, span=700)
 
 
 @settings(max_examples=150, deadline=None)
 @given(
     importance=importances,
     base=st.integers(-100, 1200),
-    strength=st.floats(0, 1),
-    span=st.integers(0, 1023),
+    span=st.floats(0, 1023),
     ends=st.tuples(st.integers(0, 1023), st.integers(0, 1023)),
 )
-def test_promises_for_any_importance(importance, base, strength, span, ends):
+def test_promises_for_any_importance(importance, base, span, ends):
     low, high = sorted(ends)
-    built = build_level_map(
-        importance, base=base, strength=strength, span=span, node_range=(low, high)
-    )
+    built = build_level_map(importance, base=base, span=span, node_range=(low, high))
     assert built.level_map.shape == importance.shape
     assert 1 <= built.level_count <= MAX_LEVELS
     assert low <= built.n_lo <= built.n_hi <= high
@@ -79,9 +76,7 @@ def test_promises_for_any_importance(importance, base, strength, span, ends):
     order = np.argsort(importance.ravel(), kind="stable")
     assert (np.diff(built.node_map.ravel()[order].astype(int)) <= 0).all()
     # The wanted node is missed by at most half a step of the levels.
-    wanted = np.clip(
-        base + np.floor(strength * span * (1 - importance.astype(float)) + 0.5), low, high
-    )
+    wanted = np.clip(base + np.floor(span * (1 - importance.astype(float)) + 0.5), low, high)
     steps = np.diff(built.nodes).max(initial=0)
     assert np.abs(built.node_map - wanted).max() <= (steps + 1) // 2
     assert built.n_lo == wanted.min()
@@ -132,11 +127,10 @@ def test_a_single_pixel_is_never_cut():
 
 
 def test_bad_arguments_name_expected_and_given():
-    good = {"base": 1, "strength": 1.0, "span": 1}
+    good = {"base": 1, "span": 1}
     for changes, words in [
-        ({"strength": 1.5}, "1.5"),
-        ({"strength": float("nan")}, "nan"),
         ({"span": -1}, "-1"),
+        ({"span": float("nan")}, "nan"),
         ({"node_range": (5, 1024)}, "5..1024"),
     ]:
         with pytest.raises(UsageError, match=words):

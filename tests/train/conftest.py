@@ -16,7 +16,6 @@ from PIL import Image
 
 from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig, UNetConfig
 from rcodec_jax.config.train import Config, MeshConfig, StageConfig, TrainConfig
-from rcodec_jax.model import compiling
 
 MODEL = ModelConfig(
     latent_channels=3,
@@ -24,21 +23,6 @@ MODEL = ModelConfig(
     unet=UNetConfig(channels=(4,), time_features=8),
     hyper=HyperConfig(hyper_channels=3, analysis=4, synthesis=(4, 4, 4), classes=4),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation(quick_options):
-    """Compilation is most of these tests' time: do it quickly, in half of it.
-
-    By module, so that it ends before the tests of other folders.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | quick_options)
-        compiling._is_known.cache_clear()
-        yield
-    compiling._is_known.cache_clear()
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="session")

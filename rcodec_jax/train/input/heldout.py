@@ -107,7 +107,7 @@ def fixed_maps(node_range: tuple[int, int], count: int, cells: int) -> list[Map]
     inside, outside = map(node, REGION)
     regions = np.stack([ellipse(np.random.default_rng([_SEED, n]), cells) for n in range(count)])
     favoured = [
-        build_level_map(region, base=inside, strength=1.0, span=outside - inside)
+        build_level_map(region, base=inside, span=outside - inside)
         for region in regions.astype(np.float32)
     ]
     return [*maps, Map("region", favoured, regions)]

@@ -1,0 +1,81 @@
+"""How much coarser a background may be: by what its bits buy the region.
+
+At a given size of the file, coarsening the background by a little costs it decibels and frees bits
+that bring decibels to the region. One is exchanged for the other at
+
+    rate = (bits that a node more saves outside) / (bits that it saves inside)
+
+as about equally many nodes make a decibel of error on both sides. It is some 6 where a small object
+stands before a forest and .7 for a face before a blurred wall, whose background has no bits to
+give. It falls as the background becomes coarser, by half for every quarter of `NODE_SPAN`, so that
+where to stop goes with its logarithm.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.quantise import quantise
+from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, take_blocks
+from rcodec_jax.levels import NODE_SPAN
+from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.regions.levelmap import uniform_level_map
+
+_EVEN = 0.75
+"""Share of NODE_SPAN at full strength where a bit inside is exchanged for a bit outside."""
+
+_DOUBLE = 0.2
+"""What each doubling of the rate adds to it."""
+
+_LEAST = 0.3
+"""Somebody asked for a region: it gets this much at any rate."""
+
+_PROBES = 0.25, 0.5
+"""Where in the model's nodes the rate is measured: it hardly depends on that."""
+
+
+def exchange_rate(
+    bundle: Bundle,
+    programs: Programs,
+    y: np.ndarray,
+    importance: np.ndarray,
+    *,
+    blocks: Blocks | None = None,
+) -> float:
+    """Bits that a coarser timestep saves where it does not matter, over those where it does.
+
+    Args:
+      bundle, programs: the model.
+      y: latent of a bucket [h', w', C].
+      importance: of the picture's cells, float [h, w] in 0..1.
+      blocks: places of a sample to look at, None for all cells.
+
+    Returns:
+      A positive number; 1 for importance that is the same everywhere.
+    """
+    if importance.min() == importance.max():
+        return 1.0
+    if blocks is not None:
+        y, importance = (take_blocks(x, blocks, SAMPLE_SIDE) for x in (y, importance))
+    low, high = bundle.config.node_range
+    fine, coarse = (
+        quantise(
+            bundle,
+            programs,
+            y,
+            uniform_level_map(*importance.shape, node=round(low + share * (high - low))),
+        ).bits_y
+        for share in _PROBES
+    )
+    saved = np.maximum(fine - coarse, 0)
+    inside = float((importance * saved).sum())
+    return (float(saved.sum()) - inside + 1) / (inside + 1)  # a bit each, so that both are some
+
+
+def span_at(rate: float, strength: float) -> int:
+    """Nodes between importance 1 and 0 for an exchange rate and a strength in 0..1."""
+    share = min(max(_EVEN + _DOUBLE * math.log2(rate), _LEAST), 1.0)
+    return round(NODE_SPAN * strength * share)

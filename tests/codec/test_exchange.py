@@ -1,0 +1,65 @@
+"""What a background's bits buy the region, and how much coarser it may be for it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rcodec_jax.codec.exchange import exchange_rate, span_at
+from rcodec_jax.codec.sample import sample_blocks
+from rcodec_jax.levels import NODE_SPAN
+
+
+def rate(codec, image: np.ndarray, importance: np.ndarray, blocks=None) -> float:
+    y = codec._programs.latent(image)
+    return exchange_rate(codec.bundle, codec._programs, y, importance, blocks=blocks)
+
+
+@pytest.fixture(scope="module")
+def half_smooth(astronaut) -> np.ndarray:
+    """uint8 [128, 128, 3]: a photo on the left, a wall on the right."""
+    picture = np.full((128, 128, 3), 120, np.uint8)
+    picture[:, :64] = astronaut[64:192, 192:256]
+    return picture
+
+
+def test_a_smooth_background_has_little_to_give(codec, half_smooth) -> None:
+    left = np.zeros((16, 16), np.float32)
+    left[:, :8] = 1
+    poor, rich = rate(codec, half_smooth, left), rate(codec, half_smooth, 1 - left)
+    assert poor < 1 < rich
+    # What is inside for one is outside for the other.
+    assert poor * rich == pytest.approx(1, rel=0.01)
+
+
+def test_importance_that_is_equal_everywhere_exchanges_nothing(codec, half_smooth) -> None:
+    for value in (0.0, 0.5, 1.0):
+        assert rate(codec, half_smooth, np.full((16, 16), value, np.float32)) == 1
+
+
+def test_a_part_of_the_importance_is_a_part_of_the_bits(codec, half_smooth) -> None:
+    """With a where the bits are and b elsewhere, (1 - a) / a at most and (1 - b) / b at least."""
+    importance = np.full((16, 16), 0.25, np.float32)
+    importance[:, :8] = 0.5
+    assert 1 < rate(codec, half_smooth, importance) < 3
+
+
+def test_a_sample_is_near_the_whole(codec, astronaut) -> None:
+    image = np.tile(astronaut, (2, 3, 1))
+    importance = np.zeros((128, 192), np.float32)
+    importance[20:100, 30:120] = 1
+    blocks = sample_blocks(*importance.shape)
+    assert blocks is not None
+    whole, sample = (rate(codec, image, importance, b) for b in (None, blocks))
+    assert sample == pytest.approx(whole, rel=0.3)
+
+
+def test_spans_grow_with_strength_and_with_what_they_buy() -> None:
+    rates = [1e-9, 0.1, 0.5, 1, 2, 4, 1e9]
+    for strength in (0.0, 0.25, 0.5, 1.0):
+        spans = [span_at(r, strength) for r in rates]
+        assert spans == sorted(spans) and all(0 <= s <= NODE_SPAN for s in spans)
+        assert (spans[0] > 0) == (strength > 0)
+        assert spans[-1] == round(NODE_SPAN * strength)
+    for r in rates:
+        assert span_at(r, 0.5) == pytest.approx(span_at(r, 1.0) / 2, abs=1)
