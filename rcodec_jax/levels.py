@@ -28,11 +28,11 @@ HYPER_STRIDE = 4
 """Side of a hyper-latent's cell in latent cells."""
 
 NODE_SPAN = 400
-"""Nodes between the most and the least important cell at full strength; training saw up to 500."""
+"""Most nodes between the most and the least important cell; training saw up to 500."""
 
 DEFAULT_STRENGTH = 0.5
-"""How much of it a region gets where nobody says: four fifths of what full strength brings, at less
-than half of what that costs the background."""
+"""Strength of a region where nobody says: four fifths of what full strength brings it, at less than
+half of what that costs the background."""
 
 SCALE_MIN = 0.01
 """Smallest s sigma of the Gaussian tables (FORMAT.md, section 6)."""

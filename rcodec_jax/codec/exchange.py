@@ -25,13 +25,18 @@ from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import uniform_level_map
 
 _EVEN = 0.75
-"""Share of NODE_SPAN at full strength where a bit inside is exchanged for a bit outside."""
+"""Times strength and NODE_SPAN: the span where a bit inside is exchanged for a bit outside.
+
+With `_DOUBLE` fitted to 16 pictures of COCO with their first object: at half the strength the
+regions gain what a fixed strength of .59 by PSNR, .55 by SSIMULACRA 2 and .51 by LPIPS-Alex brings
+them, for what one of .47 costs the background by PSNR, .48 the picture by SSIMULACRA 2 and .52 by
+LPIPS-Alex."""
 
 _DOUBLE = 0.2
 """What each doubling of the rate adds to it."""
 
-_LEAST = 0.3
-"""Somebody asked for a region: it gets this much at any rate."""
+_LEAST, _MOST = 0.3, 1.6
+"""Somebody asked for a region: it gets some at any rate, and bits elsewhere are not for nothing."""
 
 _PROBES = 0.25, 0.5
 """Where in the model's nodes the rate is measured: it hardly depends on that."""
@@ -77,5 +82,5 @@ def exchange_rate(
 
 def span_at(rate: float, strength: float) -> int:
     """Nodes between importance 1 and 0 for an exchange rate and a strength in 0..1."""
-    share = min(max(_EVEN + _DOUBLE * math.log2(rate), _LEAST), 1.0)
-    return round(NODE_SPAN * strength * share)
+    share = min(max(_EVEN + _DOUBLE * math.log2(rate), _LEAST), _MOST)
+    return min(round(NODE_SPAN * strength * share), NODE_SPAN)

@@ -60,6 +60,7 @@ def test_spans_grow_with_strength_and_with_what_they_buy() -> None:
         spans = [span_at(r, strength) for r in rates]
         assert spans == sorted(spans) and all(0 <= s <= NODE_SPAN for s in spans)
         assert (spans[0] > 0) == (strength > 0)
-        assert spans[-1] == round(NODE_SPAN * strength)
     for r in rates:
-        assert span_at(r, 0.5) == pytest.approx(span_at(r, 1.0) / 2, abs=1)
+        spans = [span_at(r, strength) for strength in np.linspace(0, 1, 21)]
+        assert spans == sorted(spans)
+    assert span_at(rates[-1], 1.0) == NODE_SPAN
