@@ -61,6 +61,7 @@ start_all() {
   export JAX_COORDINATOR_ADDRESS=localhost:$port JAX_NUM_PROCESSES=$processes
   pids=()
   for ((i = 0; i < processes; i++)); do
+    [[ -n $stopped_by ]] && return # the signal came while there was nobody to hand it to
     JAX_PROCESS_ID=$i "${rcodec[@]}" train "$@" >>"$logs/process-$i.log" 2>&1 &
     pids+=($!)
     say "process $i is pid $!, log $logs/process-$i.log"
@@ -99,6 +100,10 @@ wait_for_all() {
 failures=0
 while :; do
   start_all "$@" || exit
+  if ((!${#pids[@]})); then # stopped before any had begun
+    [[ $stopped_by == INT ]] && exit "$INTERRUPTED"
+    exit "$AGAIN"
+  fi
   wait_for_all
   if [[ $stopped_by == INT ]]; then exit "$INTERRUPTED"; fi
   # Before training has begun there is nothing to save, and SIGTERM simply ends a process.

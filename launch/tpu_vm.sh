@@ -33,7 +33,7 @@ on_all_hosts() {
 readonly STOP='if read -r pid <rcodec.pid && grep -q rcodec "/proc/$pid/cmdline"; then
   kill -TERM "$pid"
   for _ in $(seq 120); do kill -0 "$pid" || break; sleep 1; done
-  kill -KILL "$pid"
+  kill -KILL "$pid" || :
 fi 2>/dev/null'
 
 if [[ $1 == --stop ]]; then

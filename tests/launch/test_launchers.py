@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,11 @@ def test_the_dockerfile_builds_the_package_and_runs_train() -> None:
     # the list form: a shell in between would keep SIGTERM for itself
     assert steps[-1] == ["ENTRYPOINT", '["rcodec", "train"]']
     root = LAUNCH.parent
+    install = next(i for i, (name, rest) in enumerate(steps) if "pip install" in rest)
+    copied = {s for name, rest in steps[:install] if name == "COPY" for s in rest.split()[:-1]}
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    wheel = project["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert copied >= {"pyproject.toml", "README.md", "rcodec_jax", *wheel["force-include"]}
     for name, rest in steps:
         if name == "COPY":
             for source in rest.split()[:-1]:

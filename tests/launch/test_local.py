@@ -108,6 +108,21 @@ def test_a_signal_is_passed_on_and_ends_it(start, tmp_path: Path, number, code: 
     assert (starts(tmp_path, 0), starts(tmp_path, 1)) == (1, 1)
 
 
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_before_anything_runs_ends_it(start, tmp_path, monkeypatch, number, code) -> None:
+    slow = tmp_path / "slow-python"
+    slow.write_text("#!/bin/sh\ntouch asked; sleep 1; echo 12345\n")
+    slow.chmod(0o755)
+    monkeypatch.setenv("PYTHON", str(slow))
+    launcher = start("", "-n", "2")
+    while not (tmp_path / "asked").exists():
+        time.sleep(0.02)
+    launcher.send_signal(number)
+    launcher.communicate(timeout=60)
+    assert launcher.returncode == code
+    assert not list(tmp_path.glob("count-*"))
+
+
 @pytest.mark.parametrize("options", [["-n", "0"], ["-d", "x"], ["-q"]])
 def test_bad_options_print_the_help(start, options: list[str]) -> None:
     launcher = start("", *options)
