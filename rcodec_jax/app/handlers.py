@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import dataclasses
 import io
 import time
@@ -76,6 +77,8 @@ class Made:
       cell_bits: float [h,w], bits of each cell.
       encode_s, decode_s: seconds.
       notes: what the user should know.
+      name: of the photo or file that it was made of.
+      rivals: the same picture in other formats, once they have been found.
     """
 
     data: bytes
@@ -86,6 +89,8 @@ class Made:
     encode_s: float
     decode_s: float
     notes: tuple[str, ...]
+    name: str = "photo"
+    rivals: tuple[Rival, ...] = ()
 
 
 def importance_of(matters: str, pixels: np.ndarray, painted: np.ndarray | None) -> Any:
@@ -237,21 +242,17 @@ def rival(name: str, pixels: np.ndarray, size_bytes: int) -> Rival | None:
         return None
     (coder,) = made
     start = time.perf_counter()
-    low, high = 0, 100  # the file of `low` fits, if any does
-    best = coder.encode(pixels, Setting("quality", 0.0))
-    fits = len(best) <= size_bytes
-    while fits and high - low > 1:
-        middle = (low + high) // 2
-        data = coder.encode(pixels, Setting("quality", float(middle)))
-        if len(data) <= size_bytes:
-            low, best = middle, data
-        else:
-            high = middle
+
+    def of_quality(quality: int) -> bytes:
+        return coder.encode(pixels, Setting("quality", float(quality)))
+
+    above = bisect.bisect_right(range(101), size_bytes, key=lambda q: len(of_quality(q)))
+    best = of_quality(max(above - 1, 0))
     seconds = time.perf_counter() - start
-    return Rival(name.upper(), len(best), coder.decode(best), seconds, fits)
+    return Rival(name.upper(), len(best), coder.decode(best), seconds, above > 0)
 
 
-def table(made: Made, rivals: Sequence[Rival]) -> str:
+def table(made: Made) -> str:
     """Bytes, error and seconds of the file and its rivals, as Markdown."""
     matters = made.importance is not None
     head = ["", "bytes", "bits per pixel", "PSNR"]
@@ -262,7 +263,7 @@ def table(made: Made, rivals: Sequence[Rival]) -> str:
     rows += [
         (r.name if r.fits else f"{r.name}, cannot be smaller", r.size_bytes, r.pixels,
          f"{r.seconds:.1f}")
-        for r in rivals
+        for r in made.rivals
     ]  # fmt: skip
     for name, size, pixels, seconds in rows:
         line = [name, f"{size:,}", f"{8 * size / count:.3f}"]

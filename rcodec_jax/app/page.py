@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
+import shutil
 import sys
 import tempfile
 import time
@@ -53,11 +56,11 @@ def build(
 
         return wrapped
 
-    def files(made: handlers.Made, name: str) -> tuple[str, str]:
+    def files(made: handlers.Made) -> tuple[str, str]:
         """Paths of the file and its PNG, to be downloaded."""
         sweep(folder)
         place = Path(tempfile.mkdtemp(dir=folder))
-        stem = Path(name).stem or "photo"
+        stem = Path(made.name).stem or "photo"
         (place / f"{stem}.rdc").write_bytes(made.data)
         (place / f"{stem}.png").write_bytes(handlers.png_of(made.decoded))
         return str(place / f"{stem}.rdc"), str(place / f"{stem}.png")
@@ -93,27 +96,27 @@ def build(
             effort=effort,
             realism=realism,
         )
+        made = dataclasses.replace(made, name=path)
         pair = handlers.shown(pixels), handlers.shown(made.decoded)
         importance = handlers.shown(handlers.grey(made.importance, pixels))
-        words = handlers.table(made, ())
-        return made, pair, words, bits(made), importance, *files(made, path)
+        return made, pair, handlers.table(made), bits(made), importance, *files(made)
 
     @showing_errors
     def compare(made: handlers.Made | None) -> Any:
         if made is None:
-            return None, None, None
+            return (None,) * (2 + len(handlers.RIVALS))
         found = [handlers.rival(name, made.original, len(made.data)) for name in handlers.RIVALS]
-        rivals = [one for one in found if one is not None]
+        made = dataclasses.replace(made, rivals=tuple(one for one in found if one is not None))
         pictures = [None if one is None else handlers.shown(one.pixels) for one in found]
-        return handlers.table(made, rivals), *pictures
+        return made, handlers.table(made), *pictures
 
     @showing_errors
-    def again(made: handlers.Made | None, realism: float, path: str | None) -> Any:
+    def again(made: handlers.Made | None, realism: float) -> Any:
         if made is None:
-            return (gr.skip(),) * 4
+            return (gr.skip(),) * 5
         made = handlers.decode_again(codec, made, realism)
         pair = handlers.shown(made.original), handlers.shown(made.decoded)
-        return made, pair, *files(made, path or "photo")
+        return made, pair, handlers.table(made), *files(made)
 
     @showing_errors
     def opened(path: str | None, realism: float) -> Any:
@@ -121,8 +124,9 @@ def build(
             return None, None, "", None
         data = Path(path).read_bytes()
         made = handlers.open_file(codec, data, realism=realism, max_pixels=max_pixels, model=model)
+        made = dataclasses.replace(made, name=path)
         words = handlers.file_in_words(made)
-        return handlers.shown(made.decoded), bits(made), words, files(made, path)[1]
+        return handlers.shown(made.decoded), bits(made), words, files(made)[1]
 
     has_realism = REALISM in codec.bundle.params
     picture = functools.partial(
@@ -205,8 +209,8 @@ def build(
         chosen = [photo, editor, matters, amount, unit, strength, effort, realism]
         button.click(
             encode, chosen, [made, slider, figures, heat, map_shown, rdc, png], **heavy
-        ).success(compare, made, [figures, *peers], **heavy)
-        realism.release(again, [made, realism, photo], [made, slider, rdc, png], **heavy)
+        ).success(compare, made, [made, figures, *peers], **heavy)
+        realism.release(again, [made, realism], [made, slider, figures, rdc, png], **heavy)
         shown = [seen, heat_opened, found, png_opened]
         given.change(opened, [given, realism_opened], shown, **heavy)
         realism_opened.release(opened, [given, realism_opened], shown, **heavy)
@@ -215,9 +219,7 @@ def build(
 
 def sweep(folder: Path, age_s: float = KEPT_S) -> None:
     """Removes what was made for downloads longer ago than `age_s` seconds."""
-    for path in folder.glob("*/*"):
-        try:
-            if time.time() - path.stat().st_mtime > age_s:
-                path.unlink()
-        except FileNotFoundError:
-            pass  # another tab was faster
+    for place in folder.iterdir():
+        with contextlib.suppress(FileNotFoundError):  # another tab was faster
+            if time.time() - place.stat().st_mtime > age_s:
+                shutil.rmtree(place)

@@ -69,7 +69,7 @@ def serve(
     browser: bool,
     ready: Callable[[str], None],
 ) -> None:
-    """Serves the page until SIGINT or SIGTERM.
+    """Serves the page until SIGINT, SIGTERM or SIGHUP.
 
     Args:
       codec: loads the codec, once Gradio is known to be there.
@@ -87,7 +87,10 @@ def serve(
         raise UsageError(MISSING)
     folder = Path(tempfile.mkdtemp(prefix="rcodec-app-"))
     end = threading.Event()
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # A terminal that is closed ends the page as well, unless nohup says otherwise.
+    ending = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
+    before = {number: signal.getsignal(number) for number in ending}
+    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
     for number in before:
         signal.signal(number, lambda *_: end.set())
     served = None
