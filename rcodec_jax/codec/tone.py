@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from rcodec_jax.bitstream.varint import write_varint
 from rcodec_jax.entropy import ToneMap, encode_tone
 from rcodec_jax.entropy.tone import SPACINGS_PX, STEPS, grid_shape
 from rcodec_jax.levels import CELL_PX
@@ -116,8 +117,9 @@ def fit_tone(
                 continue
             coded = encode_tone(ToneMap(spacing, step, whole))
             added = np.einsum("hp,pqc,wq->hwc", rows, whole * step, columns, optimize=True)
-            gain = float(np.sum(weight * (2 * error - added) * added)) - 8 * (len(coded) + 1)
-            if gain > saved and len(coded) + 1 <= most_bytes:
+            taken = len(write_varint(len(coded))) + len(coded)
+            gain = float(np.sum(weight * (2 * error - added) * added)) - 8 * taken
+            if gain > saved and taken <= most_bytes:
                 best, saved = coded, gain
     return best
 

@@ -154,7 +154,8 @@ def _sources() -> str:
 def _machine() -> str:
     """What else machine code follows from: versions, the processor, how JAX was set up."""
     chosen = [os.environ.get(name, "") for name in ("XLA_FLAGS", "NPROC", "PJRT_NPROC")]
-    config = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)  # type: ignore[attr-defined]
+    names = "jax_enable_x64", "jax_default_matmul_precision", "jax_disable_most_optimizations"
+    config = [jax.config.values[name] for name in names]
     versions = (__version__, jax.__version__, jaxlib_version)
     return repr((versions, _processor(), jax.local_device_count(), chosen, config))
 

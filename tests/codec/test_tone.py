@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.bitstream import read_container
+from rcodec_jax.bitstream.varint import write_varint
 from rcodec_jax.codec.tone import (
     add_tone,
     error_bits,
@@ -76,6 +77,32 @@ def test_a_map_keeps_within_its_bytes() -> None:
     tight = fit_tone(pixels, off, WORTH, most_bytes=len(free) - 4)
     assert len(tight) < len(free) - 4
     assert fit_tone(pixels, off, WORTH, most_bytes=2) == b""
+
+
+def test_a_map_s_length_counts_as_well() -> None:
+    """Lengths from 128 on take two bytes."""
+    rng = np.random.default_rng(3)
+    pixels = np.full((384, 384, 3), 120, np.uint8)
+    off = (pixels + np.kron(rng.integers(-9, 10, (12, 12, 3)), np.ones((32, 32, 1)))).astype("u1")
+    worth = np.full((48, 48), 50.0)
+    free = fit_tone(pixels, off, worth)
+    assert len(free) > 128
+    for room in (len(free) + 1, len(free) + 2):
+        tone = fit_tone(pixels, off, worth, most_bytes=room)
+        assert len(tone) + len(write_varint(len(tone))) <= room
+    assert tone == free
+
+
+def test_a_grey_picture_pays_for_no_colour(codec, astronaut) -> None:
+    """What the decoder takes away anyway is no error, so that a map in a file has no colour."""
+    grey = np.repeat(astronaut[:200, :200, 1:2], 3, axis=2)
+    tones = [
+        read_container(codec.encode(grey, quality=quality, effort=2)).tone for quality in (5, 20)
+    ]
+    assert any(tones)
+    for tone in filter(None, tones):
+        points = decode_tone(tone, 200, 200).grid
+        np.testing.assert_array_equal(points, np.repeat(points[..., :1], 3, axis=2))
 
 
 def test_a_grey_picture_is_decoded_grey(codec, astronaut) -> None:
