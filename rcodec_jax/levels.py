@@ -31,8 +31,8 @@ NODE_SPAN = 400
 """Most nodes between the most and the least important cell; training saw up to 500."""
 
 DEFAULT_STRENGTH = 0.5
-"""Strength of a region where nobody says: four fifths of what full strength brings it, at less than
-half of what that costs the background."""
+"""Strength of a region where nobody says: about four fifths of what full strength brings it, at
+less than half of what that costs the background."""
 
 SCALE_MIN = 0.01
 """Smallest s sigma of the Gaussian tables (FORMAT.md, section 6)."""

@@ -121,7 +121,7 @@ def _add_masks_options(parser: argparse.ArgumentParser) -> None:
         "--roi-strength",
         type=arguments.number(0, 1, "a number in 0..1"),
         metavar="S",
-        help="0: no difference, 1: the whole difference (default: 0.5)",
+        help="as for rcodec encode (default: 0.5)",
     )
 
 

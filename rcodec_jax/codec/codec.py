@@ -85,7 +85,8 @@ class Codec:
           quality: 0..100, default 50.
           bpp: budget in bits per pixel of the file, never exceeded.
           size_bytes: budget in bytes, never exceeded. At most one of the three.
-          roi_strength: 0..1, how much the importance counts; 1 sacrifices the background.
+          roi_strength: 0..1, how much the importance counts: 0.5 for as much as is worth it in this
+            picture (`codec.exchange`); 1 sacrifices the background.
           effort: 1..9, how long to fit the latents to this picture before they are coded: smaller
             files of the same quality, for time at encoding alone (see `refine.STEPS`). None: the
             default, or 1 with a note, for more than `encode.LARGE_PX` pixels and for a model that

@@ -1,4 +1,4 @@
-"""Encoding: picture -> importance -> levels -> latent -> hyper-latent -> symbols -> file."""
+"""Encoding: picture -> latent; importance -> levels; both -> hyper-latent -> symbols -> file."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def encode(
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
     size, y, span = (height, width), programs.latent(image), 0
     if cells is not None and roi_strength:
-        rate = exchange_rate(bundle, programs, y, cells, blocks=blocks)
+        rate = exchange_rate(bundle, programs, y, cells, blocks=blocks, rdoq_lambda=rdoq_lambda)
         span = span_at(rate, roi_strength)
     latents = Latents(
         bundle, programs, levels_at, size, rdoq_lambda, y,

@@ -18,14 +18,14 @@ import math
 import numpy as np
 
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.quantise import quantise
-from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, take_blocks
+from rcodec_jax.codec.quantise import RDOQ_LAMBDA, quantise
+from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, blocks_around, take_blocks
 from rcodec_jax.levels import NODE_SPAN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import uniform_level_map
 
 _EVEN = 0.75
-"""Times strength and NODE_SPAN: the span where a bit inside is exchanged for a bit outside.
+"""Of NODE_SPAN, twice what half the strength gets where a bit inside is exchanged for one outside.
 
 With `_DOUBLE` fitted to 16 pictures of COCO with their first object: at half the strength the
 regions gain what a fixed strength of .59 by PSNR, .55 by SSIMULACRA 2 and .51 by LPIPS-Alex brings
@@ -49,6 +49,7 @@ def exchange_rate(
     importance: np.ndarray,
     *,
     blocks: Blocks | None = None,
+    rdoq_lambda: float = RDOQ_LAMBDA,
 ) -> float:
     """Bits that a coarser timestep saves where it does not matter, over those where it does.
 
@@ -56,31 +57,54 @@ def exchange_rate(
       bundle, programs: the model.
       y: latent of a bucket [h', w', C].
       importance: of the picture's cells, float [h, w] in 0..1.
-      blocks: places of a sample to look at, None for all cells.
+      blocks: places of a sample to look at instead of all cells; so many more are looked at around
+        what matters, which they may miss.
+      rdoq_lambda: as for `quantise`.
 
     Returns:
-      A positive number; 1 for importance that is the same everywhere.
+      A positive number, the nearer to 1 the less the importance differs.
     """
-    if importance.min() == importance.max():
+    least, most = float(importance.min()), float(importance.max())
+    if least == most:
         return 1.0
-    if blocks is not None:
-        y, importance = (take_blocks(x, blocks, SAMPLE_SIDE) for x in (y, importance))
+    inside = (importance - least) / (most - least)
     low, high = bundle.config.node_range
-    fine, coarse = (
-        quantise(
-            bundle,
-            programs,
-            y,
-            uniform_level_map(*importance.shape, node=round(low + share * (high - low))),
-        ).bits_y
-        for share in _PROBES
-    )
-    saved = np.maximum(fine - coarse, 0)
-    inside = float((importance * saved).sum())
-    return (float(saved.sum()) - inside + 1) / (inside + 1)  # a bit each, so that both are some
+    probes = [round(low + share * (high - low)) for share in _PROBES]
+
+    def saved(y: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+        """Bits that each cell [h, w] saves from one probe to the other."""
+        fine, coarse = (
+            quantise(
+                bundle,
+                programs,
+                y,
+                uniform_level_map(*shape, node=node),
+                rdoq_lambda=rdoq_lambda,
+            ).bits_y
+            for node in probes
+        )
+        return np.maximum(fine - coarse, 0)
+
+    def estimate(weight: np.ndarray, blocks: Blocks) -> float:
+        """Bits that all cells save, times their weight, by a sample."""
+        here, own = (take_blocks(x, blocks, SAMPLE_SIDE) for x in (y, weight))
+        return float((own * saved(here, own.shape)).sum() * weight.sum() / max(own.sum(), 1.0))
+
+    if blocks is None:
+        bits = saved(y, inside.shape)
+        gained, lost = float((inside * bits).sum()), float(((1 - inside) * bits).sum())
+    else:
+        gained = estimate(inside, blocks_around(inside > 0.5))
+        lost = estimate(1 - inside, blocks)
+    return ((lost + 1) / (gained + 1)) ** (most - least)  # a bit each, so that both are some
 
 
 def span_at(rate: float, strength: float) -> int:
-    """Nodes between importance 1 and 0 for an exchange rate and a strength in 0..1."""
-    share = min(max(_EVEN + _DOUBLE * math.log2(rate), _LEAST), _MOST)
-    return min(round(NODE_SPAN * strength * share), NODE_SPAN)
+    """Nodes between importance 1 and 0 for an exchange rate and a strength in 0..1.
+
+    At half the strength it is what the rate is worth, at full strength all of `NODE_SPAN`; the odds
+    of one are multiplied with those of the other.
+    """
+    half = min(max(_EVEN + _DOUBLE * math.log2(rate), _LEAST), _MOST) / 2
+    share = strength * half / (strength * half + (1 - strength) * (1 - half))
+    return round(NODE_SPAN * share)

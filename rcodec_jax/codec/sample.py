@@ -26,9 +26,29 @@ def sample_blocks(height: int, width: int) -> Blocks | None:
     """
     if min(height, width) < _BLOCKS * SAMPLE_SIDE:
         return None
-    starts = [np.linspace(0, side - SAMPLE_SIDE, _BLOCKS) for side in (height, width)]
-    rows, columns = (s.astype(int) // HYPER_STRIDE * HYPER_STRIDE for s in starts)
+    return _starts(0, height, height), _starts(0, width, width)
+
+
+def blocks_around(inside: np.ndarray) -> Blocks:
+    """Places of up to 8 x 8 blocks, evenly over the smallest box around some cells.
+
+    Args:
+      inside: bool [h, w], at least one of them true, with sides of at least a block.
+    """
+    found = [np.flatnonzero(inside.any(axis)) for axis in (1, 0)]
+    rows, columns = (
+        _starts(int(cells[0]), int(cells[-1]) + 1, side)
+        for cells, side in zip(found, inside.shape, strict=True)
+    )
     return rows, columns
+
+
+def _starts(first: int, end: int, side: int) -> np.ndarray:
+    """Where blocks begin that lie evenly over the cells first..end - 1 of a side."""
+    count = min(_BLOCKS, -(-(end - first) // SAMPLE_SIDE))
+    starts = np.linspace(first, max(end - SAMPLE_SIDE, first), count)
+    aligned: np.ndarray = starts.astype(int) // HYPER_STRIDE * HYPER_STRIDE
+    return np.minimum(aligned, (side - SAMPLE_SIDE) // HYPER_STRIDE * HYPER_STRIDE)
 
 
 def take_blocks(x: np.ndarray, blocks: Blocks, side: int) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rcodec_jax.codec.exchange import exchange_rate, span_at
-from rcodec_jax.codec.sample import sample_blocks
+from rcodec_jax.codec.sample import SAMPLE_SIDE, sample_blocks
 from rcodec_jax.levels import NODE_SPAN
 
 
@@ -38,20 +38,38 @@ def test_importance_that_is_equal_everywhere_exchanges_nothing(codec, half_smoot
 
 
 def test_a_part_of_the_importance_is_a_part_of_the_bits(codec, half_smooth) -> None:
-    """With a where the bits are and b elsewhere, (1 - a) / a at most and (1 - b) / b at least."""
-    importance = np.full((16, 16), 0.25, np.float32)
-    importance[:, :8] = 0.5
-    assert 1 < rate(codec, half_smooth, importance) < 3
+    """Levels are affine in the importance, so that half the difference is half the exponent."""
+    left = np.zeros((16, 16), np.float32)
+    left[:, :8] = 1
+    whole = rate(codec, half_smooth, left)
+    assert rate(codec, half_smooth, 0.25 + 0.5 * left) == pytest.approx(whole**0.5, rel=1e-5)
 
 
 def test_a_sample_is_near_the_whole(codec, astronaut) -> None:
-    image = np.tile(astronaut, (2, 3, 1))
-    importance = np.zeros((128, 192), np.float32)
-    importance[20:100, 30:120] = 1
-    blocks = sample_blocks(*importance.shape)
+    image = np.tile(astronaut, (3, 4, 1))
+    blocks = sample_blocks(192, 256)
     assert blocks is not None
-    whole, sample = (rate(codec, image, importance, b) for b in (None, blocks))
-    assert sample == pytest.approx(whole, rel=0.3)
+    y = codec._programs.latent(image)
+    gap = slice(blocks[0][2] + SAMPLE_SIDE, blocks[0][3])
+    for region in ((slice(20, 100), slice(30, 180)), (gap, slice(blocks[1][2], blocks[1][4]))):
+        importance = np.zeros((192, 256), np.float32)
+        importance[region] = 1
+        whole, sample = (
+            exchange_rate(codec.bundle, codec._programs, y, importance, blocks=b)
+            for b in (None, blocks)
+        )
+        assert sample == pytest.approx(whole, rel=0.3)
+
+
+def test_the_span_of_a_file_is_what_its_exchange_is_worth(codec, half_smooth) -> None:
+    importance = np.zeros((128, 128), np.float32)
+    importance[32:96, 16:48] = 1
+    cells = importance[::8, ::8]
+    for strength in (0.25, 0.5):
+        header = codec.encode_detailed(
+            half_smooth, quality=80, importance=importance, roi_strength=strength, effort=1
+        ).header
+        assert header.n_hi - header.n_lo == span_at(rate(codec, half_smooth, cells), strength)
 
 
 def test_spans_grow_with_strength_and_with_what_they_buy() -> None:
@@ -59,8 +77,7 @@ def test_spans_grow_with_strength_and_with_what_they_buy() -> None:
     for strength in (0.0, 0.25, 0.5, 1.0):
         spans = [span_at(r, strength) for r in rates]
         assert spans == sorted(spans) and all(0 <= s <= NODE_SPAN for s in spans)
-        assert (spans[0] > 0) == (strength > 0)
     for r in rates:
         spans = [span_at(r, strength) for strength in np.linspace(0, 1, 21)]
         assert spans == sorted(spans)
-    assert span_at(rates[-1], 1.0) == NODE_SPAN
+        assert (spans[0], spans[-1]) == (0, NODE_SPAN)
