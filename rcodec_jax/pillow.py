@@ -64,9 +64,10 @@ def _shipped() -> codecs.Codec:
     return codecs.load()
 
 
-def _codec() -> codecs.Codec:
+def _codec() -> tuple[codecs.Codec, dict[str, Any]]:
+    """The model, and how it decodes."""
     with _lock:
-        return _chosen[0] if _chosen else _shipped()
+        return _chosen[0] if _chosen else _shipped(), dict(_decoding)
 
 
 class RdcImageFile(ImageFile.ImageFile):
@@ -83,7 +84,7 @@ class RdcImageFile(ImageFile.ImageFile):
         try:
             container = read_container(data)
         except RcodecError as error:
-            raise OSError(f"damaged RDC: {error}") from error
+            raise OSError(f"RDC: {error}") from error
         self._data = data
         self._mode = "RGB"
         header = container.header
@@ -100,11 +101,12 @@ class RdcImageFile(ImageFile.ImageFile):
         """
         if self._data is not None:
             try:
-                pixels = _codec().decode(self._data, **_decoding)
+                codec, options = _codec()
+                pixels = codec.decode(self._data, **options)
             except UsageError:
                 raise
             except RcodecError as error:
-                raise OSError(f"damaged RDC: {error}") from error
+                raise OSError(f"RDC: {error}") from error
             self._data = None
             if self.fp is not None and getattr(self, "_exclusive_fp", False):
                 self.fp.close()
@@ -120,7 +122,7 @@ def _accept(prefix: bytes) -> bool:
 def _save(image: Image.Image, stream: IO[bytes], filename: str | bytes) -> None:
     options = getattr(image, "encoderinfo", {})
     chosen = {name: options[name] for name in SAVE_OPTIONS if name in options}
-    stream.write(_codec().encode(image, **chosen))
+    stream.write(_codec()[0].encode(image, **chosen))
 
 
 Image.register_open(FORMAT, RdcImageFile, _accept)

@@ -47,9 +47,6 @@ hypothesis.settings.load_profile(os.environ.get("RCODEC_HYPOTHESIS_PROFILE", "rc
 QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
 """XLA's older code generator, in one piece: half the time to compile a training step."""
 
-COMPILED = ("diffusion", "metrics", "nn", "ops", "train")
-"""Folders of the tests that compile for longer than they run."""
-
 SLOW = ("multihost", "train", "export", "codec")
 """Folders of the files that take longest: they come first, so that no process ends with one."""
 
@@ -65,22 +62,21 @@ def quick_options() -> dict[str, bool | int]:
     return QUICK
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_compilation(request: pytest.FixtureRequest, quick_options: dict[str, bool | int]):
-    """Few optimisations where compilation is most of the time.
+@pytest.fixture(scope="module")
+def quick_compilation(quick_options: dict[str, bool | int]):
+    """Few optimisations, for modules of tests that compile for longer than they run.
 
-    By module, so that it ends before the tests of other folders.
+    What they compile of functions that other modules call, too, stays as it is.
     """
-    if request.path.parent.name not in COMPILED:
-        yield
-        return
-    jax.config.update("jax_disable_most_optimizations", True)
+    name = "jax_disable_most_optimizations"
+    before = jax.config.values[name]
+    jax.config.update(name, True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | quick_options)
         compiling._is_known.cache_clear()
         yield
     compiling._is_known.cache_clear()
-    jax.config.update("jax_disable_most_optimizations", False)
+    jax.config.update(name, before)
 
 
 @pytest.fixture(scope="session")

@@ -43,7 +43,7 @@ def main() -> None:
         try:
             answer(seconds=peer.measure(**json.loads(line)))
         except Exception as error:  # torch.compile raises whatever the compiler behind it does
-            answer(error=f"{type(error).__name__}: {str(error).strip().splitlines()[:1]}")
+            answer(error=f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}")
 
 
 class Peer:

@@ -6,6 +6,7 @@ each alone on the machine, and medians count: other work on the machine hits all
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -135,7 +136,8 @@ class TorchPeer:
         height, width = task.cells
         request = {"what": task.what, "how": how, "height": height, "width": width}
         assert self._process.stdin is not None
-        print(json.dumps(request), file=self._process.stdin, flush=True)
+        with contextlib.suppress(OSError):  # it may have ended: reading says how
+            print(json.dumps(request), file=self._process.stdin, flush=True)
         answer = self._read()
         if "error" in answer:
             raise RcodecError(answer["error"])
@@ -161,7 +163,8 @@ class TorchPeer:
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             assert stream is not None
-            stream.close()
+            with contextlib.suppress(OSError):  # what it was asked last, it will never read
+                stream.close()
 
 
 def tasks(config: ModelConfig, sizes: Sequence[tuple[int, int]], dtype: str) -> Iterator[Task]:
@@ -237,17 +240,15 @@ def _in_turns(
     calls: Mapping[str, Callable[[], float]], repeats: int, note: Callable[[str], None]
 ) -> dict[str, tuple[float, list[float]]]:
     """First and timed calls of each name: A B C, A B C, ...; those that fail are left out."""
-    firsts: dict[str, float] = {}
-    for name, call in calls.items():
-        try:
-            firsts[name] = call()
-        except RcodecError as error:
-            note(f"{name} is left out: {error}")
-    timed: dict[str, list[float]] = {name: [] for name in firsts}
-    for _ in range(repeats):
-        for name, seconds in timed.items():
-            seconds.append(calls[name]())
-    return {name: (firsts[name], timed[name]) for name in firsts}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(1 + repeats):
+        for name in list(seconds):
+            try:
+                seconds[name].append(calls[name]())
+            except RcodecError as error:
+                note(f"{name} is left out: {error}")
+                del seconds[name]
+    return {name: (first, timed) for name, (first, *timed) in seconds.items()}
 
 
 def _row(task: Task, name: str, first: float, seconds: list[float], peaks: Peaks) -> Row:

@@ -62,7 +62,8 @@ def add_inputs(parser: argparse.ArgumentParser, *, metavar: str, result: str, wh
     group.add_argument(
         "--resume",
         action="store_true",
-        help="skip what has a result in the folder already that is no older",
+        help="skip what has a result in the folder already that is no older; options and masks are "
+        "not compared",
     )
     group.add_argument(
         "--workers",
@@ -117,7 +118,7 @@ def jobs(
       others: what else the command takes, for the error.
 
     Raises:
-      UsageError: a path that is not there, or a folder without any such file.
+      UsageError: a path that is not there, a folder that cannot be read or has no such file.
     """
     found: list[tuple[str, Path]] = []
     for path in paths:
@@ -151,8 +152,11 @@ def jobs(
 
 
 def _below(root: Path, endings: frozenset[str], out: Path | None) -> Iterator[Path]:
+    def unreadable(error: OSError) -> None:
+        raise UsageError(f"{error.filename}: {files.describe(error)}") from error
+
     own = None if out is None else out.resolve()
-    for folder, folders, names in os.walk(root):
+    for folder, folders, names in os.walk(root, onerror=unreadable):
         folders[:] = sorted(
             name
             for name in folders

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -90,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         "machine": machine(),
         "model": codec.card,
         "picture": args.picture or "synthetic",
-        "rows": [_finite(dataclasses.asdict(row)) for row in rows],
+        "rows": [dataclasses.asdict(row) for row in rows],
     }
     text = _in_words(rows, machine(), model_words(codec.card))
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
@@ -111,14 +110,6 @@ def _picture(path: str | None) -> np.ndarray:
 
     picture = Image.fromarray(read_image(path).pixels)
     return np.asarray(ImageOps.fit(picture, (bench.WIDTH_PX, bench.HEIGHT_PX)))
-
-
-def _finite(figures: dict[str, object]) -> dict[str, object]:
-    """JSON knows no infinity: the PSNR of a lossless copy becomes null."""
-    return {
-        key: None if isinstance(value, float) and not math.isfinite(value) else value
-        for key, value in figures.items()
-    }
 
 
 def _in_words(rows: list[Row], machine: str, model: str) -> str:

@@ -27,6 +27,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     batch.add_inputs(parser, metavar="FILE", result="PICTURE", what="file")
     parser.add_argument(
         "--format",
+        type=lambda ending: ending.lower().removeprefix("."),
         default="png",
         metavar="ENDING",
         help="of the pictures in --out or on standard output: png, jpg, webp, avif, tif, bmp, ppm "
@@ -81,7 +82,7 @@ def _run_many(args: argparse.Namespace) -> int:
     from rcodec_jax.data.pictures.writing import image_format
 
     picture_format = image_format(Path(f"-.{args.format}"))
-    ending = f".{args.format.lower()}"
+    ending = f".{args.format}"
     jobs = batch.jobs(args.paths, args.out, endings=batch.CODED, ending=ending)
 
     import rcodec_jax

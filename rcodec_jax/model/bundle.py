@@ -209,7 +209,7 @@ def load_integers(folder: str | os.PathLike[str]) -> IntegerPart:
     Raises:
       BundleError: missing or damaged.
     """
-    return load_integer_file(Path(folder) / INTEGER)
+    return load_integer_file(located(folder) / INTEGER)
 
 
 def load_integer_file(path: Path) -> IntegerPart:

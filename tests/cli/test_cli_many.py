@@ -65,6 +65,27 @@ def test_bad_files_are_passed_over_and_listed(codec, tree, tmp_path, capsys):
     assert err.splitlines()[-1].startswith(f"  {tree / 'bad.png'}: not an image")
 
 
+def test_a_folder_that_cannot_be_read_is_an_error(codec, tree, tmp_path, capsys, monkeypatch):
+    scandir = os.scandir
+
+    def refusing(path):
+        if Path(path).name == "trip":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    assert main(["encode", str(tree), "--out", str(tmp_path / "out")]) == 2
+    assert f"{tree / 'trip'}: " in capsys.readouterr().err
+    assert not codec.calls
+
+
+def test_endings_may_have_their_dot(codec, tree, tmp_path):
+    out, back = tmp_path / "out", tmp_path / "back"
+    assert main(["encode", str(tree / "a.png"), "--out", str(out)]) == 0
+    assert main(["decode", str(out), "--out", str(back), "--format", ".PNG"]) == 0
+    assert files_below(back) == ["a.png"]
+
+
 def test_json_has_all_files_and_what_failed(codec, tree, tmp_path, capsys):
     (tree / "bad.png").write_bytes(b"no picture")
     assert main(["encode", str(tree), "--out", str(tmp_path / "out"), "--json"]) == 1

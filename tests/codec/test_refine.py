@@ -24,6 +24,8 @@ from rcodec_jax.model.relaxed import Dithered, code_latent
 from rcodec_jax.model.structure import structural_distance
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 NODE = 300
 
 

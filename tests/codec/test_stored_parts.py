@@ -84,7 +84,7 @@ def test_info_reads_symbols_and_decoding_says_what_it_needs(
     name = str(golden.HERE / "odd_box.rdc")
     assert main(["info", name, "--model", str(bundles.shipped_bundle()), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["bits"]["latent"] > 0
-    other = bundles.load_integers(bundles.shipped_bundle())
+    other = bundles.load_integers("shipped")
     with pytest.raises(DigestError, match=f"its symbols.*{bundle.float_digest.hex()}") as caught:
         read_symbols(file, other)
     assert other.digest.hex() in str(caught.value)

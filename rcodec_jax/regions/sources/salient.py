@@ -42,7 +42,7 @@ def importance(pixels: np.ndarray, argument: str) -> np.ndarray:
 
 
 def saliency(image: np.ndarray) -> np.ndarray:
-    """What stands out. A guess that costs milliseconds.
+    """What stands out. A guess: a look at a small copy of the picture.
 
     Args:
       image: uint8 or float 0..255, [H, W, 3] or [H, W].
@@ -50,7 +50,7 @@ def saliency(image: np.ndarray) -> np.ndarray:
     Returns:
       float32 [H, W] in 0..1; all ones where nothing stands out.
     """
-    pixels = np.asarray(image, np.float32)
+    pixels = np.asarray(image)
     pixels = pixels if pixels.ndim == 3 else pixels[..., None].repeat(3, axis=2)
     height, width = pixels.shape[:2]
     scale = max(1.0, max(height, width) / _SIDE)
@@ -96,7 +96,7 @@ def _shrink(pixels: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Mean of [H, W, 3] over a grid of rows x columns nearly equal blocks, float64."""
     tops = np.arange(rows) * pixels.shape[0] // rows
     lefts = np.arange(columns) * pixels.shape[1] // columns
-    sums = np.add.reduceat(np.add.reduceat(pixels.astype(np.float64), tops, 0), lefts, 1)
+    sums = np.add.reduceat(np.add.reduceat(pixels, tops, 0, dtype=np.float64), lefts, 1)
     heights = np.diff(np.append(tops, pixels.shape[0]))[:, None, None]
     return sums / (heights * np.diff(np.append(lefts, pixels.shape[1]))[:, None])
 
