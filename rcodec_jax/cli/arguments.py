@@ -335,6 +335,6 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
         "--roi-strength",
         type=number(0, 1, "a number in 0..1"),
         metavar="S",
-        help="0: no difference, 0.5: as much as is worth it in this picture, 1: the largest difference, "
-        "the background paying most (default: 0.5)",
+        help="0: no difference, 0.5: as much as is worth it in this picture, 1: the largest "
+        "difference, the background paying most (default: 0.5)",
     )
