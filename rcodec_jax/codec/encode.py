@@ -277,6 +277,8 @@ def _fit(
         if latents.blocks is not None:
             sizes = latents.size_of, latents.roughly
             fit = fit_by_sample(*sizes, target, base_range, tolerance=CLOSE, start=start)
+            if fit is None and latents.sizes:
+                start = min(latents.sizes, key=lambda base: abs(latents.sizes[base] - target))
         if fit is None:
             fit = fit_base(latents.size_of, target, base_range, tolerance=TOLERANCE, start=start)
     except UsageError:
