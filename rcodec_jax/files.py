@@ -11,6 +11,10 @@ from typing import Any
 
 from rcodec_jax.errors import UsageError
 
+_ENDINGS = "png jpg jpeg jpe jfif webp avif tif tiff bmp gif ppm pgm pnm jp2 qoi heic heif jxl"
+PICTURES = frozenset(map(".{}".format, _ENDINGS.split(" ")))
+"""Endings of the files that count as pictures in a folder."""
+
 
 def atomic_write(path: str | os.PathLike[str], data: bytes) -> None:
     """Writes a file beside its place and renames it there.

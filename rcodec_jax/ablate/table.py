@@ -84,6 +84,8 @@ def _figure(pairs: Sequence[tuple[Found, Found]], column: str) -> Figure:
         (rate, quality), (other_rate, other_quality) = (
             one.T for one in table[..., draw].mean(axis=-1)
         )
+        if not np.isfinite(table[..., draw]).all():  # a model that diverged
+            return float("nan")
         return bd_rate(rate, quality, other_rate, other_quality)
 
     every = np.arange(count)

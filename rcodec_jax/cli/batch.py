@@ -18,10 +18,6 @@ from rcodec_jax.errors import RcodecError, UsageError
 SOME_FAILED = 1
 """Exit code of a run that made some of its files and not others."""
 
-_ENDINGS = "png jpg jpeg jpe jfif webp avif tif tiff bmp gif ppm pgm pnm jp2 qoi heic heif jxl"
-PICTURES = frozenset(map(".{}".format, _ENDINGS.split(" ")))
-"""Endings of the files that count as pictures in a folder; a file that is named is tried anyway."""
-
 CODED = frozenset({".rdc"})
 
 Figures = dict[str, Any]

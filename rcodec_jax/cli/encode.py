@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, batch, files, output
 from rcodec_jax.errors import UsageError
+from rcodec_jax.files import PICTURES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
     files.check_output(
         args.output, force=args.force, inputs=(args.input, *([args.roi] if args.roi else []))
     )
-    if Path(args.output).suffix.lower() in batch.PICTURES:
+    if Path(args.output).suffix.lower() in PICTURES:
         raise UsageError(
             f"{args.output}: expected the name of a coded file, such as photo.rdc, got a picture's"
         )
@@ -78,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_many(args: argparse.Namespace) -> int:
-    jobs = batch.jobs(args.paths, args.out, endings=batch.PICTURES, ending=".rdc")
+    jobs = batch.jobs(args.paths, args.out, endings=PICTURES, ending=".rdc")
 
     import rcodec_jax
     from rcodec_jax.codec.many import FirstAlone, programs_of
@@ -114,7 +115,7 @@ def _mask_of(roi: str | None, name: str) -> str | None:
         return roi
     place = Path(roi) / name
     for path in sorted(place.parent.glob("*")):
-        if path.stem == place.stem and path.suffix.lower() in batch.PICTURES:
+        if path.stem == place.stem and path.suffix.lower() in PICTURES:
             return str(path)
     raise UsageError(f"expected a mask {place.with_suffix('.png')} (or of another format)")
 

@@ -43,7 +43,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "--rates",
         type=arguments.rates,
         metavar="R,R,...",
-        help="rates in bits per pixel (default: several from .08 to .35; with --masks "
+        help="rates in bits per pixel (default: several from .08 to .36; with --masks "
         f"{MASKS_RATE_BPP:g})",
     )
     parser.add_argument(

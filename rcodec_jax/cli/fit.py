@@ -8,7 +8,7 @@ import sys
 import time
 
 from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.cli.sample import add_options, draw_pictures
+from rcodec_jax.cli.sample import add_options, draw_crops
 
 SIDE_PX = 512
 
@@ -45,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
 
     bundle = load_bundle(args.bundle)
     entropy = unfreeze(args.bundle, bundle)
-    drawn = draw_pictures(args.data, side=128, count=args.pictures, seed=args.seed)
-    pictures = [picture[:SIDE_PX, :SIDE_PX].copy() for picture in drawn]
+    pictures = draw_crops(args.data, side=128, most=SIDE_PX, count=args.pictures, seed=args.seed)
     start = time.perf_counter()
     with output.Progress("fit") as progress:
         part, rates = fit_tables(bundle, pictures, seed=args.seed, progress=progress.update)

@@ -8,7 +8,7 @@ import sys
 import time
 
 from rcodec_jax.cli import arguments, files, output
-from rcodec_jax.cli.sample import add_options, draw_pictures
+from rcodec_jax.cli.sample import add_options, draw_crops
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -69,7 +69,10 @@ def run(args: argparse.Namespace) -> int:
         adversarial=args.adversarial,
         seed=args.seed,
     )
-    pictures = draw_pictures(args.data, side=config.crop_px, count=args.crops // 2, seed=args.seed)
+    side = config.crop_px
+    pictures = draw_crops(
+        args.data, side=side, most=4 * side, count=args.crops // 2, seed=args.seed
+    )
     params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | entropy[0])
     networks = Networks(bundle.config)
     start = time.perf_counter()

@@ -21,18 +21,27 @@ def add_options(parser: argparse.ArgumentParser, *, to: str) -> None:
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="SOURCE", help=f"pictures to {to}"
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of what is drawn")
+    parser.add_argument(
+        "--seed",
+        type=arguments.whole(0, 2**32 - 1, "a whole number in 0..2^32 - 1"),
+        default=0,
+        metavar="N",
+        help="of what is drawn",
+    )
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
 
 
-def draw_pictures(sources: Sequence[str], *, side: int, count: int, seed: int) -> list[np.ndarray]:
-    """At most `count` pictures, drawn from all sources alike.
+def draw_crops(
+    sources: Sequence[str], *, side: int, most: int, count: int, seed: int
+) -> list[np.ndarray]:
+    """Crops of at most `count` pictures, drawn from all sources alike.
 
     Args:
       sources: as of `rcodec train --data`.
       side: least side in pixels; smaller pictures are left out.
+      most: greatest side; of larger pictures a crop of it anywhere is taken.
       count: of pictures.
       seed: of the draw.
 
@@ -57,7 +66,8 @@ def draw_pictures(sources: Sequence[str], *, side: int, count: int, seed: int) -
         for picture in rng.choice(source.picture_count, share, replace=False).tolist():
             pixels = source.picture(picture)
             if min(pixels.shape[:2]) >= side:
-                found.append(pixels)
+                top, left = (int(rng.integers(max(n - most, 0) + 1)) for n in pixels.shape[:2])
+                found.append(pixels[top : top + most, left : left + most].copy())
     if not found:
         raise UsageError(f"expected pictures of at least {side} pixels a side, got none")
-    return found
+    return found[:count]

@@ -159,6 +159,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _validation(text: str) -> str:
     """The override that --validation stands for."""
+    if Path(text).exists():
+        return f"data={text}"
     try:
         share = float(text)
     except ValueError:

@@ -40,7 +40,7 @@ class LossConfig:
       mse: of the squared error of pixels in -1..1.
       l1: of their absolute error.
       coarse: of the squared error of pixels averaged over blocks of 8x8 and of 16x16: tone.
-      structure: of the distance of local structure (`codec.structure`), averaged over pixels.
+      structure: of the distance of local structure (`model.structure`), averaged over pixels.
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
@@ -165,7 +165,8 @@ class DataConfig:
         pictures themselves; not with `resident`.
       importance_share: of the maps that are made so, 0..1, in place of random ones.
       max_damaged: share of the pictures of a folder that may turn out to be damaged, 0..1: others
-        stand in for them. One may be in any case, unless this is 0.
+        stand in for them. One may be in any case, unless this is 0. With `workers` each of them
+        counts for itself, and none lists what it left out.
       cache_mb: decoded pictures kept in memory, in MB.
       workers: worker processes that read and crop; 0 reads with threads.
       resident: decode all pictures at the start and keep them on the devices, where crops are then
@@ -186,6 +187,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         refuse_empty(self, "maps")
+        refuse_below(self, 0, "cache_mb", "workers")
         refuse_outside_0_1(self, "made", "grey", "importance_share", "max_damaged")
         if self.importance and self.resident:
             raise ValueError("importance: expected none with resident, whose maps are drawn first")

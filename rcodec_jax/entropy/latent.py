@@ -90,6 +90,7 @@ class LatentReader:
 
     Attributes:
       stream: the decoder of z, to be read before the first half.
+      start: where in the payload its offsets count from.
 
     Raises:
       CorruptPayloadError: damage.
@@ -103,7 +104,7 @@ class LatentReader:
             raise CorruptPayloadError("payload is empty", offset=0)
         if large and payload[0]:
             self._parts = [(0, payload)] if halves == 1 else _two(payload)
-        data = self._parts[0][1] if self._parts else payload
+        self.start, data = self._parts[0] if self._parts else (0, payload)
         self.stream = RangeDecoder(data[1:] if large else data, origin=int(large))
 
     def read(self, index: np.ndarray, dither: np.ndarray) -> np.ndarray:

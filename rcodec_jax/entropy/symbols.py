@@ -13,7 +13,7 @@ from rcodec_jax.entropy.coder.tables import check_range
 from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.latent import Half, LatentReader, encode_latent
-from rcodec_jax.errors import RcodecError
+from rcodec_jax.errors import CorruptPayloadError, RcodecError
 from rcodec_jax.levels import Levels
 from rcodec_jax.limits import Limits
 
@@ -128,7 +128,10 @@ def decode_symbols(
         decode_values(reader.stream, part.hyper_tables.bank, tables, out)
         return out
 
-    z = part.read_hyper(levels, read)
+    try:
+        z = part.read_hyper(levels, read)
+    except CorruptPayloadError as error:
+        raise error.in_section(reader.start) from error
     prior = part.predict(z, levels)
     dither = dither_indices(height_cells, width_cells, part.latent_channels)
     j = np.zeros(dither.shape, np.int16)

@@ -35,7 +35,7 @@ def present(
     if unknown:
         raise UsageError(f"{what} are {', '.join(known)}, got {', '.join(unknown)}")
     made, missing = [], []
-    for name in names:
+    for name in dict.fromkeys(names):
         try:
             made.append(make(known[name]))
         except MissingPeerError as error:

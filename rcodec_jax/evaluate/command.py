@@ -200,7 +200,7 @@ def evaluate_folder(
       anew: measure again what an earlier run left in `out`.
     """
     folder, out = Path(folder), Path(out)
-    pictures = list_pictures(folder, every=every, limit=settings.limit)
+    pictures = list_pictures(folder, every=every, limit=settings.limit, out=out)
     meter = settings.meter()
     own = RcodecCoder(
         codec,
@@ -214,9 +214,11 @@ def evaluate_folder(
     if study_seed is not None and not page.can_render():
         raise UsageError("a study needs jinja2: pip install 'rcodec-jax[eval]'")
     others, notes = peers.make_peers(peer_names)
+    if study_seed is not None and not others:
+        raise UsageError("; ".join(["a study compares with a peer, and none is here", *notes]))
     coders: list[Coder] = [own, *others]
     _make_folder(out)
-    measured = Run(skipped=hidden_pictures(folder))
+    measured = Run(skipped=hidden_pictures(folder, out=out))
     journal = Journal(out / ROWS, settings.circumstances(meter), anew=anew)
     try:
         run(
@@ -308,7 +310,7 @@ def evaluate_roi(
 
     two = composite.Composite(codec, read, settings.encoding)
     encoders, notes = regions.make_encoders(peer_names, {composite.NAME: two})
-    pictures = roi.find_masked(folder, limit=settings.limit)
+    pictures = roi.find_masked(folder, limit=settings.limit, out=out)
     meter = settings.meter(regions=True)
     _make_folder(out)
     measured = roi.RoiRun()
@@ -348,6 +350,9 @@ def evaluate_roi(
     except KeyboardInterrupt:
         report.write_csv(out / "roi.csv", measured.rows)
         raise
+    if not measured.rows and measured.skipped:
+        name, reason = measured.skipped[0]
+        raise UsageError(f"no picture could be measured; {name}: {reason}")
     summary = roi.summarise_roi(measured.rows)
     gains = roirivals.gains(measured.rows, [encoder.name for encoder in encoders])
     content = report.to_plain(

@@ -120,11 +120,10 @@ def _of_sets(curves: Mapping[str, Sequence[CurvePoint]], test: str) -> list[BdRa
     found = []
     for anchor in curves:
         for metric in OF_SETS:
-            lines = [curves[codec] for codec in (anchor, test)]
-            known = [[getattr(p, metric) for p in line if _usable(p, metric)] for line in lines]
-            if anchor != test and all(known):
+            lines = [[p for p in curves[codec] if _usable(p, metric)] for codec in (anchor, test)]
+            if anchor != test and all(lines):
                 value = _between(lines[0], lines[1], metric)
-                between = common_range(known[0], known[1])
+                between = _range_between(lines[0], lines[1], metric)
                 found.append(BdRate(test, anchor, metric, value, None, 0, between))
     return found
 
@@ -141,10 +140,6 @@ def _bd_rate(
         for picture in _by_picture(rows).values()
         if (value := _of_picture(picture, test, anchor, metric)) is not None
     ]
-    qualities = [
-        [getattr(point, metric) for point in curves[codec] if _usable(point, metric)]
-        for codec in (anchor, test)
-    ]
     return BdRate(
         test,
         anchor,
@@ -152,7 +147,7 @@ def _bd_rate(
         of_means_percent=_between(curves[anchor], curves[test], metric),
         mean_of_pictures_percent=statistics.fmean(by_picture) if by_picture else None,
         pictures=len(by_picture),
-        quality_range=common_range(*qualities) if all(qualities) else None,
+        quality_range=_range_between(curves[anchor], curves[test], metric),
         of_means_interval=_interval_of_means(rows, test, anchor, metric),
         mean_of_pictures_interval=bootstrap_mean(by_picture),
     )
@@ -223,16 +218,23 @@ def _between(
     anchor: Sequence[Row | CurvePoint], test: Sequence[Row | CurvePoint], metric: str
 ) -> float | None:
     """BD-rate of two lists of points, None if it is undefined."""
-    anchor = [point for point in anchor if _usable(point, metric)]
-    test = [point for point in test if _usable(point, metric)]
-    value = bd_rate(
-        [point.bpp for point in anchor],
-        [getattr(point, metric) for point in anchor],
-        [point.bpp for point in test],
-        [getattr(point, metric) for point in test],
-        higher_is_better=_DIRECTIONS[metric],
-    )
+    curves = (*_points(anchor, metric), *_points(test, metric))
+    value = bd_rate(*curves, higher_is_better=_DIRECTIONS[metric])
     return None if math.isnan(value) else value
+
+
+def _range_between(
+    anchor: Sequence[Row | CurvePoint], test: Sequence[Row | CurvePoint], metric: str
+) -> tuple[float, float] | None:
+    """The qualities that `_between` averages over."""
+    curves = (*_points(anchor, metric), *_points(test, metric))
+    return common_range(*curves, higher_is_better=_DIRECTIONS[metric])
+
+
+def _points(line: Sequence[Row | CurvePoint], metric: str) -> tuple[list[float], list[float]]:
+    """Rates and qualities of the points that have the figure."""
+    usable = [point for point in line if _usable(point, metric)]
+    return [point.bpp for point in usable], [getattr(point, metric) for point in usable]
 
 
 def _usable(point: Row | CurvePoint, metric: str) -> bool:

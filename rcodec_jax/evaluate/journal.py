@@ -47,6 +47,8 @@ class Journal:
         settings = json.loads(json.dumps(circumstances))
         if anew and path.is_file():
             path.unlink()
+        if path.is_file() and path.stat().st_size and not path.read_bytes().endswith(b"\n"):
+            self._write("\n")
         if not lines:
             self._append({"with": settings})
             return
@@ -54,8 +56,6 @@ class Journal:
         for line in lines[1:]:
             if "key" in line:
                 self._entries[tuple(line["key"])] = line.get("found")
-        if not path.read_bytes().endswith(b"\n"):
-            self._write("\n")
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -130,13 +130,20 @@ def _plain(value: Any) -> Any:
     return value
 
 
+def _numbers(value: Any) -> Any:
+    """The floats that `_plain` wrote in words, at any depth of lists."""
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]
+    return float(value) if value in ("inf", "-inf", "nan") else value
+
+
 def _restored(kind: type[T], found: Mapping[str, Any]) -> T:
     assert dataclasses.is_dataclass(kind)
     values = {}
     for field in dataclasses.fields(kind):
         if field.name in found:
             value = found[field.name]
-            in_words = isinstance(value, str) and str(field.type).startswith("float")
-            values[field.name] = float(value) if in_words else value
+            words = "float" in str(field.type)
+            values[field.name] = _numbers(value) if words else value
     restored: T = kind(**values)
     return restored

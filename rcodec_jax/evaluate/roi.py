@@ -102,14 +102,16 @@ class RoiSummary:
     roi_ssimulacra2_gain: float | None = None
 
 
-def find_masked(folder: str | Path, *, limit: int | None = None) -> list[MaskedPicture]:
+def find_masked(
+    folder: str | Path, *, limit: int | None = None, out: str | Path | None = None
+) -> list[MaskedPicture]:
     """Pictures of `folder` with a mask beside them: `NAME_inst.png` (labels) or `NAME_mask.png`.
 
-    Raises UsageError if there is none.
+    Nothing below `out` is one. Raises UsageError if there is none.
     """
     folder = Path(folder)
     found = []
-    for image in list_pictures(folder):
+    for image in list_pictures(folder, out=out):
         for ending in MASK_ENDINGS:
             mask = image.with_name(f"{image.stem}{ending}.png")
             if mask.is_file():
@@ -217,6 +219,14 @@ def _encode_pair(
         smaller = codec.encode(original, size_bytes=max(len(favoured), 1), **encoding)
         if abs(len(smaller) - len(favoured)) < len(uniform) - len(favoured):
             uniform = smaller
+            if len(favoured) > len(uniform):
+                favoured = codec.encode(
+                    original,
+                    importance=mask,
+                    size_bytes=len(uniform),
+                    roi_strength=strength,
+                    **encoding,
+                )
     return uniform, favoured
 
 

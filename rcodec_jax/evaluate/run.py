@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from rcodec_jax.data import read_image
-from rcodec_jax.data.pictures.writing import FORMATS
 from rcodec_jax.errors import BitstreamError, UsageError
 from rcodec_jax.evaluate.coders import Coder, Setting
 from rcodec_jax.evaluate.journal import Journal, digest, keep
 from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.files import PICTURES
 from rcodec_jax.progress import Progress, no_progress
 
 TOGETHER = 8
@@ -71,41 +71,47 @@ class Run:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def list_pictures(folder: str | Path, *, every: int = 1, limit: int | None = None) -> list[Path]:
+def list_pictures(
+    folder: str | Path, *, every: int = 1, limit: int | None = None, out: str | Path | None = None
+) -> list[Path]:
     """Pictures below `folder`, sorted; masks left out; each `every`-th, at most `limit`.
 
-    Files whose names begin with a dot are no pictures (see `hidden_pictures`). Raises UsageError if
-    there is none.
+    Files whose names begin with a dot are no pictures (see `hidden_pictures`), nor are those below
+    `out`, where results lie. Raises UsageError if there is none.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UsageError(f"expected a folder of pictures, got {folder}")
     if every < 1 or (limit is not None and limit < 1):
         raise UsageError(f"every and limit are at least 1, got {every} and {limit}")
-    found = [path for path in _files(folder) if not path.name.startswith(".")]
+    found = [path for path in _files(folder, out) if not path.name.startswith(".")]
     if not found:
-        raise UsageError(f"no pictures in {folder} (looked for {' '.join(FORMATS)})")
+        raise UsageError(f"no pictures in {folder} (looked for {' '.join(sorted(PICTURES))})")
     return found[::every][:limit]
 
 
-def hidden_pictures(folder: str | Path) -> list[Skipped]:
+def hidden_pictures(folder: str | Path, *, out: str | Path | None = None) -> list[Skipped]:
     """Files that end like pictures but are hidden, as macOS leaves `._x.png` beside x.png."""
     folder = Path(folder)
     return [
         Skipped(
             path.relative_to(folder).as_posix(), "", "", "a hidden file: its name begins with ."
         )
-        for path in _files(folder)
+        for path in _files(folder, out)
         if path.name.startswith(".")
     ]
 
 
-def _files(folder: Path) -> list[Path]:
-    return sorted(
+def _files(folder: Path, out: str | Path | None) -> list[Path]:
+    found = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in FORMATS and not path.stem.endswith(MASK_ENDINGS)
+        if path.suffix.lower() in PICTURES and not path.stem.endswith(MASK_ENDINGS)
     )
+    if out is None:
+        return found
+    own = Path(out).resolve()
+    return [path for path in found if own not in path.resolve().parents]
 
 
 def coded_path(folder: Path, picture: str, codec: str, setting: str, suffix: str) -> Path:

@@ -110,16 +110,16 @@ def import_diffusers(
     )
     with writer:
 
-        def add(name: str, value: np.ndarray) -> None:
-            writer.add(name, value)
-            counts[name.partition("/")[0]] += value.size
+        def add(path: str, value: np.ndarray) -> None:
+            writer.add(path, value)
+            counts[path.partition("/")[0]] += value.size
 
         for i, entry in enumerate(entries):
             add(entry.name, entry.from_stored(tensors[entry.folder].read(keys[entry.name])))
             progress(i + 1, len(entries), entry.name)
         add(CONTEXT, array)
-        for name, value in entropy_model(config, seed).items():
-            add(name, value)
+        for path, value in entropy_model(config, seed).items():
+            add(path, value)
     recipe = Path(out) / RECIPE
     atomic_write(recipe, recipe_for(name, config).encode())
     return Imported(config, counts, origin, recipe)

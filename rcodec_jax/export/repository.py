@@ -126,7 +126,7 @@ class Tensors:
         """Reads the headers.
 
         Raises:
-          UsageError: a file that is damaged, or holds anything but floats and 32-bit integers.
+          UsageError: a file that is damaged, or holds anything but floats and integers.
         """
         self._where: dict[str, tuple[Path, Entry]] = {}
         for path in paths:

@@ -34,21 +34,41 @@ def bd_rate(
     sign = 1.0 if higher_is_better else -1.0
     quality_a, log_rate_a = _curve(anchor_rate, anchor_quality, sign)
     quality_t, log_rate_t = _curve(test_rate, test_quality, sign)
-    if min(len(quality_a), len(quality_t)) < 2:
+    both = _range(quality_a, quality_t)
+    if both is None:
         return float("nan")
-    low, high = max(quality_a[0], quality_t[0]), min(quality_a[-1], quality_t[-1])
-    if not low < high:
-        return float("nan")
+    low, high = both
     area_a = pchip_integral(quality_a, log_rate_a, low, high)
     area_t = pchip_integral(quality_t, log_rate_t, low, high)
     return float(100.0 * np.expm1((area_t - area_a) / (high - low)))
 
 
 def common_range(
-    quality_a: Sequence[float], quality_b: Sequence[float]
+    anchor_rate: Sequence[float],
+    anchor_quality: Sequence[float],
+    test_rate: Sequence[float],
+    test_quality: Sequence[float],
+    *,
+    higher_is_better: bool = True,
 ) -> tuple[float, float] | None:
-    """Quality range that both curves cover, None if they do not overlap."""
-    low, high = max(min(quality_a), min(quality_b)), min(max(quality_a), max(quality_b))
+    """Qualities that `bd_rate` averages over, lowest first; None where it is undefined."""
+    sign = 1.0 if higher_is_better else -1.0
+    qualities = (
+        _curve(rate, quality, sign)[0]
+        for rate, quality in ((anchor_rate, anchor_quality), (test_rate, test_quality))
+    )
+    both = _range(*qualities)
+    if both is None:
+        return None
+    low, high = sorted(sign * quality for quality in both)
+    return low, high
+
+
+def _range(quality_a: np.ndarray, quality_t: np.ndarray) -> tuple[float, float] | None:
+    """What two ascending curves of at least two points cover both."""
+    if min(len(quality_a), len(quality_t)) < 2:
+        return None
+    low, high = max(quality_a[0], quality_t[0]), min(quality_a[-1], quality_t[-1])
     return (float(low), float(high)) if low < high else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -28,14 +30,15 @@ def read_arrays(path: str | Path, file: str, measure: str) -> dict[str, np.ndarr
     path = Path(path)
     path = path / file if path.is_dir() else path
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        # Opened here, as np.load leaves what is damaged open.
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise UsageError(
             f"no {measure} weights at {path}: expected {file} or the like, as 'rcodec import "
             f"--kind {measure.lower()}' makes it"
         ) from None
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise UsageError(f"{path} is not a readable .npz of {measure} weights: {error}") from error
 
 

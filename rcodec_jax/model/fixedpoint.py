@@ -210,6 +210,8 @@ def _film(rows: np.ndarray, fraction: int, stride: int) -> Film:
 def _hyper_tables(params: Any) -> StaticTables:
     mean = np.asarray(params["mean"], np.float64)
     log_scale = np.asarray(params["log_scale"], np.float64)
+    if not (np.isfinite(mean).all() and np.isfinite(log_scale).all()):
+        raise BundleError("the prior of the hyper-latents has parameters that are not finite")
     scale = np.exp(np.clip(log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
     channels = mean.shape[-1]
     mean, scale = mean.reshape(-1, channels), scale.reshape(-1, channels)  # classes and contexts

@@ -29,6 +29,7 @@ _DTYPES = {
     "I32": np.dtype("<i4"),
     "I8": np.dtype("i1"),
 }
+_READ = _DTYPES | {"I64": np.dtype("<i8")}  # of others' files, which count batches in it
 _NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
@@ -116,7 +117,7 @@ def read_header(file: BinaryIO, size: int) -> tuple[bytes, dict[str, Entry]]:
     Raises:
       RcodecError: anything is malformed.
     """
-    data, _, entries = tensorfile.read_header(file, size, _DTYPES, MAX_JSON_BYTES)
+    data, _, entries = tensorfile.read_header(file, size, _READ, MAX_JSON_BYTES)
     return data, entries
 
 

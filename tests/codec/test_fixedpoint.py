@@ -212,6 +212,10 @@ def test_models_that_cannot_be_exact_are_refused(bundle, floats) -> None:
         with pytest.raises(BundleError, match="hyper-synthesis is not finite"):
             freeze(broken)
     broken = copy.deepcopy(floats)
+    broken["hyper_prior"]["mean"] = np.full_like(broken["hyper_prior"]["mean"], np.nan)
+    with pytest.raises(BundleError, match="prior of the hyper-latents"):
+        freeze(broken)
+    broken = copy.deepcopy(floats)
     broken["ranges"]["film_1_out"] = float("inf")
     with pytest.raises(BundleError, match="a range of the hyper-synthesis is inf"):
         freeze(broken)

@@ -239,6 +239,11 @@ def test_a_finished_set_is_left_alone_and_another_is_not_overwritten(folder, pac
     pack_folder(folder, tmp_path / "out", shard_count=2, force=True)
     assert len(read_manifest(tmp_path / "out").shards) == 2
     assert not check(tmp_path / "out")
+    (tmp_path / "out" / "pack.json").write_text("{")
+    with pytest.raises(UsageError, match="not the manifest"):
+        pack_folder(folder, tmp_path / "out", shard_count=2)
+    pack_folder(folder, tmp_path / "out", shard_count=2, force=True)
+    assert not check(tmp_path / "out")
 
 
 @pytest.mark.parametrize("left", [["pack.json"], ["pack.json", "sizes.npy", "skipped.txt"]])

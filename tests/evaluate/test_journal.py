@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from rcodec_jax.ablate.measure import Found
 from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.evaluate import coders, command, roi
 from rcodec_jax.evaluate import run as evaluation
@@ -45,6 +46,29 @@ def test_entries_come_back_as_they_were(tmp_path: Path) -> None:
     again.add(("b.png",), ROW)
     assert len(Journal(path, {"model": "m", "steps": None})) == 2
     assert len(Journal(path, {"model": "other", "steps": 1}, anew=True)) == 0
+
+
+def test_a_first_line_that_was_cut_off_costs_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"with": {"mod')
+    Journal(path, {"model": "m"}).add(KEY, ROW)
+    assert Journal(path, {"model": "m"}).find(KEY, Row) == ROW
+
+
+def test_numbers_that_are_none_come_back_in_lists(tmp_path: Path) -> None:
+    found = Found(("a",), [[float("nan"), 1.0]], [[float("inf"), 30.0]])
+    Journal(tmp_path / "x", {}).add(("base",), found)
+    again = Journal(tmp_path / "x", {}).find(("base",), Found)
+    np.testing.assert_array_equal(again.bpp, found.bpp)
+    np.testing.assert_array_equal(again.quality_db, found.quality_db)
+
+
+def test_results_among_the_pictures_are_no_pictures(small_folder: Path) -> None:
+    out = small_folder / "report"
+    (out / "files").mkdir(parents=True)
+    shutil.copy(small_folder / "0.png", out / "files" / "0.png")
+    assert [path.name for path in list_pictures(small_folder, out=out)] == ["0.png", "1.png"]
+    assert len(list_pictures(small_folder)) == 3
 
 
 def test_rows_of_other_circumstances_are_refused(tmp_path: Path) -> None:

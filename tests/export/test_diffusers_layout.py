@@ -280,6 +280,7 @@ def test_a_model_of_the_hub(exported, tmp_path, monkeypatch) -> None:
     recipe = load_config(tmp_path / "again" / "recipe.py", Config)
     assert recipe.model == open_weights(tmp_path / "again").config
     assert recipe.train.init_from == str(tmp_path / "again")
+    assert recipe.name == "something"
 
     def unreachable(name):
         raise OSError("no route to host\nand more")

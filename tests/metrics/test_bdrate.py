@@ -61,8 +61,15 @@ def test_no_overlap_or_too_few_points_is_nan() -> None:
     assert np.isnan(bdrate.bd_rate(RATE, QUALITY, RATE, [q + 20 for q in QUALITY]))
     assert np.isnan(bdrate.bd_rate(RATE, QUALITY, [0.3], [25.0]))
     assert np.isnan(bdrate.bd_rate([], [], RATE, QUALITY))
-    assert bdrate.common_range(QUALITY, [30.0, 40.0]) == (30.0, 31.7)
-    assert bdrate.common_range(QUALITY, [40.0, 41.0]) is None
+    assert bdrate.common_range(RATE, QUALITY, [1.0, 2.0], [40.0, 41.0]) is None
+
+
+def test_the_range_is_of_the_points_that_count() -> None:
+    assert bdrate.common_range(RATE, QUALITY, [1.0, 2.0], [30.0, 40.0]) == (30.0, 31.7)
+    # A dearer point that is worse is left out of both.
+    assert bdrate.common_range([0.1, 0.2, 0.3], [30, 29, 33], [0.1, 0.2], [28, 34]) == (30, 33)
+    down = bdrate.common_range([1, 2], [0.5, 0.2], [1, 2], [0.4, 0.1], higher_is_better=False)
+    assert down == (0.2, 0.4)
 
 
 @pytest.mark.parametrize("rate", [[0.1, 0.2], [0.0, 1, 2, 3, 4], [np.nan, 1, 2, 3, 4]])

@@ -143,9 +143,11 @@ def test_load_round_trip_and_clear_errors(tmp_path: Path) -> None:
         Lpips.load(tmp_path, "squeeze")
     with pytest.raises(UsageError, match="holds LPIPS alex, expected squeeze"):
         Lpips.load(tmp_path / "lpips_alex.npz", "squeeze")
-    (tmp_path / "junk.npz").write_bytes(b"not a zip")
-    with pytest.raises(UsageError, match="not a readable"):
-        Lpips.load(tmp_path / "junk.npz")
+    whole = (tmp_path / "lpips_alex.npz").read_bytes()
+    for junk in (b"not a zip", b"", whole[:500], whole[:-100]):
+        (tmp_path / "junk.npz").write_bytes(junk)
+        with pytest.raises(UsageError, match="not a readable"):
+            Lpips.load(tmp_path / "junk.npz")
     with pytest.raises(UsageError, match="lin4"):
         Lpips.from_arrays({k: v for k, v in arrays.items() if k != "lin4"}, "alex")
     with pytest.raises(UsageError, match="must be one of"):

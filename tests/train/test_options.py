@@ -83,7 +83,7 @@ def test_what_the_options_leave_behind(config, whole, tools) -> None:
 @pytest.mark.slow
 def test_a_run_that_leaves_the_numbers_says_where(pictures, tools, tmp_path, capsys) -> None:
     """A learning rate that throws the parameters out of range: step 1 is fine, step 2 is not."""
-    config = tools.config("codec", steps=4, save_every=1)
+    config = tools.config("codec", steps=4, save_every=1, log_every=3)  # saved, and not logged
     stage = dataclasses.replace(config.train.stages[0], learning_rate=1e37, warmup=1)
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, stages=(stage,)))
     with pytest.raises(RcodecError, match="step 2 is not finite: first in the loss's term"):

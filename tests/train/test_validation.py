@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -126,7 +127,7 @@ def test_resident_pictures_and_a_folder_of_others(measured, pictures, tools, tmp
             assert a[figure] == pytest.approx(b[figure], rel=1e-3), figure
 
 
-def test_what_can_be_held_out(pictures, tools) -> None:
+def test_what_can_be_held_out(pictures, tools, tmp_path) -> None:
     config = tools.config("joint", data=DataConfig(made=0.5))
     train, held = held_out(with_validation(config, share=0.4), open_sources(config, pictures))
     assert [source.picture_count for source, _ in train][1] == 240  # made pictures are no photos
@@ -134,6 +135,15 @@ def test_what_can_be_held_out(pictures, tools) -> None:
     with pytest.raises(UsageError, match="not trained on, got ImageFolder"):
         same = with_validation(config, data=str(pictures))
         held_out(same, open_sources(config, pictures))
+    inside = tmp_path / "pictures"
+    shutil.copytree(pictures, inside)
+    shutil.copytree(pictures, inside / "some")
+    (inside / "some" / "0.png").unlink()
+    with pytest.raises(UsageError, match="not trained on, got ImageFolder.*exclude"):
+        held_out(with_validation(config, data=str(inside / "some")), open_sources(config, inside))
+    apart = tools.config("joint", data=DataConfig(exclude=("some",)))
+    held = held_out(with_validation(apart, data=str(inside / "some")), open_sources(apart, inside))
+    assert held[1][0].picture_count == 4
     with pytest.raises(UsageError, match="share: expected a source of pictures to hold"):
         held_out(with_validation(config, share=0.4), [])
     only_made = tools.config("joint", data=DataConfig(sources=(SourceConfig("made:10"),)))

@@ -197,7 +197,7 @@ class _CropAndMap:
             row = {"latent": random_window(entry, cells, rng=rng)}
         if self.sample_maps is not None:
             row["level_map"], row["nodes"] = self.sample_maps(rng, cells, cells)
-        # Drawn last, and only if asked for: all else is the same with grey crops and without.
+        # Drawn after crop and random map, and only if asked for: these stay as they are without.
         if self.grey and "image" in row and rng.random() < self.grey:
             row["image"] = to_grey(row["image"])
         if self.redraw_maps is not None and "image" in row:

@@ -103,7 +103,8 @@ def write_photos(
       What the pictures' sides were scaled by, at most 1.
 
     Raises:
-      UsageError: a name without .npz, a damaged picture, or pictures that cannot be made so small.
+      UsageError: a name without .npz, too many damaged pictures (for others their neighbours stand
+        in), or pictures that cannot be made so small.
     """
     path = Path(out)
     if path.suffix != SUFFIX:

@@ -118,7 +118,12 @@ class Packing:
         Raises:
           UsageError: it holds anything else.
         """
-        held = self._held_plan()
+        try:
+            held = self._held_plan()
+        except UsageError:
+            if not force:
+                raise
+            held = {}  # a manifest that is damaged, or of another version
         if held == self.plan:
             if self.complete:
                 shutil.rmtree(self.folder / UNFINISHED, ignore_errors=True)

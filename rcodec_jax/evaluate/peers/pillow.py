@@ -44,7 +44,7 @@ class PillowCoder:
 
 
 class Jpeg2000Coder:
-    """JPEG 2000 (9-7 wavelet, colours decorrelated) at rates: its files have no more bytes."""
+    """JPEG 2000 (9-7 wavelet, colours decorrelated) at rates, headers of some 100 bytes on top."""
 
     name, model, suffix = "jpeg2000", "", ".jp2"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +13,7 @@ from rcodec_jax.data import Source, open_source
 from rcodec_jax.data.loading.transforms import pad_to
 from rcodec_jax.data.sources.made import MadePictures
 from rcodec_jax.data.sources.parts import hold_out
-from rcodec_jax.data.sources.sources import PictureSource
+from rcodec_jax.data.sources.sources import ImageFolder, PictureSource
 from rcodec_jax.errors import UsageError
 from rcodec_jax.regions import LevelMap, build_level_map, uniform_level_map
 from rcodec_jax.train.input.batches import MIN_SIDE_PX
@@ -52,12 +53,15 @@ def held_out(
     """
     wanted = config.train.validation
     if wanted.data is not None:
-        source = open_source(wanted.data, min_side=MIN_SIDE_PX)
+        most = config.train.data.max_damaged
+        source = open_source(wanted.data, min_side=MIN_SIDE_PX, max_damaged=most)
         if not isinstance(source, PictureSource):
             raise UsageError(f"train.validation.data: expected pictures, got {source!r}")
-        if source.digest in {one.digest for one, _ in sources}:
+        trained = [one for one, _ in sources]
+        if source.digest in {one.digest for one in trained} or _paths([source]) & _paths(trained):
             raise UsageError(
-                f"train.validation.data: expected pictures that are not trained on, got {source!r}"
+                f"train.validation.data: expected pictures that are not trained on, got {source!r} "
+                "(train.data.exclude leaves folders out)"
             )
         return sources, [source]
     if not wanted.share:
@@ -74,6 +78,12 @@ def held_out(
             "(train.validation.data names other pictures)"
         )
     return train, [part for _, part in divided.values()]
+
+
+def _paths(sources: Sequence[Source]) -> set[Path]:
+    """Files of those sources that are folders of pictures."""
+    folders = [source for source in sources if isinstance(source, ImageFolder)]
+    return {path.resolve() for folder in folders for path in folder.paths}
 
 
 def crops(sources: Sequence[PictureSource], wanted: ValidationConfig) -> np.ndarray:

@@ -60,7 +60,8 @@ def hold_pictures(mixture: Mixture, config: Config, mesh: Mesh) -> Held:
       `Held` without maps.
 
     Raises:
-      UsageError: a damaged picture, or more pixels than an int32 counts.
+      UsageError: too many damaged pictures (for others their neighbours stand in), or more pixels
+        than an int32 counts.
       StorageError: a picture cannot be read.
     """
     sources = [(one, weight) for one, weight in mixture.weighted if isinstance(one, PictureSource)]

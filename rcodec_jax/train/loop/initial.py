@@ -12,7 +12,7 @@ import numpy as np
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import Checkpoints
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import RcodecError, UsageError
 from rcodec_jax.model.networks import tracked_ranges
 from rcodec_jax.model.trained import Trained, load_trained
 from rcodec_jax.model.trees import flatten, unflatten
@@ -33,10 +33,18 @@ def starting_state(setup: Setup, checkpoints: Checkpoints) -> tuple[TrainState, 
 
     Returns:
       The state on the mesh, finished steps, and the state of the data iterator (None at step 0).
+
+    Raises:
+      RcodecError: a checkpoint of a step that was not finite.
     """
     step = checkpoints.latest_step() or 0
     if step:
         state, data_state = checkpoints.restore(step, setup.abstract_state)
+        if int(state.step) < 0:
+            raise RcodecError(
+                f"the checkpoint of step {step} holds a step that was not finite; remove it, so "
+                "that the run goes on from the one before"
+            )
         return state, step, data_state
     if setup.config.train.init_from:
         return _warm_state(setup, load_trained(setup.config.train.init_from)), 0, None

@@ -68,4 +68,7 @@ def _list(folders: Iterable[ImageFolder], workdir: Path) -> None:
         for path, reason in [*folder.skipped, *folder.damaged]
     ]
     if lines and jax.process_index() == 0:
-        atomic_write(workdir / SKIPPED, "".join(lines).encode(errors="surrogateescape"))
+        path = workdir / SKIPPED
+        before = path.read_text(errors="surrogateescape") if path.exists() else ""
+        listed = dict.fromkeys([*before.splitlines(keepends=True), *lines])  # those of a restart
+        atomic_write(path, "".join(listed).encode(errors="surrogateescape"))

@@ -32,7 +32,7 @@ from rcodec_jax.train.loop.manifest import append_start, code_digest, describe_s
 from rcodec_jax.train.loop.measured import write_measured
 from rcodec_jax.train.loop.profiling import ProfileWindow
 from rcodec_jax.train.loop.reporting import Reporter
-from rcodec_jax.train.loop.samples import write_samples
+from rcodec_jax.train.loop.samples import SMALLEST_PX, write_samples
 from rcodec_jax.train.loop.validation import Validation
 from rcodec_jax.train.loop.workdir import find_changes, find_data_change, open_workdir, write_config
 from rcodec_jax.train.plan.describe import stage_batch
@@ -132,7 +132,7 @@ def _train(
         check_stages(setup, sources, done)
         state, step, data_state = starting_state(setup, checkpoints)
         first = step
-        if clock and data_state:
+        if clock and data_state and "clock" in data_state:  # or the run went by steps so far
             clock.go_on(data_state["clock"])
         check_cached_latents(setup, sources, state, step)
         counts = dict.fromkeys(("images", "latents"), 0)
@@ -274,7 +274,7 @@ class _Run:
                 measure = self.validation is not None and (
                     step % train.validation.every == 0 or over
                 )
-                finite.check(state, behind=0 if log or measure else 1)
+                finite.check(state, behind=0 if log or measure or save else 1)
                 if log:
                     report.log(step, None if clock is None else clock.left_s)
                 loss = self._measure(index, step, state) if measure else None
@@ -293,7 +293,8 @@ class _Run:
                     elif loss is not None:
                         figures = {"validation": loss, "stage": index}
                     self.checkpoints.save(step, state, saved, figures, about=self.start, wait=stop)
-                if train.sample_every and step % train.sample_every == 0 and not stage.latents:
+                sampled = train.sample_every and step % train.sample_every == 0
+                if sampled and not stage.latents and stage.crop_px >= SMALLEST_PX:
                     image = (batch if count == 1 else batch_of(step))["image"]
                     networks, mesh = self.setup.networks, self.setup.mesh
                     write_samples(report.workdir, step, networks, state, image, mesh)

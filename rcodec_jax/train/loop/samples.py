@@ -14,7 +14,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from rcodec_jax import scale
 from rcodec_jax.checkpoint import wait_for_all
 from rcodec_jax.data import write_image
-from rcodec_jax.levels import CELL_PX
+from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.compiling import compiler_options
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.ops.pixels import to_bytes, to_signed
@@ -24,6 +24,9 @@ from rcodec_jax.train.step.state import TrainState
 from rcodec_jax.train.step.statistics import Stats
 
 COUNT = 4
+
+SMALLEST_PX = HYPER_STRIDE * CELL_PX
+"""Sides of crops are cut to a multiple of it, which the whole model needs."""
 
 
 def write_samples(
@@ -82,7 +85,8 @@ def _sheet(
     nodes: jax.Array,
 ) -> jax.Array:
     """Pictures uint8 [B, H, W, 3] and their decodes at each of `nodes` as one picture."""
-    image = image[:COUNT]
+    side = image.shape[1] // SMALLEST_PX * SMALLEST_PX  # an autoencoder's stage needs less of crops
+    image = image[:COUNT, :side, :side]
     columns = [image]
     for node in nodes:
         columns.append(
