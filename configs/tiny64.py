@@ -5,12 +5,12 @@
     rcodec freeze runs/tiny64 --out bundle/
 
 Twice the channels are for fine detail at high rates; hyper-latents from coarse to fine and the
-context network save rate at all of them. Two residual blocks at each resolution of the autoencoder
-are better than one. It goes on from the shipped model; from a smaller one of this kind it grows,
-such that nothing changes at first (see `train.growing`). First for squared error and tone, then
-with LPIPS and local structure beside them, on larger crops at the end; integers that are not worth
-their bits are left out in training as in encoding. A tenth of the crops are of made pictures, one
-in twenty is grey.
+context network save rate at all of them. More residual blocks at each resolution of the
+autoencoder are better: two than one, three than two. It goes on from the shipped model; from a
+smaller one of this kind it grows, such that nothing changes at first (see `train.growing`). First
+for squared error and tone, then with LPIPS and local structure beside them, on larger crops at the
+end; integers that are not worth their bits are left out in training as in encoding. A tenth of the
+crops are of made pictures, one in twenty is grey.
 
 Hardware and time: 2 shared CPU cores, some hours (`--minutes N` gives the run N minutes, the
 learning rates with them); on one card `launch/accelerator.sh`. Expected at the end: the whole rate
@@ -38,7 +38,7 @@ def config() -> Config:
         learning_rate=4e-4,
         final_learning_rate=9e-5,
         warmup=200,
-        loss=LossConfig(mse=5.0, coarse=2.0, lpips=0.9, structure=0.06, trim=16.0),
+        loss=LossConfig(mse=5.0, coarse=2.0, lpips=0.7, structure=0.09, trim=16.0),
     )
     large = dataclasses.replace(
         perceptual,
@@ -53,7 +53,7 @@ def config() -> Config:
         name="tiny64",
         model=ModelConfig(
             latent_channels=64,
-            autoencoder=AutoencoderConfig(layers=2),
+            autoencoder=AutoencoderConfig(layers=3),
             hyper=HyperConfig(neighbours=True, context=96),
         ),
         train=TrainConfig(
