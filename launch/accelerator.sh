@@ -36,7 +36,8 @@ while getopts 'm:o:w:h' option; do
 done
 shift $((OPTIND - 1))
 (($#)) || usage
-out=${out%/} run=${run:-${out%/}-run}
+out=${out%/}
+run=${run:-$out-run}
 read -ra rcodec <<<"${RCODEC:-rcodec}"
 
 "${rcodec[@]}" train "$1" --resident --minutes "$minutes" --workdir "$run" \

@@ -100,11 +100,8 @@ wait_for_all() {
 failures=0
 while :; do
   start_all "$@" || exit
-  if ((!${#pids[@]})); then # stopped before any had begun
-    [[ $stopped_by == INT ]] && exit "$INTERRUPTED"
-    exit "$AGAIN"
-  fi
-  wait_for_all
+  # None where the signal came before any had begun.
+  if ((${#pids[@]})); then wait_for_all; else code=$KILLED_BY_TERM; fi
   if [[ $stopped_by == INT ]]; then exit "$INTERRUPTED"; fi
   # Before training has begun there is nothing to save, and SIGTERM simply ends a process.
   if [[ $stopped_by == TERM && $code -eq $KILLED_BY_TERM ]]; then exit "$AGAIN"; fi

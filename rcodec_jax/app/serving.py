@@ -87,10 +87,10 @@ def serve(
         raise UsageError(MISSING)
     folder = Path(tempfile.mkdtemp(prefix="rcodec-app-"))
     end = threading.Event()
-    # A terminal that is closed ends the page as well, unless nohup says otherwise.
-    ending = [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)]
-    before = {number: signal.getsignal(number) for number in ending}
-    before = {number: handler for number, handler in before.items() if handler != signal.SIG_IGN}
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    hangup = getattr(signal, "SIGHUP", None)  # a terminal was closed; not on Windows
+    if hangup is not None and signal.getsignal(hangup) != signal.SIG_IGN:  # as nohup has it
+        before[hangup] = signal.getsignal(hangup)
     for number in before:
         signal.signal(number, lambda *_: end.set())
     served = None

@@ -203,6 +203,17 @@ def add_dtype_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_seed_option(parser: argparse.ArgumentParser, of: str) -> None:
+    """--seed; `of` is what is drawn by it."""
+    parser.add_argument(
+        "--seed",
+        type=whole(0, 2**32 - 1, "a whole number in 0..2^32 - 1"),
+        default=0,
+        metavar="N",
+        help=f"of {of} (default: %(default)s)",
+    )
+
+
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """--json."""
     parser.add_argument("--json", action="store_true", help="report the figures as JSON")

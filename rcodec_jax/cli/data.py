@@ -154,13 +154,7 @@ def _add_latents(commands: arguments.Subparsers) -> None:
         metavar="N",
         help="crops encoded at once, over all devices (default: %(default)s)",
     )
-    latents.add_argument(
-        "--seed",
-        type=arguments.whole(0, 2**32 - 1, "a whole number in 0..2^32 - 1"),
-        default=0,
-        metavar="N",
-        help="of crops and flips (default: %(default)s)",
-    )
+    arguments.add_seed_option(latents, "crops and flips")
     latents.add_argument(
         "--dtype",
         choices=arguments.DTYPES,

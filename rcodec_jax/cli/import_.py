@@ -46,13 +46,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="constant context of the UNet: a .npy file, 'text' for the text encoder's of an empty "
         "prompt, 'learned' for a random start (default: the text encoder's where it can be run)",
     )
-    parser.add_argument(
-        "--seed",
-        type=arguments.whole(0, 2**32 - 1, "a whole number in 0..2^32-1"),
-        default=0,
-        metavar="N",
-        help="of what starts at random (default: 0)",
-    )
+    arguments.add_seed_option(parser, "what starts at random")
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)

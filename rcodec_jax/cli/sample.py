@@ -21,13 +21,7 @@ def add_options(parser: argparse.ArgumentParser, *, to: str) -> None:
     parser.add_argument(
         "--data", required=True, nargs="+", metavar="SOURCE", help=f"pictures to {to}"
     )
-    parser.add_argument(
-        "--seed",
-        type=arguments.whole(0, 2**32 - 1, "a whole number in 0..2^32 - 1"),
-        default=0,
-        metavar="N",
-        help="of what is drawn",
-    )
+    arguments.add_seed_option(parser, "what is drawn")
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)

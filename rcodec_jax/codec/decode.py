@@ -12,7 +12,7 @@ from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.symbols import read_symbols, read_tone
 from rcodec_jax.codec.tiling import Window
-from rcodec_jax.codec.tone import add_tone, without_colour
+from rcodec_jax.codec.tone import finish
 from rcodec_jax.diffusion.schedule import NodeTable, Trajectory, node_table
 from rcodec_jax.entropy import (
     PRIOR_BITS,
@@ -64,8 +64,7 @@ def decode(
         programs, symbols, levels, (header.height_px, header.width_px),
         steps=steps, kind=trajectory, realism=realism, progress=progress,
     )  # fmt: skip
-    pixels = pixels if tone is None else add_tone(pixels, tone)
-    return without_colour(pixels) if header.grey else pixels
+    return finish(pixels, tone, grey=header.grey)
 
 
 def draw(

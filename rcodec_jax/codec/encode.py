@@ -145,7 +145,9 @@ def encode(
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
     size, y, span = (height, width), programs.latent(image), 0
     if cells is not None and roi_strength:
-        rate = exchange_rate(bundle, programs, y, cells, blocks=blocks, rdoq_lambda=rdoq_lambda)
+        rate = 1.0  # of no matter at full strength
+        if roi_strength < 1:
+            rate = exchange_rate(bundle, programs, y, cells, blocks=blocks, rdoq_lambda=rdoq_lambda)
         span = span_at(rate, roi_strength)
     latents = Latents(
         bundle, programs, levels_at, size, rdoq_lambda, y,

@@ -15,7 +15,7 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import Quantised, quantise
 from rcodec_jax.codec.refine import MSE_WEIGHT
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, take_blocks
-from rcodec_jax.codec.tone import add_tone, fit_tone, without_colour
+from rcodec_jax.codec.tone import finish, fit_tone
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import Symbols, decode_tone, encode_symbols
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
@@ -110,17 +110,15 @@ class Latents:
         """
         s, steps = self.at(base), self.bundle.config.steps
         symbols = Symbols(s.z, s.j, s.prior)
-        decoded = draw(
+        drawn = draw(
             self.programs, symbols, s.levels, image.shape[:2], steps=steps, kind="proportional"
         )
-        # What the decoder makes of it, so that no bits go to what it takes away.
-        decoded = without_colour(decoded) if self.grey else decoded
+        decoded = finish(drawn, None, grey=self.grey)  # no bits for what decoders take away
         tone = fit_tone(image, decoded, self.worth(base), most_bytes=most_bytes - len(data))
         if tone:
             plain = read_container(data)
             data = self._file(s, plain.payload, tone)
-            decoded = add_tone(decoded, decode_tone(tone, *image.shape[:2]))
-            decoded = without_colour(decoded) if self.grey else decoded
+            decoded = finish(drawn, decode_tone(tone, *image.shape[:2]), grey=self.grey)
         return data, decoded
 
     def worth(self, base: int) -> np.ndarray:

@@ -86,6 +86,12 @@ def without_colour(pixels: np.ndarray) -> np.ndarray:
     return np.repeat(mean.astype(np.uint8)[..., None], 3, axis=2)
 
 
+def finish(pixels: np.ndarray, tone: ToneMap | None, *, grey: bool) -> np.ndarray:
+    """What a file says of its picture besides the symbols: uint8 [H, W, 3] each."""
+    pixels = pixels if tone is None else add_tone(pixels, tone)
+    return without_colour(pixels) if grey else pixels
+
+
 def fit_tone(
     image: np.ndarray, decoded: np.ndarray, worth: np.ndarray, *, most_bytes: float = np.inf
 ) -> bytes:

@@ -210,23 +210,21 @@ def _encode_pair(
     encoding: dict[str, Any],
 ) -> tuple[bytes, bytes]:
     """Uniform and region file, the second never larger than the first."""
+
+    def region_file(size_bytes: int) -> bytes:
+        return codec.encode(
+            original, importance=mask, size_bytes=size_bytes, roi_strength=strength, **encoding
+        )
+
     uniform = codec.encode(original, bpp=target_bpp, **encoding)
-    favoured = codec.encode(
-        original, importance=mask, size_bytes=len(uniform), roi_strength=strength, **encoding
-    )
+    favoured = region_file(len(uniform))
     if len(favoured) < (1 - BYTES_TOLERANCE) * len(uniform):
         # The rate search stopped short: ask the uniform file to come down to the same bytes.
         smaller = codec.encode(original, size_bytes=max(len(favoured), 1), **encoding)
         if abs(len(smaller) - len(favoured)) < len(uniform) - len(favoured):
             uniform = smaller
             if len(favoured) > len(uniform):
-                favoured = codec.encode(
-                    original,
-                    importance=mask,
-                    size_bytes=len(uniform),
-                    roi_strength=strength,
-                    **encoding,
-                )
+                favoured = region_file(len(uniform))
     return uniform, favoured
 
 

@@ -16,6 +16,7 @@ from rcodec_jax.cli import batch
 from rcodec_jax.cli.main import main
 from rcodec_jax.codec.many import FirstAlone, in_order, programs_of
 from rcodec_jax.errors import UsageError
+from rcodec_jax.files import PICTURES
 
 
 def save(path: Path, side: int = 9) -> None:
@@ -115,17 +116,17 @@ def test_several_folders_and_files(codec, tree, tmp_path):
     save(tmp_path / "more" / "a.png")
     save(tmp_path / "single.png")
     words = [str(tree), str(tmp_path / "more"), str(tmp_path / "single.png")]
-    jobs = batch.jobs(words, "out", endings=batch.PICTURES, ending=".rdc")
+    jobs = batch.jobs(words, "out", endings=PICTURES, ending=".rdc")
     targets = {Path(job.target).as_posix() for job in jobs}
     assert {"out/photos/a.rdc", "out/more/a.rdc", "out/single.rdc"} <= targets
     with pytest.raises(UsageError, match="different names"):
-        batch.jobs([words[2], words[2]], "out", endings=batch.PICTURES, ending=".rdc")
+        batch.jobs([words[2], words[2]], "out", endings=PICTURES, ending=".rdc")
 
 
 def test_results_inside_the_folder_are_no_input(codec, tree):
     out = tree / "coded"
     save(out / "old.png")
-    jobs = batch.jobs([str(tree)], str(out), endings=batch.PICTURES, ending=".rdc")
+    jobs = batch.jobs([str(tree)], str(out), endings=PICTURES, ending=".rdc")
     assert not any("coded" in job.name for job in jobs)
 
 

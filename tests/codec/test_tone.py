@@ -127,7 +127,7 @@ def test_files_of_a_picture_that_is_off_carry_one(codec, monkeypatch) -> None:
     bare = read_container(codec.encode(flat, quality=10, effort=1))
     with_tone = read_container(data)
     assert with_tone.tone and not bare.tone
-    monkeypatch.setattr("rcodec_jax.codec.decode.add_tone", lambda pixels, tone: pixels)
+    monkeypatch.setattr("rcodec_jax.codec.tone.add_tone", lambda pixels, tone: pixels)
     untouched = codec.decode(data)
     monkeypatch.undo()
     errors = [np.square(p.astype(float) - flat).mean() for p in (codec.decode(data), untouched)]
