@@ -215,7 +215,7 @@ def evaluate_folder(
         raise UsageError("a study needs jinja2: pip install 'rcodec-jax[eval]'")
     others, notes = peers.make_peers(peer_names)
     if study_seed is not None and not others:
-        raise UsageError("; ".join(["a study compares with a peer, and none is here", *notes]))
+        raise UsageError("; ".join([study.NO_PAIR, *notes]))
     coders: list[Coder] = [own, *others]
     _make_folder(out)
     measured = Run(skipped=hidden_pictures(folder, out=out))

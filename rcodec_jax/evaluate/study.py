@@ -29,6 +29,7 @@ from rcodec_jax.metrics.intervals import Interval, share_interval
 
 PICTURES = 12
 SIDE_PX = 384
+NO_PAIR = "a study compares rcodec with peers on pictures, got no such pair"
 """Most pictures of a study, and the side of a crop."""
 
 
@@ -138,7 +139,7 @@ def make_study(
             continue
         crops[name] = shown
     if not pairs:
-        raise UsageError("a study compares rcodec with peers on pictures, got no such pair")
+        raise UsageError(NO_PAIR)
     return Study(_shuffled(pairs, seed), crops)
 
 
