@@ -29,8 +29,9 @@ from rcodec_jax.metrics.intervals import Interval, share_interval
 
 PICTURES = 12
 SIDE_PX = 384
-NO_PAIR = "a study compares rcodec with peers on pictures, got no such pair"
 """Most pictures of a study, and the side of a crop."""
+
+NO_PAIR = "a study compares rcodec with peers on pictures, got no such pair"
 
 
 @dataclass(frozen=True)
