@@ -12,8 +12,8 @@ import shutil
 import tempfile
 
 # Before JAX is imported by any test: the tests are about numbers, not about the accelerator of
-# the machine they happen to run on, and shardings need several devices.
-os.environ["JAX_PLATFORMS"] = "cpu"
+# the machine they happen to run on, unless it is named, and shardings need several devices.
+os.environ["JAX_PLATFORMS"] = os.environ.get("RCODEC_TEST_PLATFORM", "cpu")
 os.environ["JAX_NUM_CPU_DEVICES"] = "8"
 # A bare `a + b` of different ranks is where a map [B,h,w] meets [h,w,C] by accident.
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"

@@ -17,7 +17,7 @@ from typing import Any
 from rcodec_jax.app import handlers
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.errors import RcodecError
-from rcodec_jax.model.bundle import REALISM
+from rcodec_jax.model.bundle import BALANCED, FIDELITY, REALISM
 
 KEPT_S = 3600
 """Files of a page are kept that long; so are results of a tab that was closed."""
@@ -128,7 +128,8 @@ def build(
         words = handlers.file_in_words(made)
         return handlers.shown(made.decoded), bits(made), words, files(made)[1]
 
-    has_realism = REALISM in codec.bundle.params
+    least = 0 if FIDELITY in codec.bundle.params else BALANCED
+    most = 1 if REALISM in codec.bundle.params else BALANCED
     picture = functools.partial(
         gr.Image,
         interactive=False,
@@ -137,8 +138,8 @@ def build(
         buttons=["download", "fullscreen"],
     )
     realism_of = functools.partial(
-        gr.Slider, 0, 1, 0, step=0.05, label="Realism at decoding", visible=has_realism,
-        info="0: least error; 1: more detail, part of it made up",
+        gr.Slider, least, most, BALANCED, step=0.05, label="Realism at decoding",
+        visible=least < most, info="0: least error; 1: more detail, part of it made up",
     )  # fmt: skip
     page = gr.Blocks(title="rcodec", analytics_enabled=False, delete_cache=(600, KEPT_S))
     with page:

@@ -37,9 +37,10 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--realism",
         type=arguments.number(0, 1, "a number in 0..1"),
-        default=0.0,
+        default=0.5,
         metavar="R",
-        help="0..1: from least error to detail that looks real, part of it made up (default: 0)",
+        help="0..1: from least error to detail that looks real, part of it made up "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--max-pixels",

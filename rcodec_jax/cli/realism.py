@@ -1,4 +1,4 @@
-"""`rcodec realism`: gives a bundle a second decoder, for detail that looks real."""
+"""`rcodec realism`: gives a bundle two more decoders, for least error and for real detail."""
 
 from __future__ import annotations
 
@@ -15,17 +15,18 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "realism",
-        help="train a bundle's decoder for realism",
-        description="Trains a copy of a bundle's decoder against a discriminator. Files stay the "
-        "same; 'rcodec decode --realism R' then mixes both decoders.",
+        help="train the ends of 'decode --realism' for a bundle",
+        description="Trains two copies of a bundle's decoder: one by squared error, one against a "
+        "discriminator. Files stay the same; 'rcodec decode --realism R' then mixes decoders.",
     )
     add_options(parser, to="train on")
     parser.add_argument(
         "--lpips", required=True, metavar="FOLDER", help="folder with lpips_squeeze.npz"
     )
     for name, default, what in (
-        ("minutes", 25.0, "of training, after the crops are coded"),
-        ("error-ratio", 1.2, "squared error to aim at, against the fidelity end's"),
+        ("minutes", 25.0, "of training the realism end, after the crops are coded"),
+        ("fidelity-minutes", 8.0, "of training the fidelity end"),
+        ("error-ratio", 1.2, "squared error to aim at, against the decoder's"),
         ("adversarial", 0.1, "weight of the discriminator"),
     ):
         parser.add_argument(
@@ -53,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from rcodec_jax.metrics.perceptual import Lpips
-    from rcodec_jax.model.bundle import REALISM, load_bundle
+    from rcodec_jax.model.bundle import FIDELITY, REALISM, load_bundle
     from rcodec_jax.model.freezing import save_changed
     from rcodec_jax.model.networks import Networks
     from rcodec_jax.model.unfreezing import unfreeze
@@ -64,6 +65,7 @@ def run(args: argparse.Namespace) -> int:
     entropy = unfreeze(args.bundle, bundle)
     config = realism.RealismConfig(
         minutes=args.minutes,
+        fidelity_minutes=args.fidelity_minutes,
         crops=args.crops,
         error_ratio=args.error_ratio,
         adversarial=args.adversarial,
@@ -77,21 +79,31 @@ def run(args: argparse.Namespace) -> int:
     networks = Networks(bundle.config)
     start = time.perf_counter()
     crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
-    figures: dict[str, float] = {}
+    figures: dict[str, dict[str, float]] = {FIDELITY: {}, REALISM: {}}
 
-    def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
-        figures.update(seen | {"minutes": minutes, "steps": steps})
-        text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
-        print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
+    def reporting(end: str) -> realism.Report:
+        def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
+            figures[end] = seen | {"minutes": minutes, "steps": steps}
+            text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
+            print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
 
-    made = realism.train(networks, params["decoder"], crops, perceptual, config, report=report)
-    both = bundle.params | {REALISM: made}
-    card = bundle.card | {"realism": figures}
-    save_changed(folder, dataclasses.replace(bundle, params=both, card=card), entropy)
+        return report
+
+    given = networks, params["decoder"], crops
+    ends = {
+        FIDELITY: realism.train_fidelity(*given, config, report=reporting(FIDELITY)),
+        REALISM: realism.train_realism(*given, perceptual, config, report=reporting(REALISM)),
+    }
+    card = bundle.card | {"ends": figures}
+    save_changed(
+        folder, dataclasses.replace(bundle, params=bundle.params | ends, card=card), entropy
+    )
     seconds = time.perf_counter() - start
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,
-        f"{args.out}: a realism end after {figures['steps']:.0f} steps, {seconds:.0f} s",
+        f"{args.out}: both ends, after "
+        + " and ".join(f"{of['steps']:.0f}" for of in figures.values())
+        + f" steps, {seconds:.0f} s",
         as_json=args.json,
         stream=sys.stdout,
     )

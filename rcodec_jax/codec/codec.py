@@ -32,7 +32,7 @@ from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH
-from rcodec_jax.model.bundle import Bundle, load_bundle
+from rcodec_jax.model.bundle import BALANCED, Bundle, load_bundle
 from rcodec_jax.progress import Progress, no_progress
 
 Dtype = Literal["float32", "bfloat16"]
@@ -198,7 +198,7 @@ class Codec:
         *,
         steps: int | None = None,
         trajectory: Trajectory = "proportional",
-        realism: float = 0.0,
+        realism: float = BALANCED,
         limits: Limits | None = None,
         progress: Progress = no_progress,
     ) -> np.ndarray:
@@ -208,8 +208,8 @@ class Codec:
           data: the file, or its path.
           steps: denoiser evaluations, 1..50; None for the model's default. Few give fidelity.
           trajectory: how the cells' timesteps fall together.
-          realism: 0..1, from least error to real detail, part of which is made up; above 0 of
-            models that have such a decoder.
+          realism: 0..1, from least error to real detail, part of which is made up; other than
+            the default of models that have such decoders.
           limits: what to refuse before anything is allocated.
           progress: see `rcodec_jax.progress`; called after each tile of a large picture.
 

@@ -23,7 +23,7 @@ from rcodec_jax.entropy import (
 )
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
-from rcodec_jax.model.bundle import REALISM, Bundle
+from rcodec_jax.model.bundle import BALANCED, FIDELITY, REALISM, Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import LevelMap
 
@@ -37,7 +37,7 @@ def decode(
     *,
     steps: int | None = None,
     trajectory: Trajectory = "proportional",
-    realism: float = 0.0,
+    realism: float = BALANCED,
     limits: Limits | None = None,
     progress: Progress = no_progress,
 ) -> np.ndarray:
@@ -46,11 +46,9 @@ def decode(
     check_whole(steps, f"1..{MAX_STEPS} steps", 1, MAX_STEPS)
     if trajectory not in ("proportional", "synchronous"):
         raise UsageError(f"expected trajectory proportional or synchronous, got {trajectory!r}")
-    check_number(realism, "a realism in 0..1", 0, 1)
     if not isinstance(limits, Limits | None):
         raise UsageError(f"expected limits as Limits or None, got {type(limits).__name__}")
-    if realism and REALISM not in bundle.params:
-        raise UsageError("this model has no realism end: its decoder has been trained for fidelity")
+    check_realism(realism, bundle)
     container, levels, symbols = read_symbols(data, bundle.integers, limits=limits)
     header = container.header
     if header.float_digest != bundle.float_digest:
@@ -65,6 +63,15 @@ def decode(
         steps=steps, kind=trajectory, realism=realism, progress=progress,
     )  # fmt: skip
     return finish(pixels, tone, grey=header.grey)
+
+
+def check_realism(realism: float, bundle: Bundle) -> None:
+    """Raises UsageError unless the model has the end on this side of its decoder."""
+    check_number(realism, "a realism in 0..1", 0, 1)
+    for end, asked in ((FIDELITY, realism < BALANCED), (REALISM, realism > BALANCED)):
+        if asked and end not in bundle.params:
+            name = end.removeprefix("decoder_")
+            raise UsageError(f"this model has no {name} end: expected realism {BALANCED}")
 
 
 def draw(

@@ -124,6 +124,9 @@ def encode(
     )
     refiner = Refiner(bundle) if refiner is None else refiner
     steps, notes = _steps(refiner, effort, height * width)
+    if cells is not None and cells.min() == cells.max():
+        cells = None
+        notes += ("the importance is the same everywhere, so no region is favoured",)
 
     def levels_at(base: int, blocks: Blocks | None = None) -> LevelMap:
         own, shape = cells, cell_shape(height, width)

@@ -29,7 +29,7 @@ from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import advance, walk
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
-from rcodec_jax.model.bundle import REALISM, Bundle
+from rcodec_jax.model.bundle import BALANCED, FIDELITY, REALISM, Bundle
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.ops.rounding import round_half_up
 from rcodec_jax.progress import Progress, no_progress
@@ -79,14 +79,16 @@ class Programs:
         return {part: self._device[part]}
 
     def _decoder(self, realism: float) -> dict[str, Any]:
-        """Parameters of the decoder between its two ends."""
-        fidelity = self._params("decoder")
-        if realism == 0:
-            return fidelity
-        ends = fidelity["decoder"], self._params(REALISM)[REALISM]
-        if realism == 1:
-            return {"decoder": ends[1]}
-        return {"decoder": jax.tree.map(lambda a, b: a + realism * (b - a), *ends)}
+        """Parameters of the decoder, or between it and the end on that side of it."""
+        own = self._params("decoder")
+        if realism == BALANCED:
+            return own
+        end = FIDELITY if realism < BALANCED else REALISM
+        other = self._params(end)[end]
+        share = abs(realism - BALANCED) / BALANCED
+        if share == 1:
+            return {"decoder": other}
+        return {"decoder": jax.tree.map(lambda a, b: a + share * (b - a), own["decoder"], other)}
 
     def latent(self, pixels: np.ndarray) -> np.ndarray:
         """Picture uint8 [H, W, 3] -> scaled latent y float32 [h, w, C] of its bucket.
@@ -126,7 +128,7 @@ class Programs:
         *,
         steps: int,
         kind: Trajectory,
-        realism: float = 0.0,
+        realism: float = BALANCED,
         progress: Progress = no_progress,
     ) -> np.ndarray:
         """Denoises and decodes.
@@ -138,7 +140,7 @@ class Programs:
           size: (height, width) of the picture in pixels.
           steps: denoiser evaluations.
           kind: how timesteps fall.
-          realism: 0..1, from the decoder of least error to that of real detail, if there is one.
+          realism: 0..1, from least error to real detail; other than `BALANCED` with such an end.
 
         Returns:
           uint8 [H, W, 3].

@@ -13,6 +13,8 @@ import numpy as np
 from PIL import Image
 
 from rcodec_jax.data.pictures import kept
+from rcodec_jax.data.pictures.colour import essential_exif
+from rcodec_jax.data.pictures.formats import DECODER_ERRORS
 from rcodec_jax.data.pictures.images import Picture, read_image
 from rcodec_jax.data.pictures.masks import read_mask
 from rcodec_jax.errors import UsageError
@@ -33,7 +35,7 @@ ImportanceInput = Array | Image.Image | str | os.PathLike[str]
 FileInput = bytes | bytearray | memoryview | str | os.PathLike[str]
 """An rcodec file's bytes, or the path of one."""
 
-_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
 
 
 def picture_of(image: PictureInput) -> Picture:
@@ -120,16 +122,16 @@ def file_of(data: FileInput) -> bytes:
 def _as_file(image: Image.Image) -> bytes:
     """A Pillow picture without loss, so that one reader decides what its pixels mean."""
     buffer = io.BytesIO()
-    kept = {
-        name: image.info[name] for name in ("icc_profile", "transparency") if name in image.info
-    }
-    orientation = image.getexif()
     try:
+        image.load()
+        names = [name for name in ("icc_profile", "transparency") if name in image.info]
+        info = {name: image.info[name] for name in names}
+        exif = essential_exif(image)
         if image.mode in _PNG_MODES:
-            image.save(buffer, "PNG", compress_level=0, exif=orientation, **kept)
+            image.save(buffer, "PNG", compress_level=0, exif=exif, **info)
         else:
-            image.save(buffer, "TIFF", exif=orientation, **kept)
-    except (OSError, ValueError, KeyError) as error:
+            image.save(buffer, "TIFF", compression="raw", exif=exif, **info)
+    except DECODER_ERRORS as error:
         raise UsageError(f"expected a picture, got one of mode {image.mode}: {error}") from error
     return buffer.getvalue()
 

@@ -30,6 +30,9 @@ def bd_rate(
     Args:
       anchor_rate, test_rate: positive, any common unit.
       anchor_quality, test_quality: e.g. PSNR; LPIPS with `higher_is_better=False`.
+
+    Raises:
+      UsageError: rates and qualities that do not go together, or a rate that is not positive.
     """
     sign = 1.0 if higher_is_better else -1.0
     quality_a, log_rate_a = _curve(anchor_rate, anchor_quality, sign)

@@ -33,7 +33,7 @@ def bootstrap_interval(
     narrow.
 
     Args:
-      figure: takes indices of pictures int [count], in any order; NaN where it is undefined.
+      figure: takes indices of pictures int [count], in any order; not finite where it is undefined.
       seed: of the draws; the same one gives the same pictures for every figure.
 
     Returns:

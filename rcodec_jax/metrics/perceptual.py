@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rcodec_jax.errors import UsageError
+from rcodec_jax.metrics import fidelity
 from rcodec_jax.metrics.weights import Params, checked, read_arrays
 
 NETS = ("alex", "squeeze", "vgg")
@@ -241,10 +242,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 def check_pair(a: jax.Array, b: jax.Array, measure: str) -> None:
     """Raises UsageError unless both are [N, H, W, 3] of one shape with sides >= MIN_SIDE_PX."""
-    if a.shape != b.shape or a.ndim != 4 or a.shape[-1] != 3:
-        raise UsageError(
-            f"{measure} expects two [N, H, W, 3] arrays of one shape, got {a.shape} and {b.shape}"
-        )
+    fidelity.check_pair(a, b)
     if min(a.shape[1:3]) < MIN_SIDE_PX:
         raise UsageError(
             f"{measure} needs sides of at least {MIN_SIDE_PX} px, got {a.shape[1]}x{a.shape[2]}"

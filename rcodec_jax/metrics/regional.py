@@ -15,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from rcodec_jax.errors import UsageError
+from rcodec_jax.metrics.fidelity import check_pair
 from rcodec_jax.metrics.perceptual import Lpips
 
 BAND_PX = 16
@@ -27,7 +28,7 @@ def roi_psnr(original: jax.Array, decoded: jax.Array, mask: jax.Array) -> jax.Ar
       original, decoded: [N, H, W, 3] in 0..1.
       mask: [N, H, W] in 0..1. An empty mask gives NaN.
     """
-    _check_mask(original, mask)
+    _check(original, decoded, mask)
     weight = mask[..., None].astype(jnp.float32)
     error = jnp.sum(weight * jnp.square(original - decoded), axis=(1, 2, 3))
     return -10.0 * jnp.log10(error / (3.0 * jnp.sum(weight, axis=(1, 2, 3))))
@@ -37,7 +38,7 @@ def roi_lpips_spatial(
     lpips: Lpips, original: jax.Array, decoded: jax.Array, mask: jax.Array
 ) -> jax.Array:
     """Spatial LPIPS map averaged over the mask, [N]; pictures in -1..1, mask in 0..1."""
-    _check_mask(original, mask)
+    _check(original, decoded, mask)
     distance = lpips.spatial(original, decoded)
     return jnp.sum(distance * mask, axis=(1, 2)) / jnp.sum(mask, axis=(1, 2))
 
@@ -54,7 +55,7 @@ def roi_lpips_composite(
 
 def composite(original: jax.Array, decoded: jax.Array, mask: jax.Array) -> jax.Array:
     """The original with the region replaced by the decoded one: [N, H, W, 3], mask in 0..1."""
-    _check_mask(original, mask)
+    _check(original, decoded, mask)
     weight = mask[..., None].astype(original.dtype)
     return weight * decoded + (1 - weight) * original
 
@@ -109,9 +110,7 @@ def band_errors(
     )
 
 
-def _check_mask(picture: jax.Array, mask: jax.Array) -> None:
-    if picture.ndim != 4 or mask.shape != picture.shape[:3]:
-        raise UsageError(
-            f"expected pictures [N, H, W, 3] and a mask [N, H, W], got {picture.shape} "
-            f"and {mask.shape}"
-        )
+def _check(original: jax.Array, decoded: jax.Array, mask: jax.Array) -> None:
+    check_pair(original, decoded)
+    if mask.shape != original.shape[:3]:
+        raise UsageError(f"expected a mask {list(original.shape[:3])}, got {list(mask.shape)}")

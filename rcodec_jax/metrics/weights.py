@@ -17,6 +17,17 @@ from rcodec_jax.errors import UsageError
 Params = dict[str, jax.Array]
 
 
+_UNREADABLE = (
+    OSError,
+    ValueError,
+    TypeError,  # a single array in place of an archive
+    AttributeError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
+
 def read_arrays(path: str | Path, file: str, measure: str) -> dict[str, np.ndarray]:
     """The arrays of an .npz by name.
 
@@ -38,7 +49,7 @@ def read_arrays(path: str | Path, file: str, measure: str) -> dict[str, np.ndarr
             f"no {measure} weights at {path}: expected {file} or the like, as 'rcodec import "
             f"--kind {measure.lower()}' makes it"
         ) from None
-    except (OSError, ValueError, AttributeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except _UNREADABLE as error:
         raise UsageError(f"{path} is not a readable .npz of {measure} weights: {error}") from error
 
 
@@ -51,5 +62,7 @@ def checked(
         given = arrays[name].shape if name in arrays else None
         if given != shape:
             raise UsageError(f"{network}: {name} must have shape {shape}, got {given}")
+        if arrays[name].dtype.kind not in "fiu" or not np.isfinite(arrays[name]).all():
+            raise UsageError(f"{network}: {name} must have finite numbers")
         params[name] = jnp.asarray(arrays[name], jnp.float32)
     return params

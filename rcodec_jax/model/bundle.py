@@ -42,10 +42,14 @@ BUNDLE_VERSION = 0
 FLOAT_PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
 """Parts of the parameters that stay floats; the others became integers."""
 
-REALISM = "decoder_realism"
-"""Key of a decoder of the same shape trained for real detail, which some models have besides."""
+FIDELITY, REALISM = "decoder_fidelity", "decoder_realism"
+"""Keys of decoders of the same shape that some models have besides: the ends of the way from least
+error to real detail, in whose middle the decoder itself is."""
 
-OPTIONAL_PARTS = (REALISM,)
+BALANCED = 0.5
+"""The realism of the decoder itself."""
+
+OPTIONAL_PARTS = (FIDELITY, REALISM)
 """Float parts that a model may have besides."""
 
 BITS = (8, 16)

@@ -154,9 +154,7 @@ def made_latents(integers: IntegerPart, nodes: Sequence[int]) -> list[Latents]:
         levels = uniform_level_map(*_CELLS, node=node)
         words = np.random.Philox(key=node)
         draw = functools.partial(integers.hyper_tables.bank.draw, words=words)
-        made.append(
-            Latents(None, integers.read_hyper(levels, draw), levels)
-        )
+        made.append(Latents(None, integers.read_hyper(levels, draw), levels))
     return made
 
 

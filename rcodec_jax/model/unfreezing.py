@@ -7,7 +7,6 @@ not say (the networks behind the tables by node, the prior of z) a bundle keeps 
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ import safetensors.numpy
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.entropy import Conv
 from rcodec_jax.errors import BundleError
-from rcodec_jax.model.bundle import TRAINING, Bundle
+from rcodec_jax.model.bundle import TRAINING, Bundle, located
 from rcodec_jax.model.fixedpoint import fractions
 from rcodec_jax.model.networks import Params, model_parts
 from rcodec_jax.model.trees import flatten, unflatten
@@ -62,7 +61,7 @@ def unfreeze(
     Raises:
       BundleError: the bundle was made without what training needs, or it does not fit.
     """
-    path = Path(folder) / TRAINING
+    path = located(folder) / TRAINING
     try:
         arrays = safetensors.numpy.load(path.read_bytes())
         networks = _integer_networks(bundle.config)

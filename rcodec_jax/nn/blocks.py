@@ -204,7 +204,7 @@ class Downsample(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        """[B, h, w, C] -> [B, ceil(h/2), ceil(w/2), features]."""
+        """[B, h, w, C] -> [B, ceil(h/2), ceil(w/2), features], floor if `asymmetric`."""
         pad = (0, 1) if self.asymmetric else (1, 1)
         conv = nn.Conv(
             self.features, (3, 3), strides=2, padding=(pad, pad), dtype=self.dtype, name="conv"

@@ -29,7 +29,7 @@ class Conditioning(NamedTuple):
 
 
 def timestep_embedding(t: jax.Array, features: int) -> jax.Array:
-    """Sinusoidal embedding [..., features] of timesteps t [...], cosines first, as in SD."""
+    """Sinusoids [..., features], an even number, of timesteps t [...], cosines first as in SD."""
     half = features // 2
     frequencies = jnp.exp(-math.log(10000.0) * jnp.arange(half, dtype=jnp.float32) / half)
     angles = t.astype(jnp.float32)[..., None] * frequencies.reshape((1,) * t.ndim + (half,))

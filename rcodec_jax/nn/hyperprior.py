@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from rcodec_jax.levels import NODE_COUNT, nodes_per_class
 from rcodec_jax.nn.blocks import Conv, Downsample
 from rcodec_jax.ops.densities import logistic_bits
-from rcodec_jax.ops.rounding import round_straight_through
+from rcodec_jax.ops.rounding import clip_straight_through, round_straight_through
 from rcodec_jax.ops.spatial import depth_to_space
 from rcodec_jax.passes import CONTEXTS, hyper_order
 
@@ -222,7 +222,7 @@ class HyperPrior(nn.Module):
           [B, h, w, Z].
         """
         row = node // nodes_per_class(self.classes)
-        scale = jnp.exp(jnp.clip(self.log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
+        scale = jnp.exp(clip_straight_through(self.log_scale, LOG_SCALE_MIN, LOG_SCALE_MAX))
         if not self.neighbours:
             return logistic_bits(z - self.mean[row], scale[row])
         batch, height, width, channels = z.shape

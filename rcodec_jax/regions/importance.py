@@ -66,8 +66,7 @@ def from_gaze(x: float, y: float, height_px: int, width_px: int) -> np.ndarray:
     e2 = 2.3 degrees, the eccentricity of half resolution (Geisler and Perry, 1998).
 
     Args:
-      x: gaze point in pixels from the left edge.
-      y: gaze point in pixels from the top edge.
+      x, y: column and row of the pixel that is looked at, from 0; fractions lie between pixels.
       height_px: height of the picture.
       width_px: width of the picture.
 
@@ -82,8 +81,8 @@ def from_gaze(x: float, y: float, height_px: int, width_px: int) -> np.ndarray:
             f"expected a gaze point x,y inside the {width_px}x{height_px} image, got {x:g},{y:g}"
         )
     degrees_per_px = DEGREES_ACROSS / max(height_px, width_px)
-    vertical = (np.arange(height_px, dtype=np.float32) + 0.5 - np.float32(y + 0.5))[:, None]
-    horizontal = (np.arange(width_px, dtype=np.float32) + 0.5 - np.float32(x + 0.5))[None]
+    vertical = (np.arange(height_px, dtype=np.float32) - np.float32(y))[:, None]
+    horizontal = (np.arange(width_px, dtype=np.float32) - np.float32(x))[None]
     eccentricity = np.sqrt(vertical**2 + horizontal**2) * np.float32(degrees_per_px)
     beyond = np.maximum(eccentricity - np.float32(FOVEA_DEGREES), 0)
     return (HALF_RESOLUTION_DEGREES / (HALF_RESOLUTION_DEGREES + beyond)).astype(np.float32)

@@ -119,7 +119,7 @@ def build_level_map(
     low, high = node_range
     if not 0 <= low <= high < NODE_COUNT:
         raise UsageError(f"expected a node range within 0..{NODE_COUNT - 1}, got {low}..{high}")
-    if not span >= 0:  # NaN neither
+    if not 0 <= span < np.inf:  # NaN neither
         raise UsageError(f"expected a span of at least 0 nodes, got {span}")
     if cell_importance is None:
         if shape is None:

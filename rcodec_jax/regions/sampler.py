@@ -52,6 +52,9 @@ class MapSampler:
         low, high = self.node_range
         if not 0 <= low <= high < NODE_COUNT:
             raise UsageError(f"expected a node range within 0..{NODE_COUNT - 1}, got {low}..{high}")
+        if not self.kinds or set(self.kinds) - set(FRACTIONS):
+            known = ", ".join(FRACTIONS)
+            raise UsageError(f"expected kinds of maps out of {known}, got {self.kinds}")
 
     def __call__(self, rng: np.random.Generator, h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws a map of h x w cells.

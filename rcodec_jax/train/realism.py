@@ -1,12 +1,13 @@
-"""The realism end of a decoder: a copy of it that learns to make detail which looks real.
+"""Two copies of a decoder: one learns least error, one to make detail that looks real.
 
-Encoder, entropy model, denoiser and bytes stay. The copy is trained against a discriminator and a
-perceptual distance, and how much squared error it may add is a constraint: its weight in the loss
-follows what the copy does (a Lagrange multiplier). At decoding the parameters of both ends are
-mixed, which gives every stage between them (network interpolation, Wang et al., ECCV Workshops
-2018). Two ends that are good do not make a good mixture: one of trained ends is smoother than
-both. So each step trains the mixture of a random share, which is to have that share of the error
-that is added, and that share of the discriminator.
+Encoder, entropy model, denoiser and bytes stay. The fidelity end is trained by squared error alone.
+The realism end is trained against a discriminator and a perceptual distance, and how much squared
+error it may add is a constraint: its weight in the loss follows what the copy does (a Lagrange
+multiplier). At decoding the parameters of the decoder and of one end are mixed, which gives every
+stage between them (network interpolation, Wang et al., ECCV Workshops 2018). A decoder and a good
+end do not make a good mixture: one of trained networks is smoother than both. So each step of the
+realism end trains the mixture of a random share, which is to have that share of the error that is
+added, and that share of the discriminator; the end that is kept is such a mixture.
 """
 
 from __future__ import annotations
@@ -42,27 +43,31 @@ _WEIGHT = 0.3  # of the error's ratio in the loss, at first
 
 @dataclasses.dataclass(frozen=True)
 class RealismConfig:
-    """How a realism end is trained.
+    """How the ends are trained.
 
     Attributes:
-      minutes: wall-clock time of the training itself.
+      minutes, fidelity_minutes: wall-clock time of the training of each end itself.
       crops, crop_px: crops that are coded once and trained on, and their side.
       batch: crops of a step.
       learning_rate: of the decoder at first, falling to a tenth with a cosine; the
         discriminator's is twice that.
-      error_ratio: squared error that is aimed at, against that of the fidelity end: 1.2 is .8 dB.
+      error_ratio: squared error that is aimed at, against that of the decoder: 1.2 is .8 dB.
         (Figures in reports are means over the mixtures that were trained, of share 2/3 on average.)
+      kept: share of the way from the decoder to what was trained at which the realism end is.
+        What lies further on sharpens without a gain by LPIPS.
       lpips, adversarial: weights of the perceptual distance and of the discriminator.
       average: decay of the average of the parameters that is kept.
       seed: of everything drawn.
     """
 
     minutes: float = 25.0
+    fidelity_minutes: float = 8.0
     crops: int = 2048
     crop_px: int = 128
     batch: int = 8
     learning_rate: float = 2e-4
     error_ratio: float = 1.2
+    kept: float = 0.5
     lpips: float = 1.0
     adversarial: float = 0.1
     average: float = 0.998
@@ -73,7 +78,7 @@ class Crops(NamedTuple):
     """Crops as the decoder sees them.
 
     Attributes:
-      original, decoded: uint8 [N, S, S, 3], before coding and at the fidelity end.
+      original, decoded: uint8 [N, S, S, 3], before coding and by the model's decoder.
       raw: float16 [N, S/8, S/8, C], what the decoder is given.
     """
 
@@ -82,8 +87,21 @@ class Crops(NamedTuple):
     raw: np.ndarray
 
 
+class Batch(NamedTuple):
+    """`Crops` as networks take them: pictures in -1..1, floats."""
+
+    original: jax.Array
+    decoded: jax.Array
+    raw: jax.Array
+
+    @classmethod
+    def of(cls, crops: Crops) -> Batch:
+        original, decoded = (to_signed(jnp.asarray(a)) for a in crops[:2])
+        return cls(original, decoded, jnp.asarray(crops.raw, jnp.float32))
+
+
 class State(NamedTuple):
-    """What a step changes."""
+    """What a step of the realism end changes."""
 
     decoder: Params
     average: Params
@@ -140,7 +158,45 @@ def collect(
     return Crops(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
-def train(
+def train_fidelity(
+    networks: Networks,
+    decoder: Params,
+    crops: Crops,
+    config: RealismConfig,
+    *,
+    report: Report | None = None,
+) -> Params:
+    """Trains a fidelity end, by squared error alone, for `fidelity_minutes`.
+
+    Args:
+      networks, decoder, crops, config, report: as for `train_realism`.
+
+    Returns:
+      Parameters of the same structure, averaged.
+    """
+    optimizer = optax.scale_by_adam(0.9, 0.99)
+
+    def loss_of(decoder: Params, batch: Batch) -> jax.Array:
+        return jnp.mean(_ratios(networks.decode({"decoder": decoder}, batch.raw), batch))
+
+    @jax.jit
+    def step(
+        state: tuple[Params, Params, Any], crops: Crops, rate: jax.Array, share: jax.Array
+    ) -> tuple[tuple[Params, Params, Any], dict[str, jax.Array]]:
+        decoder, average, moments = state
+        ratio, gradients = jax.value_and_grad(loss_of)(decoder, Batch.of(crops))
+        updates, moments = optimizer.update(gradients, moments)
+        decoder = jax.tree.map(lambda p, u: p - rate * u, decoder, updates)
+        average = _towards(average, decoder, 1 - config.average)
+        return (decoder, average, moments), {"ratio": ratio}
+
+    start = _in_floats(decoder)
+    state = start, start, optimizer.init(start)
+    _, average, _ = _run(step, state, crops, config, config.fidelity_minutes, report)
+    return jax.tree.map(np.asarray, average)
+
+
+def train_realism(
     networks: Networks,
     decoder: Params,
     crops: Crops,
@@ -149,11 +205,11 @@ def train(
     *,
     report: Report | None = None,
 ) -> Params:
-    """Trains a realism end.
+    """Trains a realism end, for `minutes`.
 
     Args:
       networks: the model's.
-      decoder: parameters of the fidelity end, where it starts.
+      decoder: parameters of the model's decoder, where it starts.
       crops: what `collect` gives.
       perceptual: distance of two pictures [B, H, W, 3] in -1..1.
       config: of the training.
@@ -162,51 +218,33 @@ def train(
     Returns:
       Parameters of the same structure, averaged.
     """
-    fidelity = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), decoder)
+    start = _in_floats(decoder)
     critic = Discriminator()
-    rate_of = _cosine(config.learning_rate)
     optimizer, critic_optimizer = optax.scale_by_adam(0.5, 0.99), optax.scale_by_adam(0.5, 0.99)
 
     def losses_of_decoder(
-        decoder: Params,
-        critic_params: Params,
-        weight: jax.Array,
-        share: jax.Array,
-        batch: tuple[jax.Array, ...],
+        decoder: Params, critic_params: Params, weight: jax.Array, share: jax.Array, batch: Batch
     ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
-        original, decoded, raw = batch
-        mixed = jax.tree.map(lambda a, b: a + share * (b - a), fidelity, decoder)
-        made = networks.decode({"decoder": mixed}, raw)
-        error, before = (
-            jnp.mean(jnp.square(picture - original), axis=(1, 2, 3)) for picture in (made, decoded)
-        )
-        ratio = jnp.mean((error + _FLOOR) / (before + _FLOOR))
-        distance = jnp.mean(perceptual(original, made))
-        logits: Any = critic.apply({"params": critic_params}, made, decoded)
+        made = networks.decode({"decoder": _towards(start, decoder, share)}, batch.raw)
+        ratio = jnp.mean(_ratios(made, batch))
+        distance = jnp.mean(perceptual(batch.original, made))
+        logits: Any = critic.apply({"params": critic_params}, made, batch.decoded)
         adversarial = -jnp.mean(logits)
         total = weight * ratio + config.lpips * distance
         total += share * config.adversarial * adversarial
         figures = {"ratio": ratio, "lpips": distance, "adversarial": adversarial}
         return total, (made, figures)
 
-    def loss_of_critic(
-        critic_params: Params, made: jax.Array, batch: tuple[jax.Array, ...]
-    ) -> jax.Array:
-        original, decoded, _ = batch
-        real: Any = critic.apply({"params": critic_params}, original, decoded)
-        fake: Any = critic.apply({"params": critic_params}, made, decoded)
+    def loss_of_critic(critic_params: Params, made: jax.Array, batch: Batch) -> jax.Array:
+        real: Any = critic.apply({"params": critic_params}, batch.original, batch.decoded)
+        fake: Any = critic.apply({"params": critic_params}, made, batch.decoded)
         return jnp.mean(jax.nn.relu(1.0 - real)) + jnp.mean(jax.nn.relu(1.0 + fake))
 
     @jax.jit
     def step(
-        state: State,
-        original: jax.Array,
-        decoded: jax.Array,
-        raw: jax.Array,
-        rate: jax.Array,
-        share: jax.Array,
+        state: State, crops: Crops, rate: jax.Array, share: jax.Array
     ) -> tuple[State, dict[str, jax.Array]]:
-        batch = (to_signed(original), to_signed(decoded), raw.astype(jnp.float32))
+        batch = Batch.of(crops)
         gradients, (made, figures) = jax.grad(losses_of_decoder, has_aux=True)(
             state.decoder, state.critic, state.weight, share, batch
         )
@@ -217,7 +255,7 @@ def train(
         )
         updates, critic_moments = critic_optimizer.update(gradients, state.critic_moments)
         judge = jax.tree.map(lambda p, u: p - 2 * rate * u, state.critic, updates)
-        average = jax.tree.map(lambda a, p: a + (1 - config.average) * (p - a), state.average, new)
+        average = _towards(state.average, new, 1 - config.average)
         aim = 1 + share * (config.error_ratio - 1)
         weight = state.weight * jnp.exp(0.02 * (figures["ratio"] - aim))
         figures |= {"critic": loss, "weight": weight}
@@ -225,27 +263,63 @@ def train(
 
     picture = jnp.zeros((1, config.crop_px, config.crop_px, 3))
     judge = critic.init(jax.random.key(config.seed), picture, picture)["params"]
-    moments = optimizer.init(fidelity), critic_optimizer.init(judge)
-    state = State(fidelity, fidelity, judge, *moments, jnp.float32(_WEIGHT))
-    rng = np.random.default_rng(config.seed + 1)
+    moments = optimizer.init(start), critic_optimizer.init(judge)
+    state = State(start, start, judge, *moments, jnp.float32(_WEIGHT))
+    state = _run(step, state, crops, config, config.minutes, report)
+    return jax.tree.map(np.asarray, _towards(start, state.average, config.kept))
+
+
+def _run(
+    step: Callable[..., tuple[Any, dict[str, jax.Array]]],
+    state: Any,
+    crops: Crops,
+    config: RealismConfig,
+    minutes: float,
+    report: Report | None,
+) -> Any:
+    """The state after steps for so many minutes, compilation apart.
+
+    Args:
+      step: takes the state, a batch of crops, the learning rate and a share; gives state, figures.
+    """
+    rate_of, rng = _cosine(config.learning_rate), np.random.default_rng(config.seed + 1)
     begin, reported, seen = time.monotonic(), time.monotonic(), []
     done, steps = 0.0, 0
     while done < 1.0:
         at = rng.choice(crops.raw.shape[0], config.batch, replace=False)
-        batch = [array[at] for array in crops]
         share = np.sqrt(rng.random())  # the far end most, as it is the one that is learnt
-        state, figures = step(state, *batch, jnp.float32(rate_of(done)), jnp.float32(share))
+        batch = Crops(*(array[at] for array in crops))
+        state, figures = step(state, batch, jnp.float32(rate_of(done)), jnp.float32(share))
         seen.append(jax.device_get(figures))
         steps += 1
         now = time.monotonic()
         if steps == 1:  # it compiled; its learning rate was 0
             begin = now
-        done = (now - begin) / (60 * config.minutes)
+        done = (now - begin) / (60 * minutes)
         if report is not None and (now - reported > _REPORT_S or done >= 1.0):
             means = {name: float(np.mean([row[name] for row in seen])) for name in seen[0]}
             report((now - begin) / 60, steps, means)
             reported, seen = now, []
-    return jax.tree.map(np.asarray, state.average)
+    return state
+
+
+def _ratios(made: jax.Array, batch: Batch) -> jax.Array:
+    """Squared error of each picture against that of the model's decoder: [B]."""
+    error, before = (
+        jnp.mean(jnp.square(picture - batch.original), axis=(1, 2, 3))
+        for picture in (made, batch.decoded)
+    )
+    return (error + _FLOOR) / (before + _FLOOR)
+
+
+def _towards(a: Params, b: Params, share: jax.Array | float) -> Params:
+    mixed: Params = jax.tree.map(lambda a, b: a + share * (b - a), a, b)
+    return mixed
+
+
+def _in_floats(params: Params) -> Params:
+    floats: Params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), params)
+    return floats
 
 
 def _cosine(peak: float) -> Callable[[float], float]:

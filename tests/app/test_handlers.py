@@ -26,7 +26,7 @@ def made(codec, photo) -> handlers.Made:
     painted = np.zeros((60, 80), np.float32)
     painted[10:40, 20:60] = 1
     importance = handlers.importance_of(handlers.PAINTED, photo, painted)
-    options = {"size_bytes": 700, "strength": 1.0, "effort": 1, "realism": 0.0}
+    options = {"size_bytes": 700, "strength": 1.0, "effort": 1, "realism": 0.5}
     return handlers.encode(codec, photo, importance, **options)
 
 
@@ -37,14 +37,14 @@ def test_a_photo_goes_there_and_back(codec, photo, made: handlers.Made) -> None:
     inside = made.importance > 0.5
     assert made.cell_bits.sum() <= 8 * len(made.data)
     assert inside[25:75, 45:115].all() and not inside[90:].any()
-    opened = handlers.open_file(codec, made.data, realism=0.0, max_pixels=10**6, model=str(NANO))
+    opened = handlers.open_file(codec, made.data, realism=0.5, max_pixels=10**6, model=str(NANO))
     np.testing.assert_array_equal(opened.decoded, made.decoded)
     np.testing.assert_allclose(opened.cell_bits, made.cell_bits)
     assert "160 x 120 pixels" in handlers.file_in_words(opened)
     with pytest.raises(BitstreamError):
-        handlers.open_file(codec, made.data, realism=0.0, max_pixels=100)
+        handlers.open_file(codec, made.data, realism=0.5, max_pixels=100)
     with pytest.raises(UsageError, match="no realism end"):
-        handlers.decode_again(codec, made, 0.5)
+        handlers.decode_again(codec, made, 1.0)
 
 
 def test_what_matters(photo) -> None:

@@ -51,7 +51,7 @@ class FakeCodec:
         return self.said
 
     def decode(
-        self, data, steps=None, trajectory="proportional", realism=0.0, limits=None, progress=None
+        self, data, steps=None, trajectory="proportional", realism=0.5, limits=None, progress=None
     ) -> np.ndarray:
         self.calls.append({"steps": steps, "trajectory": trajectory, "realism": realism})
         if not data.startswith(MAGIC):

@@ -190,9 +190,7 @@ def test_hyper_tables_cost_what_the_prior_says(bundle, networks, floats) -> None
     z = np.broadcast_to(k[:, None, None], (7, 1, 4)).copy()
     for node in (0, 300, 700, 1023):
         levels = uniform_level_map(28, 1, node=node)
-        tables = bundle.integers.hyper_tables.bits(
-            bundle.integers.cell_classes(levels), z
-        )
+        tables = bundle.integers.hyper_tables.bits(bundle.integers.cell_classes(levels), z)
         padded = LevelInputs.of(jnp.zeros((1, 28, 4), jnp.int32), jnp.full((1, 1), node, jnp.int32))
         symbols = jnp.asarray(z[None], jnp.float32)
         believed = networks.hyper_bits(floats, symbols, padded, symbols)[0]

@@ -140,3 +140,35 @@ def test_errors_among_many_come_in_their_place(codec, pixels):
     for workers in (0, "2", 1.5):
         with pytest.raises(UsageError, match=r"expected 1\.\.1024 workers"):
             list(codec.encode_many([pixels], workers=workers))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "LAB"])
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_lzw"}])
+def test_a_tiff_that_pillow_opened_and_changed(pixels, tmp_path, mode, options):
+    """What its file says of strips and sizes is of that file alone."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = Image.fromarray(pixels).convert("RGB" if mode == "LAB" else mode)
+    if mode == "LAB":
+        image = Image.frombytes("LAB", image.size, pixels.tobytes())
+    image.save(tmp_path / "p.tif", exif=exif, **options)
+    with Image.open(tmp_path / "p.tif") as opened:
+        np.testing.assert_array_equal(
+            picture_of(opened).pixels, picture_of(tmp_path / "p.tif").pixels
+        )
+    with Image.open(tmp_path / "p.tif") as opened:
+        opened.load()
+        opened.thumbnail((20, 20))
+        assert max(picture_of(opened).pixels.shape) == 20
+
+
+def test_exif_that_cannot_be_written_is_no_matter(pixels, tmp_path):
+    image = Image.fromarray(pixels)
+    image.getexif()[0x011A] = "dots"  # a resolution in words
+    np.testing.assert_array_equal(picture_of(image).pixels, pixels)
+
+
+def test_a_pillow_picture_of_32_bits():
+    values = np.arange(12, dtype=np.int32).reshape(3, 4) * 5461
+    grey = picture_of(Image.fromarray(values)).pixels
+    np.testing.assert_array_equal(grey[..., 0], np.round(values * 255 / 65535))

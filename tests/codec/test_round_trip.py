@@ -141,3 +141,14 @@ def test_what_is_not_a_picture_is_refused(codec, image) -> None:
 def test_the_integer_part_is_found_by_digest(codec, golden) -> None:
     header = read_container(codec.encode(np.zeros((8, 8, 3), np.uint8))).header
     assert find_integer_part(header, golden.BUNDLE).digest == codec.bundle.integers.digest
+
+
+@pytest.mark.parametrize("value", [0.0, 0.5, 1.0])
+def test_importance_that_is_the_same_everywhere_favours_nothing(codec, photos, value) -> None:
+    image = photos["face"]
+    plain = codec.encode(image, quality=50, effort=1)
+    encoded = codec.encode_detailed(
+        image, importance=np.full(image.shape[:2], value), quality=50, effort=1
+    )
+    assert encoded.data == plain
+    assert any("no region is favoured" in note for note in encoded.notes)

@@ -11,6 +11,8 @@ from PIL import Image, ImageCms
 from rcodec_jax.data import read_image
 from rcodec_jax.data.packed_picture import plain_picture
 from rcodec_jax.data.pictures import display
+from rcodec_jax.data.pictures.colour import colour_of
+from rcodec_jax.errors import UsageError
 
 # The primaries of sRGB, white first, as a cHRM chunk has them.
 SRGB_CHRM = (31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
@@ -295,3 +297,9 @@ def test_srgb_by_exif_leaves_pixels_alone():
     Image.new("RGB", (8, 8), (144, 255, 60)).save(buffer, "PNG", exif=exif)
     picture = read_image(buffer.getvalue())
     assert picture.pixels[0, 0].tolist() == [144, 255, 60] and picture.notes == ()
+
+
+@pytest.mark.parametrize("text", ["#ff000080", "rgba(1,2,3,4)", "nocolour", ""])
+def test_a_colour_with_alpha_or_of_no_name_is_refused(text):
+    with pytest.raises(UsageError, match="expected a colour such as white"):
+        colour_of(text)

@@ -364,3 +364,44 @@ def test_pillows_own_limit_stays_as_it_was():
     before = Image.MAX_IMAGE_PIXELS
     read_image(encoded(Image.fromarray(smooth())))
     assert before == Image.MAX_IMAGE_PIXELS
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "WEBP", "GIF", "BMP", "PPM", "QOI"])
+def test_pillows_own_limit_does_not_count(monkeypatch, format):
+    """Some of its decoders look at it again as they decode."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    data = encoded(Image.fromarray(smooth()), format)
+    assert read_image(data).pixels.shape == (24, 40, 3)
+    assert Image.MAX_IMAGE_PIXELS == 10
+
+
+@pytest.mark.parametrize("background", [(300, 0, 0), (0, 0), (1.0, 0, 0), "red", None])
+def test_a_background_that_is_no_colour_is_refused(background):
+    with pytest.raises(UsageError, match="expected a colour as three integers"):
+        read_image(encoded(Image.fromarray(smooth())), background=background)
+
+
+def test_a_background_may_be_an_array():
+    image = Image.new("RGBA", (2, 2), (0, 0, 0, 0))
+    picture = read_image(encoded(image), background=np.array([255, 0, 0]))
+    assert (picture.pixels == (255, 0, 0)).all() and "#ff0000" in picture.notes[0]
+
+
+@pytest.mark.parametrize("source", [None, 3, io.StringIO("text")])
+def test_what_is_no_source_is_refused(source):
+    with pytest.raises(UsageError, match="binary"):
+        read_image(source)
+
+
+def test_a_closed_file_is_refused():
+    file = io.BytesIO(b"x")
+    file.close()
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_image(file)
+
+
+@pytest.mark.parametrize("start", [b"P2 4 4 255", b"P3 4 4 255"])
+def test_a_cut_picture_in_text_is_read_as_far_as_it_goes(start):
+    picture = read_image(start + b" 200" * 6, allow_truncated=True)
+    assert picture.pixels.shape == (4, 4, 3)
+    assert picture.pixels[0, 0, 0] == 200 and picture.pixels[-1, -1].max() == 0

@@ -4,7 +4,7 @@ import io
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from rcodec_jax.data import read_mask
 from rcodec_jax.errors import UsageError
@@ -143,7 +143,7 @@ def test_masks_without_an_important_pixel_are_refused(image):
 def test_masks_that_favour_nothing_say_so(value):
     mask, notes = read_with_notes(png(np.full((2, 3), value, np.uint8)))
     assert (mask == mask[0, 0]).all() and mask[0, 0] > 0
-    assert notes == [f"mask: every pixel matters alike (values {value}), so no region is favoured"]
+    assert notes == [f"mask: every pixel matters alike (values {value})"]
 
 
 def test_a_mask_is_turned_as_the_photo_is():
@@ -196,3 +196,30 @@ def test_a_mask_whose_transparency_is_damaged_is_refused():
     with pytest.raises(UsageError, match="damaged PNG: wrong checksum of tRNS"):
         read_mask(bytes(data), (8, 8))
     assert read_mask(bytes(data), (8, 8), allow_truncated=True).shape == (8, 8)
+
+
+def test_other_damaged_chunks_of_a_mask_are_said_to_be_left_out():
+    buffer = io.BytesIO()
+    text = PngImagePlugin.PngInfo()
+    text.add_text("Comment", "words")
+    values = np.arange(64, dtype=np.uint8).reshape(8, 8) * 4
+    Image.fromarray(values).save(buffer, "PNG", pnginfo=text)
+    data = bytearray(buffer.getvalue())
+    data[data.index(b"words")] ^= 1
+    mask, notes = read_with_notes(bytes(data), (8, 8))
+    np.testing.assert_allclose(mask, values / 255, rtol=1e-6)
+    assert notes == ["mask: damaged chunks of the PNG were left out: tEXt"]
+
+
+def test_16_bits_that_hold_8_are_said_to_be_dim():
+    values = np.arange(256, dtype=np.uint16).reshape(16, 16)
+    mask, notes = read_with_notes(png(values), (16, 16))
+    assert mask.max() == pytest.approx(255 / 65535)
+    assert len(notes) == 1 and "a small part of the range 0..65535" in notes[0]
+
+
+def test_a_mask_of_more_than_16_bits_is_refused():
+    buffer = io.BytesIO()
+    Image.fromarray(np.arange(256, dtype=np.int32).reshape(16, 16) << 16).save(buffer, "TIFF")
+    with pytest.raises(UsageError, match="a mask of 8 or 16 bits, got values up to 16711680"):
+        read_mask(buffer.getvalue(), (16, 16))

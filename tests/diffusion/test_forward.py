@@ -58,8 +58,9 @@ def test_training_noise_has_the_distribution_of_files(node: int) -> None:
     )  # fmt: skip
     assert abs(float(e.min()) + 0.5) < 1e-3 and abs(float(e.max()) - 0.5) < 1e-3
     assert stats.ks_2samp(coded.ravel(), np.asarray(trained).ravel()).statistic < 0.01
-    total = table.alpha_bar[node] + 1 - table.alpha_bar[node]
-    assert float(jnp.var(trained)) == pytest.approx(total, rel=0.02)
+    noise = trained - np.sqrt(table.alpha_bar[node]) * y
+    assert float(jnp.var(noise)) == pytest.approx(1 - table.alpha_bar[node], rel=0.02)
+    assert float(jnp.var(trained)) == pytest.approx(1, rel=0.02)
 
 
 def test_a_map_of_timesteps_acts_cell_by_cell() -> None:

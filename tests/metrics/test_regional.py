@@ -101,3 +101,11 @@ def test_bad_shapes_are_named() -> None:
         regional.roi_psnr(a, b, jnp.ones((1, 64, 63)))
     with pytest.raises(UsageError, match="one size"):
         regional.band_errors(np.zeros((4, 4, 3)), np.zeros((4, 4, 3)), np.zeros((4, 5)))
+
+
+def test_pictures_and_masks_of_other_shapes_are_refused() -> None:
+    mask = jnp.ones((2, 4, 4))
+    with pytest.raises(UsageError, match="one shape"):
+        regional.roi_psnr(jnp.ones((2, 4, 4, 3)), jnp.ones((1, 1, 1, 1)), mask)
+    with pytest.raises(UsageError, match=r"a mask \[2, 4, 4\], got \[1, 4, 4\]"):
+        regional.roi_psnr(jnp.ones((2, 4, 4, 3)), jnp.ones((2, 4, 4, 3)), mask[:1])

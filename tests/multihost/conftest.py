@@ -208,9 +208,7 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster(
-    tmp_path_factory: pytest.TempPathFactory, quick_environment: dict[str, str]
-) -> Cluster:
+def cluster(tmp_path_factory: pytest.TempPathFactory, quick_environment: dict[str, str]) -> Cluster:
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "pico.py").write_text(RECIPE)
     (folder / "pictures").mkdir()

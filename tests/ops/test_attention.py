@@ -110,7 +110,7 @@ def test_the_kernel_for_tpus_is_for_whole_blocks(queries: int, keys: int, block:
     assert module._block(queries, keys, 512) == 0
 
 
-@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU; tests run on the CPU")
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs RCODEC_TEST_PLATFORM=cuda")
 def test_flash_attention_equals_the_plain_formula() -> None:
     q, k, v = (a.astype(jnp.bfloat16) for a in inputs(1, 256, 77, 2, 64))
     np.testing.assert_allclose(

@@ -1,7 +1,8 @@
-"""Training of a realism end, on a tiny model and for an instant."""
+"""Training of both ends of a decoder, on a tiny model and for an instant."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import jax
@@ -13,10 +14,16 @@ from skimage import data
 from rcodec_jax.model.bundle import load_bundle
 from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.unfreezing import unfreeze
-from rcodec_jax.train.realism import Crops, RealismConfig, collect, train
+from rcodec_jax.train.realism import (
+    Crops,
+    RealismConfig,
+    collect,
+    train_fidelity,
+    train_realism,
+)
 
 NANO = Path(__file__).parents[1] / "golden" / "nano"
-CONFIG = RealismConfig(minutes=0.02, crops=16, crop_px=32, batch=8)
+CONFIG = RealismConfig(minutes=0.02, fidelity_minutes=0.02, crops=16, crop_px=32, batch=8)
 
 
 @pytest.fixture(scope="module")
@@ -57,18 +64,33 @@ def test_the_same_seed_collects_the_same_crops(model, crops):
         np.testing.assert_array_equal(a, b)
 
 
+def _moved(made, before) -> float:
+    assert jax.tree.structure(made) == jax.tree.structure(before)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(made))
+    moved = jax.tree.map(lambda a, b: float(np.abs(a - np.asarray(b)).max()), made, before)
+    return max(jax.tree.leaves(moved))
+
+
 def test_training_moves_the_decoder_and_reports(model, crops):
     _, networks, params = model
     seen = []
-    made = train(
+    made = train_realism(
         networks, params["decoder"], crops, _distance, CONFIG, report=lambda *a: seen.append(a)
     )
-    assert jax.tree.structure(made) == jax.tree.structure(params["decoder"])
-    moved = jax.tree.map(
-        lambda a, b: float(np.abs(a - np.asarray(b)).max()), made, params["decoder"]
-    )
-    assert max(jax.tree.leaves(moved)) > 0
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(made))
+    assert _moved(made, params["decoder"]) > 0
     minutes, steps, figures = seen[-1]
     assert minutes >= CONFIG.minutes and steps >= 1
     assert {"ratio", "lpips", "critic", "weight"} <= set(figures)
+
+
+def test_the_fidelity_end_has_less_error(model, crops):
+    _, networks, params = model
+    config = dataclasses.replace(CONFIG, fidelity_minutes=0.05, average=0.5)
+    made = train_fidelity(networks, params["decoder"], crops, config)
+    assert _moved(made, params["decoder"]) > 0
+
+    def error(decoder) -> float:
+        pictures = networks.decode({"decoder": decoder}, crops.raw.astype(np.float32))
+        return float(np.square((np.asarray(pictures) + 1) * 127.5 - crops.original).mean())
+
+    assert error(made) < error(params["decoder"])

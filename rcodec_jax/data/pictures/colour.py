@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+
 import numpy as np
 from PIL import ExifTags, Image, ImageColor
 
@@ -63,7 +65,7 @@ def to_srgb(
         pixels = _apply_profile(colour, samples.mode, facts.profile, notes)
     if samples.alpha is not None and (samples.alpha < 255).any():
         pixels = _over(pixels, samples.alpha, background)
-        name = "white" if tuple(background) == WHITE else "#" + bytes(background).hex()
+        name = "white" if background == WHITE else "#" + bytes(background).hex()
         notes.append(f"transparent pixels were laid on {name} (--background names another colour)")
     method = _TURNS.get(_orientation(image))
     if method is not None:
@@ -78,9 +80,25 @@ def colour_of(text: str) -> Colour:
       UsageError: another text.
     """
     try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
+        found: tuple[int, ...] = ImageColor.getrgb(text)
     except ValueError:
-        raise UsageError(f"expected a colour such as white or #ffffff, got {text!r}") from None
+        found = ()
+    if len(found) != 3:  # four with alpha
+        raise UsageError(f"expected a colour such as white or #ffffff, got {text!r}")
+    return found[0], found[1], found[2]
+
+
+def checked_colour(colour: Colour) -> Colour:
+    """Red, green and blue as integers.
+
+    Raises:
+      UsageError: not three integers in 0..255.
+    """
+    try:
+        red, green, blue = (operator.index(value) for value in colour)
+        bytes((red, green, blue))
+    except (TypeError, ValueError):
+        raise UsageError(f"expected a colour as three integers in 0..255, got {colour!r}") from None
     return red, green, blue
 
 
@@ -88,6 +106,16 @@ def upright(image: Image.Image) -> Image.Image:
     """A loaded image turned as its EXIF orientation says."""
     method = _TURNS.get(_orientation(image))
     return image if method is None else image.transpose(method)
+
+
+def essential_exif(image: Image.Image) -> Image.Exif:
+    """What counts here of a picture's EXIF alone: the rest may be damaged or of another file."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = _orientation(image)
+    if _is_adobe_rgb(image):
+        interoperability = {ExifTags.Interop.InteropIndex: _DCF_OPTION}
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = interoperability
+    return exif
 
 
 def _orientation(image: Image.Image) -> int:

@@ -70,6 +70,20 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a pointer of Git LFS", "get the picture itself: git lfs pull"),
 )
 
+_READ_STARTS = (
+    (b"\x89PNG", "PNG"),
+    (b"\xff\xd8\xff", "JPEG"),
+    (b"GIF8", "GIF"),
+    (b"BM", "BMP"),
+    (b"II*\0", "TIFF"),
+    (b"MM\0*", "TIFF"),
+    (b"\xff\x4f\xff\x51", "JPEG 2000"),
+    (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+    (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
+    (b"qoif", "QOI"),
+)
+
 _BRANDS: dict[bytes, tuple[str, str]] = {
     **dict.fromkeys(
         (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), _HEIC
@@ -117,19 +131,11 @@ def _unless_installed(name: str, remedy: str) -> str | None:
 
 def known(head: bytes) -> str | None:
     """Which of the formats that are read a file looks like, by its first bytes."""
-    starts = {"PNG": b"\x89PNG", "JPEG": b"\xff\xd8\xff", "GIF": b"GIF8", "BMP": b"BM"}
-    starts |= {
-        "TIFF": b"II*\0",
-        "TIFF ": b"MM\0*",
-        "JPEG 2000": b"\xff\x4f\xff\x51",
-        "JPEG 2000 ": b"\0\0\0\x0cjP  \r\n\x87\n",
-        "JPEG XL": b"\xff\x0a",
-        "JPEG XL ": b"\0\0\0\x0cJXL \r\n\x87\n",
-        "QOI": b"qoif",
-    }
-    for name, start in starts.items():
+    for start, name in _READ_STARTS:
         if head.startswith(start):
-            return name.strip()
+            return name
+    if head[4:8] == b"ftyp" and _BRANDS.get(head[8:12]) is _HEIC:
+        return "HEIC"
     if head[4:12] in (b"ftypavif", b"ftypavis"):
         return "AVIF"
     return "WebP" if head[:4] == b"RIFF" and head[8:12] == b"WEBP" else None

@@ -7,10 +7,11 @@ something is said in a note.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import BinaryIO, NamedTuple, TypeVar
 
@@ -18,7 +19,7 @@ import numpy as np
 from PIL import Image
 
 from rcodec_jax.data.pictures import formats, kept, plugins, png, repair
-from rcodec_jax.data.pictures.colour import WHITE, Colour, to_srgb
+from rcodec_jax.data.pictures.colour import WHITE, Colour, checked_colour, to_srgb
 from rcodec_jax.data.pictures.declared import declared
 from rcodec_jax.data.pictures.formats import DECODER_ERRORS
 from rcodec_jax.data.pictures.samples import read_samples
@@ -27,13 +28,40 @@ from rcodec_jax.limits import Limits
 
 MAX_PIXELS, MAX_SIDE = Limits.max_pixels, Limits.max_side
 
+_WAY_OUT = " ('rcodec encode --allow-truncated' reads what is there)"
+_TRANSPARENCY = "tRNS"
+
 Read = TypeVar("Read")
 
 ImageInput = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
-# Pillow's own limit is a module global; it is lifted under this lock while a header is read, since
-# the limits of this module are checked right after and before any pixel is decoded.
-_OPEN_LOCK = threading.Lock()
+
+class _PillowLimit:
+    """Pillow's own limit of pixels, a global of its module, lifted while any thread reads.
+
+    The limits of this module are checked before any pixel is decoded.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._readers = threading.Lock(), 0
+        self._limit: int | None = None
+
+    @contextlib.contextmanager
+    def lifted(self) -> Iterator[None]:
+        with self._lock:
+            self._readers += 1
+            if self._readers == 1:
+                self._limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._readers -= 1
+                if not self._readers:
+                    Image.MAX_IMAGE_PIXELS = self._limit
+
+
+_PILLOW_LIMIT = _PillowLimit()
 
 
 @dataclass(frozen=True)
@@ -83,8 +111,9 @@ def read_image(
       allow_truncated: read what is there of a cut or damaged JPEG, PNG, BMP or PPM, with a note.
 
     Raises:
-      UsageError: missing, unreadable, not an image, damaged, or above the limits.
+      UsageError: missing, unreadable, not an image, damaged, or above the limits; or no colour.
     """
+    background = checked_colour(background)
     picture, notes = _mended(
         _File.of(source),
         lambda file: _decode(file, max_pixels, max_side, background).picture,
@@ -136,28 +165,30 @@ def load_image(
       UsageError: as `read_image`.
     """
 
-    def read(file: _File) -> Image.Image:
+    def read(file: _File) -> tuple[Image.Image, list[str]]:
         sound, chunks = _examined(file)
-        if chunks is not None and chunks.damaged and not allow_truncated:
+        notes = _left_out(chunks)
+        if not allow_truncated and any(_TRANSPARENCY in note for note in notes):
             raise UsageError(
-                f"{file.name}: damaged PNG: wrong checksum of {chunks.damaged[0].name}"
+                f"{file.name}: damaged PNG: wrong checksum of {_TRANSPARENCY}{_WAY_OUT}"
             )
         image = _open(sound, MAX_PIXELS, MAX_SIDE)
         try:
             if chunks is not None and chunks.fault:
                 raise _DamageError(file.name, image, chunks.fault)
-            image.load()
+            with _PILLOW_LIMIT.lifted():
+                image.load()
         except UsageError:
             image.close()
             raise
         except DECODER_ERRORS as error:
             image.close()
             raise _DamageError(file.name, image, error) from error
-        return image
+        return image, notes
 
     file = _File.of(source)
-    image, notes = _mended(file, read, allow_truncated=allow_truncated)
-    return image, file.name, notes
+    (image, left_out), notes = _mended(file, read, allow_truncated=allow_truncated)
+    return image, file.name, (*notes, *left_out)
 
 
 class _DamageError(UsageError):
@@ -172,7 +203,7 @@ class _DamageError(UsageError):
     def with_way_out(self) -> str:
         if self.format not in repair.FORMATS:
             return str(self)
-        return f"{self} ('rcodec encode --allow-truncated' reads what is there)"
+        return str(self) + _WAY_OUT
 
 
 def _mended(
@@ -220,9 +251,15 @@ class _File:
             return _File(path, data=file.read()) if once else file
         name = str(getattr(source, "name", "image"))
         try:
-            return _File(name, data=source.read())
-        except OSError as error:
+            data = source.read()
+        except AttributeError:
+            got = type(source).__name__
+            raise UsageError(f"expected a path, bytes or a binary file, got {got}") from None
+        except (OSError, ValueError) as error:  # a closed file gives the latter
             raise UsageError(f"{name}: cannot be read: {error}") from error
+        if not isinstance(data, bytes):
+            raise UsageError(f"{name}: expected a file opened as binary, got text")
+        return _File(name, data=data)
 
     def open(self) -> BinaryIO:
         if self.path is None:
@@ -240,15 +277,15 @@ class _File:
 
     def read(self) -> bytes:
         with self.open() as stream:
-            return stream.read()
+            try:
+                return stream.read()
+            except OSError as error:
+                raise UsageError(f"{self.name}: cannot be read: {error}") from error
 
 
 def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> Decoded:
     file, chunks = _examined(file)
-    notes: list[str] = []
-    if chunks is not None and chunks.damaged:
-        names = ", ".join(sorted({chunk.name for chunk in chunks.damaged}))
-        notes.append(f"damaged chunks of the PNG were left out: {names}")
+    notes = _left_out(chunks)
 
     def again() -> Image.Image:
         return _open(file, max_pixels, max_side)
@@ -260,7 +297,8 @@ def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> 
         try:
             facts = declared(image, chunks, file.read)
             notes += facts.notes
-            samples = read_samples(image, again, notes, bits=facts.bits)
+            with _PILLOW_LIMIT.lifted():
+                samples = read_samples(image, again, notes, bits=facts.bits)
             is_plain = samples.colour.dtype == np.uint8 and not (chunks and chunks.damaged)
             pixels = to_srgb(image, samples, facts, notes, background)
         except UsageError as error:
@@ -271,6 +309,14 @@ def _decode(file: _File, max_pixels: int, max_side: int, background: Colour) -> 
         except DECODER_ERRORS as error:
             raise _DamageError(file.name, image, error) from error
     return Decoded(Picture(pixels, tuple(notes), kept.metadata_of(image)), image, is_plain)
+
+
+def _left_out(chunks: png.Png | None) -> list[str]:
+    """A note on damaged chunks of a PNG, if there are any."""
+    if chunks is None or not chunks.damaged:
+        return []
+    names = ", ".join(sorted({chunk.name for chunk in chunks.damaged}))
+    return [f"damaged chunks of the PNG were left out: {names}"]
 
 
 def _examined(file: _File, *, header_only: bool = False) -> tuple[_File, png.Png | None]:
@@ -302,12 +348,8 @@ def _open(file: _File, max_pixels: int, max_side: int) -> Image.Image:
     # A path goes to Pillow as it is, which then closes what it opened.
     stream = file.path if file.path is not None else io.BytesIO(file.data or b"")
     try:
-        with _OPEN_LOCK:
-            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-            try:
-                image = Image.open(stream, formats=(*formats.READ, *plugins.registered()))
-            finally:
-                Image.MAX_IMAGE_PIXELS = limit
+        with _PILLOW_LIMIT.lifted():
+            image = Image.open(stream, formats=(*formats.READ, *plugins.registered()))
     except DECODER_ERRORS as error:
         with file.open() as again:
             kind = formats.known(again.read(formats.HEAD_BYTES))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -25,7 +26,7 @@ def metadata_of(image: Image.Image) -> dict[str, str]:
         return {}
     found = {}
     date = _DATE.fullmatch(_text(taken.get(ExifTags.Base.DateTimeOriginal)))
-    if date and int(date[1]):
+    if date and _exists(date):
         offset = _text(taken.get(ExifTags.Base.OffsetTimeOriginal))
         found["date"] = "-".join(date.groups()[:3]) + "T" + date[4]
         found["date"] += offset if _OFFSET.fullmatch(offset) else ""
@@ -55,6 +56,15 @@ def exif_of(metadata: Mapping[str, str]) -> Image.Exif:
             taken[ExifTags.Base.OffsetTimeOriginal] = offset
         exif.get_ifd(ExifTags.IFD.Exif).update(taken)
     return exif
+
+
+def _exists(date: re.Match[str]) -> bool:
+    """Whether a calendar has this date: cameras write 0000:00:00 and worse."""
+    try:
+        datetime.datetime.fromisoformat("-".join(date.groups()[:3]) + "T" + date[4])
+    except ValueError:
+        return False
+    return True
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,9 @@ from rcodec_jax.errors import UsageError
 _DIM = 32
 """Grey values below it would make no region that can be seen: they are numbers of objects."""
 
+_DARK = 16
+"""Masks whose largest value is within this part of the range were hardly meant so."""
+
 _MOST_WIDE_LABELS = 64
 """More values than this in 16 bits are a slope, not objects."""
 
@@ -100,9 +103,7 @@ def _importance(image: Image.Image, notes: list[str]) -> np.ndarray:
             f"{_listed(values)}" + (" and they are transparent" if alpha is not None else "")
         )
     if _says_nothing(importance):
-        notes.append(
-            f"mask: every pixel matters alike (values {_listed(values)}), so no region is favoured"
-        )
+        notes.append(f"mask: every pixel matters alike (values {_listed(values)})")
     return importance
 
 
@@ -112,6 +113,10 @@ def _of_grey(values: np.ndarray, notes: list[str]) -> np.ndarray:
     full = 255 if values.dtype == np.uint8 else 65535
     if _look_like_labels(values, full):
         return _any_label(values, notes)
+    if values.max() > full:
+        raise UsageError(f"expected a mask of 8 or 16 bits, got values up to {values.max()}")
+    if values.max() <= full // _DARK:
+        notes.append(f"mask: its values {_listed(values)} are a small part of the range 0..{full}")
     return np.clip(values.astype(np.float32) / full, 0, 1)
 
 

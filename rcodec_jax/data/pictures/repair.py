@@ -11,6 +11,8 @@ FORMATS = ("JPEG", "MPO", "PNG", "BMP", "PPM")
 
 _JPEG_END = b"\xff\xd9"
 _MAX_PADDING = 2**30
+_TEXT_STARTS = (b"P1", b"P2", b"P3")
+"""Of a PPM whose samples are numbers in text."""
 
 
 def mended(format: str, data: bytes, size: tuple[int, int]) -> bytes | None:
@@ -29,5 +31,8 @@ def mended(format: str, data: bytes, size: tuple[int, int]) -> bytes | None:
     if format == "PNG":
         return png.mended(data, png.walk(io.BytesIO(data)))
     if format in ("BMP", "PPM"):
-        return data + bytes(min(size[0] * size[1] * 6, _MAX_PADDING))
+        count = size[0] * size[1]
+        if data[:2] in _TEXT_STARTS:
+            return data + b" 0" * min(count * 3, _MAX_PADDING // 2)
+        return data + bytes(min(count * 6, _MAX_PADDING))
     return None

@@ -73,7 +73,9 @@ def read_samples(
     elif image.mode.startswith("I"):
         wide = image.mode == "I" and _tag(image, _BITS, (16,))[0] > 16
         image.load()
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
+        if wide or values.dtype != np.uint16:
+            values = values.astype(np.int64)
         if wide and _tag(image, _SAMPLE_FORMAT, (1,))[0] == 1:
             values &= 0xFFFFFFFF  # Pillow has signed ones alone
         top = _guessed_top(values) if wide else 65535
