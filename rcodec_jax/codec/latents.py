@@ -80,7 +80,9 @@ class Latents:
         """`size_of` by the sample, where there is one."""
         if self.blocks is None:
             return self.size_of(base)
-        return self._sample.size_of(base) * self._share
+        size = self._sample.size_of(base) * self._share
+        self._sample.known.clear()
+        return size
 
     @functools.cached_property
     def _share(self) -> float:

@@ -10,7 +10,6 @@ import numpy as np
 from rcodec_jax.entropy.coder.rangecoder import RangeEncoder
 from rcodec_jax.entropy.coder.sequential import decode_values, encode_values
 from rcodec_jax.entropy.coder.tables import check_range
-from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.integer.part import IntegerPart, Prior
 from rcodec_jax.entropy.latent import Half, LatentReader, encode_latent
 from rcodec_jax.errors import CorruptPayloadError, RcodecError
@@ -72,14 +71,13 @@ def encode_symbols(
         )
     if prior is None:
         prior = part.refine(part.predict(z, levels), j, levels)
-    index = part.sigma_index(prior, levels)
-    dither = dither_indices(height, width, part.latent_channels)
     encoder = RangeEncoder()
     symbols, tables = part.hyper_symbols(z, levels)
     encode_values(encoder, part.hyper_tables.bank, tables, symbols)
 
     def group(half: np.ndarray) -> Half:
-        return index[half], dither[half], check_range(j[half]).astype(np.int16, copy=False)
+        index, dither = part.contexts(half, prior, levels)
+        return index, dither, check_range(j[half]).astype(np.int16, copy=False)
 
     groups = [functools.partial(group, half) for half in part.halves(height, width)]
     large = j.size >= lanes_from
@@ -133,11 +131,9 @@ def decode_symbols(
     except CorruptPayloadError as error:
         raise error.in_section(reader.start) from error
     prior = part.predict(z, levels)
-    dither = dither_indices(height_cells, width_cells, part.latent_channels)
-    j = np.zeros(dither.shape, np.int16)
+    j = np.zeros((height_cells, width_cells, part.latent_channels), np.int16)
     for number, half in enumerate(halves):
         if number:
             prior = part.refine(prior, j, levels)
-        index = part.sigma_index(prior, levels)
-        j[half] = reader.read(index[half], dither[half])
+        j[half] = reader.read(*part.contexts(half, prior, levels))
     return Symbols(z, j, prior)

@@ -81,7 +81,7 @@ def test_a_plugin_that_is_there_is_used(monkeypatch):
     monkeypatch.setattr(plugins, "is_read", is_read)
     monkeypatch.setattr(plugins, "registered", lambda: ("HEIF",))
     assert formats.refused(NOT_READ["HEIC"][0]) is None and asked == ["HEIC"]
-    with pytest.raises(UsageError, match="not an image"):  # it is asked, and there is none in it
+    with pytest.raises(UsageError, match="damaged HEIC"):  # it is asked, and there is none in it
         read_image(NOT_READ["HEIC"][0])
 
 

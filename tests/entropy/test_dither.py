@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
 from rcodec_jax.entropy import DITHER_KEY, dither_indices, dither_values
 
@@ -49,3 +50,11 @@ def test_values_are_symmetric_and_uniform() -> None:
     assert g[0] == -63 / 128 and g[1] - g[0] == 1 / 64
     drawn = np.bincount(dither_indices(100, 100, 16).reshape(-1), minlength=64)
     assert np.abs(drawn / 2500 - 1).max() < 0.1
+
+
+@pytest.mark.parametrize("shape", [(9, 7, 5), (6, 4, 64)])
+def test_rows_of_a_picture_have_its_dither(shape: tuple[int, int, int]) -> None:
+    whole = dither_indices(*shape)
+    for top in range(shape[0]):
+        part = dither_indices(shape[0] - top, *shape[1:], top=top)
+        np.testing.assert_array_equal(part, whole[top:])

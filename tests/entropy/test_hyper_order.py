@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from rcodec_jax.entropy import StaticTables
 from rcodec_jax.entropy.integer.hyper import coding_order, from_symbols, to_symbols
 from rcodec_jax.errors import CorruptPayloadError
-from rcodec_jax.passes import STRIDES, first_half, hyper_order
+from rcodec_jax.passes import STRIDES, first_half, hyper_order, second_half
 
 WEIGHT = np.array([256, 100, 0, -300], np.int16)
 
@@ -79,3 +79,4 @@ def test_a_hyper_latent_out_of_range_is_damage() -> None:
 def test_halves_are_even_and_odd(shape: tuple[int, int, int]) -> None:
     first = first_half(*shape)
     assert np.array_equal(first, np.indices(shape).sum(axis=0) % 2 == 0)
+    assert np.array_equal(second_half(*shape), ~first)

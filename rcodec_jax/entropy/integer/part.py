@@ -20,7 +20,7 @@ from rcodec_jax.entropy.integer.layers import LevelContext
 from rcodec_jax.entropy.integer.network import IntegerNetwork
 from rcodec_jax.errors import BundleError, RcodecError
 from rcodec_jax.levels import MAX_LEVELS, NODE_COUNT, Levels, seen_nodes
-from rcodec_jax.passes import CONTEXTS, first_half
+from rcodec_jax.passes import CONTEXTS, first_half, second_half
 
 DIGEST_BYTES = 8
 _MAX_LOG2_S = 1 << 16  # 32 octaves at 11 fraction bits
@@ -134,8 +134,10 @@ class IntegerPart:
 
         With a context network they are two halves, else all are in one group.
         """
-        first = first_half(height_cells, width_cells, self.latent_channels)
-        return [np.ones_like(first)] if self.context is None else [first, ~first]
+        shape = height_cells, width_cells, self.latent_channels
+        if self.context is None:
+            return [np.ones(shape, bool)]
+        return [first_half(*shape), second_half(*shape)]
 
     def padded_map(self, level_map: np.ndarray) -> np.ndarray:
         """The level map with its edges repeated to whole z cells."""
@@ -221,7 +223,7 @@ class IntegerPart:
         if context is None:
             return prior
         levels = LevelContext(levels.nodes, levels.level_map)
-        first, dither = first_half(*prior.mean.shape), dither_indices(*prior.mean.shape)
+        first = first_half(*prior.mean.shape)
         refined = Prior(np.empty(first.shape, np.int32), np.empty(first.shape, np.int16))
         beyond: list[int] = []  # bands with a log2 sigma that is not within int16
 
@@ -232,7 +234,8 @@ class IntegerPart:
             here = levels.rows(rows)
             index = self.sigma_index(Prior(*before), here)
             step = context.step[here.nodes[here.level_map]]
-            return context.inputs(*before, known, dither[rows], index, first[rows], step)
+            dither = dither_indices(*known.shape, top=top)
+            return context.inputs(*before, known, dither, index, first[rows], step)
 
         def write(top: int, bottom: int, changes: np.ndarray) -> None:
             rows, c = slice(top, bottom), self.latent_channels
@@ -269,6 +272,29 @@ class IntegerPart:
             seen = log2_s[levels.level_map[band]][:, :, None]
             index[band] = self.gaussian.index(prior.log2_sigma[band], seen)
         return index
+
+    def contexts(
+        self, half: np.ndarray, prior: Prior, levels: Levels
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What the values of a half are coded by, in their order.
+
+        Args:
+          half: bool [h, w, C], of `halves`.
+          prior: of the latent; levels: of the picture.
+
+        Returns:
+          Level of s sigma and dither index: uint8 [n] each.
+        """
+        height, width, channels = half.shape
+        levels, found = LevelContext(levels.nodes, levels.level_map), []
+        step = band_rows(width * channels)
+        for top in range(0, height, step):
+            rows = slice(top, min(top + step, height))
+            own, here = half[rows], Prior(prior.mean[rows], prior.log2_sigma[rows])
+            dither = dither_indices(*own.shape, top=top)
+            found.append((self.sigma_index(here, levels.rows(rows))[own], dither[own]))
+        index, dither = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        return index, dither
 
     def bits(
         self,
