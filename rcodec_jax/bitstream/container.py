@@ -220,7 +220,7 @@ def read_container(data: bytes, *, limits: Limits | None = None) -> Container:
         raise LimitError(f"a file of {len(data)} bytes is above the limit of {most}", offset=most)
     if data[: len(MAGIC)] != MAGIC[: len(data)]:
         raise UnsupportedVersionError(
-            f"not an rcodec file: expected it to start with {MAGIC!r}, got {data[:3]!r}", offset=0
+            f"not an rcodec file: it begins with {data[:3].hex(' ')}, not with rdc", offset=0
         )
     _require(data, _SIZE_OFFSET)
     version, level_count = data[3] >> 4, (data[3] & 15) + 1

@@ -15,7 +15,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "ablate",
         help="train and compare variants of a recipe",
         description="Trains base.py of a folder and each ablation beside it, measures rate and "
-        "PSNR at fixed timesteps, and prints the rate at equal quality with 95 %% intervals over "
+        "PSNR at fixed timesteps, and prints the rate at equal quality with 95 % intervals over "
         "the pictures. The same command run again goes on where it was stopped.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="such as configs/ablations")

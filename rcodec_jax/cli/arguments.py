@@ -271,7 +271,7 @@ def add_rate_options(parser: argparse.ArgumentParser) -> None:
         "--quality",
         type=number(0, 100, "a number in 0..100"),
         metavar="Q",
-        help="quality in 0..100 (default: 50)",
+        help="quality in 0..100, of the region where there is one (default: 50)",
     )
     group.add_argument(
         "--bpp",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rcodec_jax.cli import arguments, batch, files, output
+from rcodec_jax.errors import UsageError
 
 if TYPE_CHECKING:
     from rcodec_jax.codec import Codec
@@ -28,10 +29,9 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--format",
         type=lambda ending: ending.lower().removeprefix("."),
-        default="png",
         metavar="ENDING",
         help="of the pictures in --out or on standard output: png, jpg, webp, avif, tif, bmp, ppm "
-        "(default: %(default)s)",
+        "(default: png)",
     )
     arguments.add_steps_options(parser)
     parser.add_argument(
@@ -64,7 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
     # Before the work: an ending that cannot be written should not cost a decode.
     piped = args.output == files.PIPE
-    picture_format = image_format(Path(f"-.{args.format}" if piped else args.output))
+    if args.format and not piped:
+        raise UsageError(
+            f"--format: expected it with --out or -, as the ending of {args.output} says its own"
+        )
+    picture_format = _of_option(args) if piped else image_format(Path(args.output))
     files.check_output(args.output, force=args.force, inputs=(args.input,))
     data = files.read_input(args.input, expected="an rcodec file")
 
@@ -80,10 +84,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_many(args: argparse.Namespace) -> int:
-    from rcodec_jax.data.pictures.writing import image_format
-
-    picture_format = image_format(Path(f"-.{args.format}"))
-    ending = f".{args.format}"
+    picture_format = _of_option(args)
+    ending = f".{args.format or 'png'}"
     jobs = batch.jobs(args.paths, args.out, endings=batch.CODED, ending=ending)
 
     import rcodec_jax
@@ -106,6 +108,17 @@ def _run_many(args: argparse.Namespace) -> int:
         return f"{pixels / 1e6:.1f} megapixels from {output.size_in_words(read)}"
 
     return batch.run(args, jobs, work, label="decode", in_words=_in_words, totals=totals)
+
+
+def _of_option(args: argparse.Namespace) -> str:
+    """The format that --format names, PNG where it is not given."""
+    from rcodec_jax.data.pictures.writing import FORMATS, image_format
+
+    ending = f".{args.format or 'png'}"
+    if ending not in FORMATS:
+        known = " ".join(sorted(name[1:] for name in FORMATS))
+        raise UsageError(f"--format: expected one of {known}, got {args.format!r}")
+    return image_format(Path(f"-{ending}"))
 
 
 def _decode(

@@ -215,7 +215,8 @@ def importance_of(
         sources.append(importance_by_name(args.importance, pixels))
     joined = importance.combine(*sources)
     if not joined.any():
-        notes.append("nothing important was found, so no region is favoured")
+        unwritten = ", and no map is written" if args.show_importance else ""
+        notes.append(f"nothing important was found, so no region is favoured{unwritten}")
         return None
     if args.show_importance:
         write_image(args.show_importance, np.round(joined * 255).astype(np.uint8), "PNG")
@@ -239,8 +240,10 @@ def _check_region_options(args: argparse.Namespace) -> None:
     if args.show_importance is not None:
         if args.out is not None:
             raise UsageError("--show-importance: expected one picture, got --out")
-        if args.show_importance == files.PIPE:
-            raise UsageError("--show-importance: expected the path of a picture, got -")
+        if not args.show_importance.lower().endswith(".png"):
+            raise UsageError(
+                f"--show-importance: expected a path that ends in .png, got {args.show_importance}"
+            )
         if os.path.realpath(args.show_importance) == os.path.realpath(args.paths[-1]):
             raise UsageError(f"{args.paths[-1]}: expected another file for --show-importance")
         others = (*args.paths, *([args.roi] if args.roi else ()))

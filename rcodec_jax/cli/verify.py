@@ -237,12 +237,14 @@ def _in_words(figures: dict[str, Any], checks: list[Check]) -> str:
     good = sum(not check.problems for check in checks)
     tolerance = figures["tolerance"]
     made_on = figures["made_with"].get("device", "an unknown device")
-    return "\n".join(
-        [
-            output.table(header, map(shown, checks)),
-            f"{good} of {len(checks)} files agree; made on {made_on}, checked on "
-            f"{figures['checked_with']['device']}; symbols in {figures['symbol_seconds']:.2f} s",
+    lines = [
+        output.table(header, map(shown, checks)),
+        f"{good} of {len(checks)} files agree; made on {made_on}, checked on "
+        f"{figures['checked_with']['device']}; symbols in {figures['symbol_seconds']:.2f} s",
+    ]
+    if any(check.picture for check in checks):
+        lines.append(
             f"pictures may differ by {tolerance['difference']} of 255 in "
-            f"{100 * tolerance['share']:g} % of their values",
-        ]
-    )
+            f"{100 * tolerance['share']:g} % of their values"
+        )
+    return "\n".join(lines)

@@ -277,6 +277,8 @@ class Codec:
 def _pairs(
     images: Iterable[PictureInput], importance: Iterable[ImportanceInput | None] | None
 ) -> Iterator[tuple[PictureInput, ImportanceInput | None]]:
+    if isinstance(images, str | os.PathLike) or hasattr(images, "__array__"):
+        raise UsageError("expected a sequence of pictures or paths, got a single one")
     if importance is None:
         yield from ((image, None) for image in images)
         return

@@ -27,7 +27,7 @@ from rcodec_jax.codec.refine import (
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
 from rcodec_jax.codec.tone import error_bits, is_grey, is_smooth
 from rcodec_jax.errors import UsageError
-from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE
+from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE, NODE_COUNT
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import MAX_PROBES, fit_base, fit_by_sample, is_short, why_short
@@ -152,6 +152,11 @@ def encode(
         if roi_strength < 1:
             rate = exchange_rate(bundle, programs, y, cells, blocks=blocks, rdoq_lambda=rdoq_lambda)
         span = span_at(rate, roi_strength)
+        if total is None and span:
+            notes += (
+                f"the quality is that of the region; what matters least is coded {span:.0f} of "
+                f"{NODE_COUNT} timesteps coarser (a budget in bytes moves them to the region)",
+            )
     latents = Latents(
         bundle, programs, levels_at, size, rdoq_lambda, y,
         blocks=blocks, grey=is_grey(image), metadata=metadata or {},

@@ -122,7 +122,8 @@ def test_faces_are_said_and_shown(codec, photo, tmp_path, capsys):
     words = ["--faces", "--show-importance", str(nowhere)]
     assert main(["encode", photo, str(tmp_path / "n.rdc"), *words]) == 0
     assert codec.calls[-1]["importance"] is None and not nowhere.exists()
-    assert "faces: none found" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "faces: none found" in said and "no map is written" in said
 
 
 def test_importance_is_shown_of_a_region_of_one_picture(photo, tmp_path, capsys):
@@ -132,7 +133,8 @@ def test_importance_is_shown_of_a_region_of_one_picture(photo, tmp_path, capsys)
     for words, shown, said in (
         (one, "map.png", "expected a region with it"),
         ([*several, "--saliency"], "map.png", "expected one picture, got --out"),
-        ([*one, "--saliency"], "-", "expected the path of a picture, got -"),
+        ([*one, "--saliency"], "-", "expected a path that ends in .png, got -"),
+        ([*one, "--saliency"], "map.jpg", "expected a path that ends in .png"),
         ([*one, "--saliency", "--force"], photo, photo),
         ([*one, "--roi", mask, "--force"], mask, mask),
         ([*one, "--saliency"], target, target),

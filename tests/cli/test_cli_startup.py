@@ -65,6 +65,7 @@ def test_every_command_explains_itself(name, capsys):
         ["encode", "a.png", "b.rdc", "--resume"],
         ["encode", "a.png", "b.rdc", "--workers", "2"],
         ["decode", ".", "--out", "new", "--format", "xyz"],
+        ["decode", "a.rdc", "b.png", "--format", "jpg"],
         ["info", "a.rdc", "b.rdc", "--bits-map", "map.png"],
         ["decode", "missing.rdc", "b.png"],
         ["decode", "missing.rdc", "b.xyz"],

@@ -152,3 +152,20 @@ def test_importance_that_is_the_same_everywhere_favours_nothing(codec, photos, v
     )
     assert encoded.data == plain
     assert any("no region is favoured" in note for note in encoded.notes)
+
+
+def test_quality_of_a_region_says_what_becomes_of_the_rest(codec, photos) -> None:
+    """At a quality nothing is moved to the region: the file becomes smaller."""
+    image = photos["face"]
+    importance = np.zeros(image.shape[:2])
+    importance[:80, :80] = 1
+    notes = codec.encode_detailed(image, importance=importance, quality=50, effort=1).notes
+    assert any("the quality is that of the region" in note for note in notes)
+    budget = codec.encode_detailed(image, importance=importance, bpp=0.3, effort=1).notes
+    assert not any("the quality is that" in note for note in budget)
+
+
+def test_one_picture_is_no_sequence(codec, photos) -> None:
+    for given in ("photos", photos["face"]):
+        with pytest.raises(UsageError, match="a sequence of pictures or paths"):
+            list(codec.encode_many(given))
