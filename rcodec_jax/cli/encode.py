@@ -128,9 +128,13 @@ def _read(args: argparse.Namespace) -> Picture:
     if source == files.PIPE:
         source = io.BytesIO(files.read_input(files.PIPE, expected="a picture"))
         source.name = "standard input"
+    try:
+        background = colour_of(args.background)
+    except UsageError as error:
+        raise UsageError(f"--background: {error}") from None
     return read_image(
         source,
-        background=colour_of(args.background),
+        background=background,
         allow_truncated=args.allow_truncated,
     )
 

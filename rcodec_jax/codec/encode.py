@@ -124,6 +124,8 @@ def encode(
     )
     refiner = Refiner(bundle) if refiner is None else refiner
     steps, notes = _steps(refiner, effort, height * width)
+    if tune != DEFAULT_TUNE and not steps:
+        notes += ("at effort 1 nothing is tuned: --tune counts from effort 2 on",)
     if cells is not None and cells.min() == cells.max():
         cells = None
         notes += ("the importance is the same everywhere, so no region is favoured",)
@@ -295,7 +297,7 @@ def _fit(
         # Sizes are estimates to a byte or two: the smallest file itself has the last word.
         data = finish(high)
         if len(data) > target:
-            raise
+            raise _too_small(data, target, latents) from None
         return high, data
     base = fit.base
     data = finish(base)
@@ -303,9 +305,7 @@ def _fit(
         base += 1
         data = finish(base)
     if len(data) > target:
-        raise UsageError(
-            f"expected a budget of at least {len(data)} bytes for this picture, got {target:g}"
-        )
+        raise _too_small(data, target, latents)
     low = base_range[0]
     for finer in range(base - 1, max(low, base - MAX_PROBES) - 1, -1):
         # The search ended before this: sizes of smooth pictures do not fall evenly.
@@ -315,3 +315,13 @@ def _fit(
             break
         base, data = finer, candidate
     return base, data
+
+
+def _too_small(data: bytes, target: float, latents: Latents) -> UsageError:
+    """The error for a budget below the smallest file of a picture."""
+    bpp = len(data) * 8 / math.prod(latents.size)
+    best = math.ceil(max(latents.sizes.values(), default=len(data)))
+    return UsageError(
+        f"expected a budget of at least {len(data)} bytes for this picture ({bpp:.4g} bits per "
+        f"pixel; its best file has {best} bytes), got {target:.4g} bytes"
+    )

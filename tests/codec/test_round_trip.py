@@ -169,3 +169,16 @@ def test_one_picture_is_no_sequence(codec, photos) -> None:
     for given in ("photos", photos["face"]):
         with pytest.raises(UsageError, match="a sequence of pictures or paths"):
             list(codec.encode_many(given))
+
+
+def test_a_budget_that_is_too_small_says_what_would_do(codec, photos) -> None:
+    image = photos["face"]
+    smallest = len(codec.encode(image, quality=0, effort=1))
+    with pytest.raises(UsageError, match=f"at least {smallest} bytes .* got {smallest - 1} bytes"):
+        codec.encode(image, size_bytes=smallest - 1, effort=1)
+    assert len(codec.encode(image, size_bytes=smallest, effort=1)) == smallest
+
+
+def test_a_tune_without_effort_is_said_to_do_nothing(codec, photos) -> None:
+    notes = codec.encode_detailed(photos["face"], tune="mse", effort=1).notes
+    assert any("--tune counts from effort 2 on" in note for note in notes)
