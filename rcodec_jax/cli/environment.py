@@ -8,6 +8,7 @@ line wins over both.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import sys
 import tempfile
@@ -28,6 +29,8 @@ THREAD_VARIABLES = (
 )
 
 PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "cuda": "cuda", "rocm": "rocm", "tpu": "tpu"}
+
+_M_ARENA_MAX = -8  # of malloc.h
 
 _TRANSPARENT = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
@@ -164,6 +167,20 @@ def prepare(
             for name, value in _QUIET_LIBTPU.items():
                 target.setdefault(name, value)
         set_compilation_cache(target)
+        share_heap(target)
+
+
+def share_heap(environ: Environment | None = None) -> None:
+    """Gives all threads of this process one heap, where the C library is glibc.
+
+    It has one for each thread, and each keeps what it has had: 230 of the 1,300 MiB that decoding
+    24 megapixels took. Settings of the user's own stay.
+    """
+    target = os.environ if environ is None else environ
+    if "MALLOC_ARENA_MAX" in target or "GLIBC_TUNABLES" in target:
+        return
+    with contextlib.suppress(OSError, AttributeError, TypeError):  # another C library
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def restart_with_huge_pages(transparent: Path = _TRANSPARENT) -> None:

@@ -272,3 +272,27 @@ def test_a_restart_that_fails_is_none(monkeypatch, tmp_path):
     monkeypatch.setattr(os, "environ", {})
     monkeypatch.setattr(os, "execv", refuse)
     environment.restart_with_huge_pages(tmp_path / "enabled")
+
+
+@pytest.mark.parametrize(
+    "environ, asked",
+    [({}, [(-8, 1)]), ({"MALLOC_ARENA_MAX": "4"}, []), ({"GLIBC_TUNABLES": "x=1"}, [])],
+)
+def test_threads_share_a_heap_unless_the_user_has_settings(monkeypatch, environ, asked):
+    calls = []
+
+    class Library:
+        def __init__(self, name):
+            assert name is None
+
+        def mallopt(self, *given):
+            calls.append(given)
+
+    monkeypatch.setattr(environment.ctypes, "CDLL", Library)
+    environment.share_heap(environ)
+    assert calls == asked
+
+
+def test_another_c_library_has_no_such_setting(monkeypatch):
+    monkeypatch.setattr(environment.ctypes, "CDLL", lambda name: object())
+    environment.share_heap({})
