@@ -65,16 +65,16 @@ def first_half(height: int, width: int, channels: int) -> np.ndarray:
     Returns:
       bool [h, w, C], not to be written to: it takes no more than h + w + C bytes.
     """
-    return _alternating(height, width, channels, True)
+    return _alternating(height, width, channels, 0)
 
 
 def second_half(height: int, width: int, channels: int) -> np.ndarray:
     """All but `first_half`, likewise."""
-    return _alternating(height, width, channels, False)
+    return _alternating(height, width, channels, 1)
 
 
-def _alternating(height: int, width: int, channels: int, even: bool) -> np.ndarray:
-    """Whether row + column + channel is even, or odd: one line of values, seen from each place."""
-    line = np.arange(height + width + channels) % 2 == (0 if even else 1)
+def _alternating(height: int, width: int, channels: int, rest: int) -> np.ndarray:
+    """Where row + column + channel leaves this rest by 2: one line of values, seen from each."""
+    line = np.arange(height + width + channels) % 2 == rest
     shape = (height, width, channels)
     return np.lib.stride_tricks.as_strided(line, shape, (1, 1, 1), writeable=False)

@@ -17,7 +17,7 @@ from typing import Any
 from rcodec_jax.app import handlers
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.errors import RcodecError
-from rcodec_jax.model.bundle import BALANCED, FIDELITY, REALISM
+from rcodec_jax.model.ends import BALANCED, FIDELITY, REALISM
 
 KEPT_S = 3600
 """Files of a page are kept that long; so are results of a tab that was closed."""

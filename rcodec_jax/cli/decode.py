@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
+    from rcodec_jax.model.ends import BALANCED
+
     parser = subparsers.add_parser(
         "decode",
         help="make a picture of a file, or pictures of many",
@@ -37,7 +39,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--realism",
         type=arguments.number(0, 1, "a number in 0..1"),
-        default=0.5,
+        default=BALANCED,
         metavar="R",
         help="0..1: from least error to detail that looks real, part of it made up "
         "(default: %(default)s)",
@@ -112,13 +114,12 @@ def _run_many(args: argparse.Namespace) -> int:
 
 def _of_option(args: argparse.Namespace) -> str:
     """The format that --format names, PNG where it is not given."""
-    from rcodec_jax.data.pictures.writing import FORMATS, image_format
+    from rcodec_jax.data.pictures.writing import image_format
 
-    ending = f".{args.format or 'png'}"
-    if ending not in FORMATS:
-        known = " ".join(sorted(name[1:] for name in FORMATS))
-        raise UsageError(f"--format: expected one of {known}, got {args.format!r}")
-    return image_format(Path(f"-{ending}"))
+    try:
+        return image_format(None, args.format or None)
+    except UsageError as error:
+        raise UsageError(f"--format: {error}") from None
 
 
 def _decode(

@@ -54,7 +54,8 @@ def run(args: argparse.Namespace) -> int:
     import jax.numpy as jnp
 
     from rcodec_jax.metrics.perceptual import Lpips
-    from rcodec_jax.model.bundle import FIDELITY, REALISM, load_bundle
+    from rcodec_jax.model.bundle import load_bundle
+    from rcodec_jax.model.ends import FIDELITY, REALISM
     from rcodec_jax.model.freezing import save_changed
     from rcodec_jax.model.networks import Networks
     from rcodec_jax.model.unfreezing import unfreeze

@@ -32,7 +32,8 @@ from rcodec_jax.diffusion.schedule import Trajectory
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH
-from rcodec_jax.model.bundle import BALANCED, Bundle, load_bundle
+from rcodec_jax.model.bundle import Bundle, load_bundle
+from rcodec_jax.model.ends import BALANCED
 from rcodec_jax.progress import Progress, no_progress
 
 Dtype = Literal["float32", "bfloat16"]

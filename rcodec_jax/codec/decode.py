@@ -23,7 +23,8 @@ from rcodec_jax.entropy import (
 )
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
-from rcodec_jax.model.bundle import BALANCED, FIDELITY, REALISM, Bundle
+from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.ends import BALANCED, end_towards
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import LevelMap
 
@@ -48,7 +49,11 @@ def decode(
         raise UsageError(f"expected trajectory proportional or synchronous, got {trajectory!r}")
     if not isinstance(limits, Limits | None):
         raise UsageError(f"expected limits as Limits or None, got {type(limits).__name__}")
-    check_realism(realism, bundle)
+    check_number(realism, "a realism in 0..1", 0, 1)
+    end = end_towards(realism)
+    if end is not None and end not in bundle.params:
+        name = end.removeprefix("decoder_")
+        raise UsageError(f"this model has no {name} end: expected realism {BALANCED}")
     container, levels, symbols = read_symbols(data, bundle.integers, limits=limits)
     header = container.header
     if header.float_digest != bundle.float_digest:
@@ -63,15 +68,6 @@ def decode(
         steps=steps, kind=trajectory, realism=realism, progress=progress,
     )  # fmt: skip
     return finish(pixels, tone, grey=header.grey)
-
-
-def check_realism(realism: float, bundle: Bundle) -> None:
-    """Raises UsageError unless the model has the end on this side of its decoder."""
-    check_number(realism, "a realism in 0..1", 0, 1)
-    for end, asked in ((FIDELITY, realism < BALANCED), (REALISM, realism > BALANCED)):
-        if asked and end not in bundle.params:
-            name = end.removeprefix("decoder_")
-            raise UsageError(f"this model has no {name} end: expected realism {BALANCED}")
 
 
 def draw(

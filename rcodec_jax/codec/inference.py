@@ -29,7 +29,8 @@ from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.sampler import advance, walk
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
-from rcodec_jax.model.bundle import BALANCED, FIDELITY, REALISM, Bundle
+from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.ends import BALANCED, end_towards
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.ops.rounding import round_half_up
 from rcodec_jax.progress import Progress, no_progress
@@ -81,9 +82,9 @@ class Programs:
     def _decoder(self, realism: float) -> dict[str, Any]:
         """Parameters of the decoder, or between it and the end on that side of it."""
         own = self._params("decoder")
-        if realism == BALANCED:
+        end = end_towards(realism)
+        if end is None:
             return own
-        end = FIDELITY if realism < BALANCED else REALISM
         other = self._params(end)[end]
         share = abs(realism - BALANCED) / BALANCED
         if share == 1:

@@ -28,6 +28,7 @@ from rcodec_jax.entropy import IntegerPart
 from rcodec_jax.errors import BundleError, RcodecError, UsageError
 from rcodec_jax.files import write_json
 from rcodec_jax.model import eightbit
+from rcodec_jax.model.ends import FIDELITY, REALISM
 from rcodec_jax.model.tensorstream import as_bytes, read_header, read_tensor, write_tensors
 from rcodec_jax.model.trees import flatten, unflatten
 
@@ -41,13 +42,6 @@ TRAINING = "training.safetensors"
 BUNDLE_VERSION = 0
 FLOAT_PARTS = ("encoder", "decoder", "unet", "hyper_analysis")
 """Parts of the parameters that stay floats; the others became integers."""
-
-FIDELITY, REALISM = "decoder_fidelity", "decoder_realism"
-"""Keys of decoders of the same shape that some models have besides: the ends of the way from least
-error to real detail, in whose middle the decoder itself is."""
-
-BALANCED = 0.5
-"""The realism of the decoder itself."""
 
 OPTIONAL_PARTS = (FIDELITY, REALISM)
 """Float parts that a model may have besides."""

@@ -12,7 +12,7 @@ import pytest
 import rcodec_jax
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.errors import UsageError
-from rcodec_jax.model.bundle import FIDELITY, REALISM
+from rcodec_jax.model.ends import FIDELITY, REALISM
 
 
 @pytest.fixture(scope="module")

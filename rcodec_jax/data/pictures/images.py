@@ -167,8 +167,8 @@ def load_image(
 
     def read(file: _File) -> tuple[Image.Image, list[str]]:
         sound, chunks = _examined(file)
-        notes = _left_out(chunks)
-        if not allow_truncated and any(_TRANSPARENCY in note for note in notes):
+        damaged = () if chunks is None else chunks.damaged
+        if not allow_truncated and any(chunk.name == _TRANSPARENCY for chunk in damaged):
             raise UsageError(
                 f"{file.name}: damaged PNG: wrong checksum of {_TRANSPARENCY}{_WAY_OUT}"
             )
@@ -184,7 +184,7 @@ def load_image(
         except DECODER_ERRORS as error:
             image.close()
             raise _DamageError(file.name, image, error) from error
-        return image, notes
+        return image, _left_out(chunks)
 
     file = _File.of(source)
     (image, left_out), notes = _mended(file, read, allow_truncated=allow_truncated)

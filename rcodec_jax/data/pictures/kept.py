@@ -25,11 +25,10 @@ def metadata_of(image: Image.Image) -> dict[str, str]:
     except DECODER_ERRORS:
         return {}
     found = {}
-    date = _DATE.fullmatch(_text(taken.get(ExifTags.Base.DateTimeOriginal)))
-    if date and _exists(date):
+    date = _iso(_text(taken.get(ExifTags.Base.DateTimeOriginal)))
+    if date:
         offset = _text(taken.get(ExifTags.Base.OffsetTimeOriginal))
-        found["date"] = "-".join(date.groups()[:3]) + "T" + date[4]
-        found["date"] += offset if _OFFSET.fullmatch(offset) else ""
+        found["date"] = date + (offset if _OFFSET.fullmatch(offset) else "")
     texts = {key: _text(exif.get(tag)) for key, tag in _TEXTS.items()}
     return found | {key: text for key, text in texts.items() if text}
 
@@ -58,13 +57,17 @@ def exif_of(metadata: Mapping[str, str]) -> Image.Exif:
     return exif
 
 
-def _exists(date: re.Match[str]) -> bool:
-    """Whether a calendar has this date: cameras write 0000:00:00 and worse."""
+def _iso(text: str) -> str:
+    """EXIF's date as ISO 8601, "" where no calendar has it: cameras write 0000:00:00 and worse."""
+    date = _DATE.fullmatch(text)
+    if date is None:
+        return ""
+    iso = "-".join(date.groups()[:3]) + "T" + date[4]
     try:
-        datetime.datetime.fromisoformat("-".join(date.groups()[:3]) + "T" + date[4])
+        datetime.datetime.fromisoformat(iso)
     except ValueError:
-        return False
-    return True
+        return ""
+    return iso
 
 
 def _text(value: Any) -> str:

@@ -7,13 +7,11 @@ from PIL import Image
 
 from rcodec_jax.data.pictures.colour import upright
 from rcodec_jax.data.pictures.images import ImageInput, load_image
+from rcodec_jax.data.pictures.samples import DARK
 from rcodec_jax.errors import UsageError
 
 _DIM = 32
 """Grey values below it would make no region that can be seen: they are numbers of objects."""
-
-_DARK = 16
-"""Masks whose largest value is within this part of the range were hardly meant so."""
 
 _MOST_WIDE_LABELS = 64
 """More values than this in 16 bits are a slope, not objects."""
@@ -115,7 +113,7 @@ def _of_grey(values: np.ndarray, notes: list[str]) -> np.ndarray:
         return _any_label(values, notes)
     if values.max() > full:
         raise UsageError(f"expected a mask of 8 or 16 bits, got values up to {values.max()}")
-    if values.max() <= full // _DARK:
+    if values.max() <= full // DARK:
         notes.append(f"mask: its values {_listed(values)} are a small part of the range 0..{full}")
     return np.clip(values.astype(np.float32) / full, 0, 1)
 

@@ -21,7 +21,7 @@ _OTHER = {"L": "B", "B": "L", "N": "B" if sys.byteorder == "little" else "L"}
 _BITS, _SAMPLE_FORMAT, _MAX_SAMPLE, _SIGNED_MAX, _PLANAR = 258, 339, 281, 341, 284
 _PHOTOMETRIC = 262
 _USUAL_BITS = (8, 10, 12, 14, 16)
-_DARK = 16
+DARK = 16
 """A picture whose largest sample is within this part of the range looks black."""
 
 
@@ -211,7 +211,7 @@ def _with_range(
             f"{stored} bits a channel were reduced to 8; no range is declared, it was taken as "
             f"0..{top} (the largest sample is {largest})"
         )
-    elif declared is not None or largest > 65535 // _DARK or not largest:
+    elif declared is not None or largest > 65535 // DARK or not largest:
         shown = bits if image.format in ("PPM", "JPEG2000") else top.bit_length()
         notes.append(f"{shown or 16} bits a channel were reduced to 8")
     else:
