@@ -22,7 +22,7 @@ from rcodec_jax.entropy import dither_indices, dither_values, encode_level_map
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.metrics.decibels import psnr_db
 from rcodec_jax.model.networks import LevelInputs, Networks
-from rcodec_jax.model.relaxed import code_latent
+from rcodec_jax.model.relaxed import Dithered, code_latent
 from rcodec_jax.model.trained import load_trained
 from rcodec_jax.ops.densities import gaussian_bits
 from rcodec_jax.ops.pixels import to_bytes, to_signed
@@ -68,6 +68,10 @@ class Rounded(NamedTuple):
     def bits(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
         """Code lengths of j under a Gaussian."""
         return gaussian_bits(v + e, sigma)
+
+    def estimate(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Wiener's."""
+        return Dithered(self.g).estimate(v, e, sigma)
 
 
 def measure(workdir: str | Path, ablation: Ablation, pictures: np.ndarray) -> Found:

@@ -15,7 +15,7 @@ from rcodec_jax.codec.checks import check_number, target_bytes
 from rcodec_jax.codec.exchange import exchange_rate, span_at
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.latents import Latents
-from rcodec_jax.codec.quantise import RDOQ_LAMBDA, Quantised
+from rcodec_jax.codec.quantise import Quantised
 from rcodec_jax.codec.refine import (
     DEFAULT_EFFORT,
     DEFAULT_TUNE,
@@ -26,6 +26,7 @@ from rcodec_jax.codec.refine import (
 )
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
 from rcodec_jax.codec.tone import error_bits, is_grey, is_smooth
+from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE, NODE_COUNT
 from rcodec_jax.model.bundle import Bundle

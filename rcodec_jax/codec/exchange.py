@@ -18,8 +18,9 @@ import math
 import numpy as np
 
 from rcodec_jax.codec.inference import Programs
-from rcodec_jax.codec.quantise import RDOQ_LAMBDA, quantise
+from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, blocks_around, take_blocks
+from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA
 from rcodec_jax.levels import NODE_SPAN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import uniform_level_map

@@ -26,7 +26,7 @@ from rcodec_jax.codec.tiling import (
     tiles,
 )
 from rcodec_jax.codec.tracing import Program
-from rcodec_jax.diffusion.sampler import advance, walk
+from rcodec_jax.diffusion.sampler import advance, by_centroids, walk
 from rcodec_jax.diffusion.schedule import Trajectory, node_table
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.bundle import Bundle
@@ -62,6 +62,8 @@ class Programs:
         self._scale = bundle.scale.reshape(1, 1, -1)
         auto, unet = bundle.config.autoencoder, bundle.config.unet
         attends = auto.attention or any((*unet.heads, unet.middle_heads))
+        centroids = bundle.integers.centroids
+        self._centroids = None if centroids is None else centroids.values
         self._blend = attends or "group" in (auto.norm, unet.norm)
         self._tile = tile
         self._halo = (WIDE_HALO if self._blend else HALO) if halo is None else halo
@@ -157,10 +159,14 @@ class Programs:
             return lambda done, total: progress(stage * total + done, parts * total, what)
 
         def step(x: Array, t: np.ndarray, now: np.ndarray, then: np.ndarray) -> tuple[Array, Array]:
-            def run(x: np.ndarray, prior: np.ndarray, level_map: np.ndarray) -> np.ndarray:
-                given = x[None], prior[None], level_map[None]
-                out = self._denoise(unet, *given, np.asarray(t, np.float32))
-                both = self._advance(given[0], out, given[2].astype(np.int32), now, then, given[1])
+            def run(*window: np.ndarray) -> np.ndarray:
+                x, prior, level_map = (a[None] for a in window)
+                given: Array | jax.Array = x
+                estimate, whole = None, level_map.astype(np.int32)
+                if self._centroids is not None:
+                    given, estimate = self._by_centroids(x, whole, now, prior, self._centroids)
+                out = self._denoise(unet, given, prior, level_map, np.asarray(t, np.float32))
+                both = self._advance(x, out, whole, now, then, prior, estimate)
                 return np.concatenate([np.asarray(a)[0] for a in both[:wanted]], axis=-1)
 
             wanted = 1 if steps == 1 else 2
@@ -223,6 +229,10 @@ class Programs:
             return self._networks.denoise(params, x, t, level_map.astype(jnp.int32), prior)
 
         return self._compiled("denoise", denoise)
+
+    @functools.cached_property
+    def _by_centroids(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
+        return self._compiled("by_centroids", by_centroids, result=(0, 0), options=dict)
 
     @functools.cached_property
     def _advance(self) -> Callable[..., tuple[jax.Array, jax.Array]]:

@@ -11,17 +11,10 @@ from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, Prior, dither_indices, dither_values, encode_level_map
 from rcodec_jax.entropy.bands import band_rows, in_bands
 from rcodec_jax.entropy.coder.tables import check_range
-from rcodec_jax.entropy.distributions.rdoq import rdoq
+from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA, rdoq
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.regions.levelmap import LevelMap
-
-RDOQ_LAMBDA = 16.0
-"""Bits that a squared quantiser step of error is worth (`rdoq`), the same as in training.
-
-At high rates the slope of rate against distortion is 6 / ln 2 = 8.7. More is best at the rates that
-files have."""
-
 
 _CODER_BYTES = 1  # what the range coder adds to the ideal size, about
 
@@ -98,7 +91,10 @@ def quantise(
             if np.isfinite(rdoq_lambda):
                 sigma = scale * np.exp2(here.log2_sigma[own] / 2.0**PRIOR_BITS)
                 sigma = np.clip(sigma, SCALE_MIN, SCALE_MAX)
-                k, bits = rdoq(k, v, sigma, bits, part.gaussian, index, g, rdoq_lambda=rdoq_lambda)
+                k, bits = rdoq(
+                    k, v, sigma, bits, part.gaussian, index, g,
+                    rdoq_lambda=rdoq_lambda, centroids=part.centroids,
+                )  # fmt: skip
             j[rows][own] = check_range(k)
             spent = np.zeros(own.shape)
             spent[own] = bits

@@ -1,4 +1,4 @@
-"""A model's tables of the latent, fitted to what its encoder writes on real pictures."""
+"""A model's tables and centroids of the latent, fitted to what its encoder writes on pictures."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import numpy as np
 
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import quantise
-from rcodec_jax.entropy import IntegerPart, dither_indices
-from rcodec_jax.entropy.distributions.fitting import Counts, fit
+from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_indices, dither_values
+from rcodec_jax.entropy.distributions.fitting import Counts, Sums, fit, fit_centroids
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import cell_shape, uniform_level_map
@@ -44,11 +45,12 @@ def fit_tables(
       files would have had, with the tables that it began with.
     """
     programs, part = Programs(bundle), bundle.integers
+    table = node_table(bundle.config.noise_schedule)
     latents = [programs.latent(picture) for picture in pictures]
     low, high = bundle.config.node_range
     total, rates = rounds * len(pictures), []
     for number in range(rounds):
-        rng, counts, bpp = np.random.default_rng(seed), Counts(), []
+        rng, counts, sums, bpp = np.random.default_rng(seed), Counts(), Sums(), []
         model = dataclasses.replace(bundle, integers=part)
         for i, (picture, y) in enumerate(zip(pictures, latents, strict=True)):
             progress(number * len(pictures) + i, total, f"round {number + 1}")
@@ -59,8 +61,15 @@ def fit_tables(
                 s = quantise(model, programs, y, levels)
                 index = part.sigma_index(s.prior, levels)
                 counts.add(index, dither, s.j)
+                scale = np.exp2(table.log2_scale[node])
+                mean = s.prior.mean / 2.0**PRIOR_BITS
+                v = scale * (y[:height, :width] - mean)
+                sums.add(index, s.j - dither_values(dither), v)
                 bpp.append(8 * s.payload_bytes / (picture.shape[0] * picture.shape[1]))
         rates.append(float(np.mean(bpp)))
-        part = dataclasses.replace(part, gaussian=fit(counts), _stored_digest=None)
+        centroids = None if part.centroids is None else fit_centroids(sums, part.centroids)
+        part = dataclasses.replace(
+            part, gaussian=fit(counts), centroids=centroids, _stored_digest=None
+        )
     progress(total, total, "done")
     return part, rates

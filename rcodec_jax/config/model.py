@@ -116,6 +116,8 @@ class HyperConfig:
       neighbours: z is coded from coarse to fine, each element's table chosen by those around it.
       context: width of the network that sharpens the prior of half of the latent by the other
         half, which is coded first; 0 for none.
+      centroids: integers are taken for the means of what an encoder that leaves out those not worth
+        their bits rounds to them, not for linear estimates; trained with `LossConfig.trim`.
     """
 
     hyper_channels: int = 24
@@ -126,6 +128,7 @@ class HyperConfig:
     see_map: bool = True
     neighbours: bool = False
     context: int = 0
+    centroids: bool = False
 
     def __post_init__(self) -> None:
         refuse_below(self, 1, "hyper_channels", "analysis", "synthesis", "classes")

@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcodec_jax.diffusion.estimates import centroid
 from rcodec_jax.diffusion.schedule import NoiseSchedule, Trajectory, alpha_bar, trajectory
+from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 
 Prediction = Literal["epsilon", "v", "sample", "residual"]
 
@@ -31,17 +33,19 @@ def clean_and_noise(
     noise: jax.Array,
     prediction: Prediction,
     prior: jax.Array | None = None,
+    estimate: jax.Array | None = None,
 ) -> tuple[jax.Array, jax.Array]:
     """Splits a noisy latent by what the network says of it.
 
     Args:
       x: noisy latent [B, h, w, C] = signal * x0 + noise * epsilon.
       output: network output of the same shape: epsilon, v = signal * epsilon - noise * x0, x0, or
-        what the best linear estimate of x0 by the prior is wrong by, in its own deviations.
+        what an estimate of x0 by the prior is wrong by, in the deviations of Wiener's.
       signal: sqrt(abar) by cell, broadcastable.
       noise: sqrt(1 - abar) by cell, broadcastable.
       prediction: which of the four the network gives.
       prior: mean and log2 sigma of x0 [B, h, w, 2C], needed for "residual".
+      estimate: of x0, which "residual" corrects; None for Wiener's.
 
     Returns:
       (x0, epsilon).
@@ -53,8 +57,8 @@ def clean_and_noise(
     if prediction == "sample":
         return output, (x - signal * output) / noise
     if prediction == "residual" and prior is not None:
-        mean, deviation = linear_estimate(x, prior, signal, noise)
-        clean = mean + deviation * output
+        linear, deviation = linear_estimate(x, prior, signal, noise)
+        clean = (linear if estimate is None else estimate) + deviation * output
         return clean, (x - signal * clean) / noise
     raise ValueError(
         f"prediction must be epsilon, v, sample or (with a prior) residual, got {prediction!r}"
@@ -87,6 +91,33 @@ def per_cell(values: jax.typing.ArrayLike, level_map: jax.Array) -> jax.Array:
     return jnp.asarray(values, jnp.float32)[batch, level_map][..., None]
 
 
+@jax.jit
+def by_centroids(
+    x: jax.Array,
+    level_map: jax.Array,
+    abar: jax.typing.ArrayLike,
+    prior: jax.Array,
+    centroids: jax.Array,
+) -> tuple[jax.Array, jax.Array]:
+    """What a denoiser of a model with centroids is given in place of x, and what it corrects.
+
+    Args:
+      x, level_map, prior: as for `ddim`.
+      abar: of the levels [B, L].
+      centroids: float32 [64, 192], see `diffusion.estimates.centroid`.
+
+    Returns:
+      (sqrt(abar) times the estimate, the estimate of x0 by centroids), [B, h, w, C] each.
+    """
+    now = per_cell(abar, level_map)
+    signal, delta = jnp.sqrt(now), jnp.sqrt(12.0 * (1.0 - now))
+    mean, log2_sigma = jnp.split(prior, 2, axis=-1)
+    sigma = jnp.clip(jnp.exp2(log2_sigma) * signal / delta, SCALE_MIN, SCALE_MAX)
+    u = (x - signal * mean) / delta
+    estimate = mean + centroid(centroids, u, sigma) * delta / signal
+    return signal * estimate, estimate
+
+
 def ddim(
     denoise: Denoise,
     x: jax.Array,
@@ -98,6 +129,7 @@ def ddim(
     schedule: NoiseSchedule,
     kind: Trajectory = "proportional",
     prior: jax.Array | None = None,
+    centroids: jax.Array | None = None,
 ) -> jax.Array:
     """Denoises every cell from its own timestep to a clean latent.
 
@@ -114,13 +146,17 @@ def ddim(
       schedule: what the timesteps mean.
       kind: how timesteps fall, see `schedule.trajectory`.
       prior: see `clean_and_noise`.
+      centroids: see `by_centroids`, with a prior; None for linear estimates.
 
     Returns:
       x0 [B, h, w, C], the last evaluation's estimate of the clean latent.
     """
 
     def step(x: jax.Array, t: np.ndarray, now: np.ndarray, then: np.ndarray) -> Pair:
-        return advance(x, denoise(x, t), level_map, now, then, prior, prediction)
+        given, estimate = x, None
+        if centroids is not None and prior is not None:
+            given, estimate = by_centroids(x, level_map, now, prior, centroids)
+        return advance(x, denoise(given, t), level_map, now, then, prior, estimate, prediction)
 
     return walk(step, x, levels_t, steps=steps, schedule=schedule, kind=kind)
 
@@ -161,11 +197,11 @@ def advance(
     abar: jax.typing.ArrayLike,
     after: jax.typing.ArrayLike,
     prior: jax.Array | None,
+    estimate: jax.Array | None,
     prediction: Prediction,
 ) -> tuple[jax.Array, jax.Array]:
     """A step of `ddim`: (x0, x at the next timestep); abar of the levels now and then [B, L]."""
     now, then = per_cell(abar, level_map), per_cell(after, level_map)
-    clean, epsilon = clean_and_noise(
-        x, output, jnp.sqrt(now), jnp.sqrt(1.0 - now), prediction, prior
-    )
+    signal, noise = jnp.sqrt(now), jnp.sqrt(1.0 - now)
+    clean, epsilon = clean_and_noise(x, output, signal, noise, prediction, prior, estimate)
     return clean, jnp.sqrt(then) * clean + jnp.sqrt(1.0 - then) * epsilon

@@ -1,5 +1,6 @@
 """Exact entropy coding: integers only, NumPy only. What this package does fixes the file format."""
 
+from rcodec_jax.entropy.distributions.centroids import Centroids
 from rcodec_jax.entropy.distributions.dither import DITHER_KEY, dither_indices, dither_values
 from rcodec_jax.entropy.distributions.gaussian import (
     DITHER_POINTS,
@@ -23,6 +24,7 @@ __all__ = [
     "DITHER_POINTS",
     "PRIOR_BITS",
     "SIGMA_LEVELS",
+    "Centroids",
     "ContextModel",
     "Conv",
     "DepthToSpace",

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rcodec_jax.config.model import ModelConfig
-from rcodec_jax.diffusion.sampler import clean_and_noise, per_cell
+from rcodec_jax.diffusion.sampler import by_centroids, clean_and_noise, per_cell
 from rcodec_jax.diffusion.schedule import STEPS, log_snr
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE, MAX_LEVELS
 from rcodec_jax.model.networks import LevelInputs, Networks
@@ -21,6 +21,7 @@ from rcodec_jax.model.trees import Flat, unflatten
 from rcodec_jax.ops.rounding import round_half_up
 
 SHIFT, SCALE = "latent/shift", "latent/scale"
+CENTROIDS = "latent/centroids"
 """Names of the latent's statistics among the weights: y = (encoder output - shift) * scale."""
 
 
@@ -118,9 +119,15 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
         level_map: jax.Array,
         prior: jax.Array | None = None,
     ) -> tuple[jax.Array, ...]:
-        output = networks.denoise(unflatten(weights), x, t, level_map, prior)
-        signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(t, config))
-        clean, epsilon = clean_and_noise(x, output, signal, noise, config.unet.prediction, prior)
+        now = _signal_and_noise(t, config)
+        signal, noise = (per_cell(share, level_map) for share in now)
+        given, estimate = x, None
+        if CENTROIDS in weights and prior is not None:
+            abar = jnp.square(now[0])
+            given, estimate = by_centroids(x, level_map, abar, prior, weights[CENTROIDS])
+        output = networks.denoise(unflatten(weights), given, t, level_map, prior)
+        prediction = config.unet.prediction
+        clean, epsilon = clean_and_noise(x, output, signal, noise, prediction, prior, estimate)
         signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(next_t, config))
         return output, clean, signal * clean + noise * epsilon
 
@@ -138,7 +145,10 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
 def weight_names(program: Program, names: list[str]) -> list[str]:
     """Those of a model's tensors that a program takes, in its order."""
     taken = [name for name in names if name.split("/")[0] in program.parts]
-    return sorted([*taken, *([SHIFT, SCALE] if program.latent else [])])
+    extra = [SHIFT, SCALE] if program.latent else []
+    if CENTROIDS in names and "unet" in program.parts:
+        extra = [CENTROIDS]
+    return sorted([*taken, *extra])
 
 
 def _row(values: jax.Array) -> jax.Array:

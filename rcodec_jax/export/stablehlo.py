@@ -32,6 +32,7 @@ from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader, symbols
 from rcodec_jax.export.programs import (
+    CENTROIDS,
     SCALE,
     SHIFT,
     Port,
@@ -87,11 +88,13 @@ def export_stablehlo(
     (out / loader.MANIFEST).unlink(missing_ok=True)
     tensors = flatten({part: model.params[part] for part in PARTS})
     tensors |= {SHIFT: model.shift, SCALE: model.scale}
+    if model.centroids is not None:
+        tensors[CENTROIDS] = model.centroids.values
     programs = make_programs(model.config, dtype)
     described = {}
     for i, (name, program) in enumerate(programs.items()):
         names = weight_names(program, list(tensors))
-        kinds = {key: "float32" if key in (SHIFT, SCALE) else dtype for key in names}
+        kinds = {key: "float32" if key in (SHIFT, SCALE, CENTROIDS) else dtype for key in names}
         specs = {key: jax.ShapeDtypeStruct(tensors[key].shape, kind) for key, kind in kinds.items()}
         data = _serialise(program, specs)
         (out / f"{name}{loader.ENDING}").write_bytes(data)

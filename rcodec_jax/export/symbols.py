@@ -124,15 +124,21 @@ class Dequantiser:
         out = self._run("layers", "", z, seen, padded)[:height, :width]
         if "context" not in self._about:
             return out[..., :channels], out[..., channels:]
-        # The second half is corrected by Wiener's estimates of the first.
+        # The second half is corrected by what the integers of the first stand for.
         first = np.indices(j.shape).sum(0) % 2 == 0
         node_map = nodes[levels][..., None]
         spread = out[..., channels:] + self._tensors["node_log2_s"].astype(np.int64)[node_map]
         index = ((np.clip(spread, -13607, 12393) + 13607) * 326543 + (1 << 26)) >> 27
         value = 128 * j - (2 * _dither(j.shape) - 63)
-        value *= self._tensors["context.gain"].astype(np.int64)[np.minimum(index, 63)]
+        level, bits = np.minimum(index, 63), 22
+        if "centroids" in self._tensors:
+            size, bits = np.abs(value), 13
+            near = self._tensors["centroids"][level, np.minimum(size, 383) >> 1].astype(np.int64)
+            value = np.sign(value) * (near + (np.maximum(size - 383, 0) << 6))
+        else:
+            value *= self._tensors["context.gain"].astype(np.int64)[level]
         value *= self._tensors["context.step"].astype(np.int64)[node_map]
-        value = np.where(first, (value + (1 << 25)) >> 26, 0)
+        value = np.where(first, (value + (1 << (bits + 3))) >> (bits + 4), 0)
         x = np.clip(np.concatenate([(out + 4) >> 3, value], axis=-1), -_MOST, _MOST - 1)
         change = self._run("context", "context.", x, seen, levels)
         out += np.where(np.tile(first, 2), 0, change)

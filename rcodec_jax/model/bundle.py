@@ -189,6 +189,8 @@ def load_bundle(folder: str | os.PathLike[str] | None = None) -> Bundle:
             f"{path}: the configuration has {expected} channels of latent and hyper-latent, "
             f"the integer part {channels}"
         )
+    if config.hyper.centroids != (integers.centroids is not None):
+        raise BundleError(f"{path}: configuration and integer part do not agree on centroids")
     try:
         bits = 8 if eightbit.restore_all(arrays) else 16
     except BundleError as error:

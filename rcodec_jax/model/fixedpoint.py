@@ -27,6 +27,7 @@ from rcodec_jax.entropy import (
     StaticTables,
     sigma_of_level,
 )
+from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA, expected_quantiser
 from rcodec_jax.entropy.integer.context import GAIN_BITS, MAX_STEP, STEP_BITS, VALUE_BITS
 from rcodec_jax.entropy.integer.partfile import SIGHTS
 from rcodec_jax.errors import BundleError
@@ -65,6 +66,9 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
     weight = None
     if hyper.neighbours:
         weight = _rounded(params["hyper_prior"]["weight"], WEIGHT_BITS, "weight of neighbours")
+    gaussian, centroids = GaussianTables.build(), None
+    if hyper.centroids:
+        gaussian, centroids = expected_quantiser(RDOQ_LAMBDA)
     context = None
     if hyper.context:
         layers, _ = _context_layers(config, params["hyper_context"], ranges)
@@ -80,11 +84,12 @@ def integer_part(config: ModelConfig, params: Params, ranges: dict[str, float]) 
         hyper_stride=HYPER_STRIDE,
         node_log2_s=log2_s,
         node_class=classes,
-        gaussian=GaussianTables.build(),
+        gaussian=gaussian,
         hyper_tables=_hyper_tables(params["hyper_prior"]),
         network=IntegerNetwork(_layers(config, params["hyper_synthesis"], ranges)[0]),
         hyper_weight=weight,
         context=context,
+        centroids=centroids,
         sees=tuple(what for what in SIGHTS if getattr(hyper, f"see_{what}")),
     )
 

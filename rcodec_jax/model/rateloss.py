@@ -143,7 +143,11 @@ def _first_half(
     g = dither_values(dither_indices(*first.shape))
     j = np.floor(scale * (y - prior.mean / 2.0**PRIOR_BITS) + g + 0.5).astype(np.int64)
     sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
-    value = np.square(sigma) / (np.square(sigma) + 1 / 12) * (j - g) / scale
+    if integers.centroids is None:
+        estimate = np.square(sigma) / (np.square(sigma) + 1 / 12) * (j - g)
+    else:
+        estimate = integers.centroids.estimate(integers.sigma_index(prior, levels), j - g)
+    value = estimate / scale
     return first, j, np.where(first, value, 0).astype(np.float32)
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 import jax
 import jax.numpy as jnp
 
+from rcodec_jax.diffusion.estimates import wiener_share
 from rcodec_jax.diffusion.forward import diffuse
 from rcodec_jax.diffusion.sampler import clean_and_noise
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
@@ -33,6 +34,10 @@ class Quantiser(Protocol):
 
     def bits(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
         """Code lengths of v + e."""
+        ...
+
+    def estimate(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
+        """What a decoder takes v + e for."""
         ...
 
 
@@ -59,6 +64,10 @@ class Dithered(NamedTuple):
         for u in self.points:
             total += gaussian_bits(v + u, sigma) / len(self.points)
         return total
+
+    def estimate(self, v: jax.Array, e: jax.Array, sigma: jax.Array) -> jax.Array:
+        """Wiener's."""
+        return wiener_share(sigma) * (v + e)
 
 
 class Coded(NamedTuple):
@@ -117,8 +126,7 @@ def code_latent(
     e = quantiser.error(scale * (y - mean), jnp.exp2(spread))
     if networks.config.hyper.context:
         first = jnp.asarray(first_half(*y.shape[1:]))[None]
-        share = jnp.exp2(2.0 * spread)
-        value = share / (share + 1.0 / 12.0) * (y - mean + e / scale)
+        value = quantiser.estimate(scale * (y - mean), e, jnp.exp2(spread)) / scale
         change, stretch, more = networks.hyper_refine(
             params, jnp.concatenate([mean, log2_sigma], axis=-1), jnp.where(first, value, 0), levels
         )
@@ -126,12 +134,17 @@ def code_latent(
         spread = jnp.where(first, spread, within(log2_sigma + stretch))
         e = jnp.where(first, e, quantiser.error(scale * (y - mean), jnp.exp2(spread)))
         ranges |= more
-    bits_y = quantiser.bits(scale * (y - mean), e, jnp.exp2(spread))
+    v, sigma = scale * (y - mean), jnp.exp2(spread)
+    bits_y = quantiser.bits(v, e, sigma)
 
-    noisy = diffuse(y, e, alpha_bar, delta)
-    prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
-    output = networks.denoise(params, noisy, table["t"][levels.nodes], levels.level_map, prior)
+    given = noisy = diffuse(y, e, alpha_bar, delta)
     signal, deviation = jnp.sqrt(alpha_bar), jnp.sqrt(1.0 - alpha_bar)
+    estimate = None
+    if networks.config.hyper.centroids:  # as `diffusion.sampler.by_centroids`
+        estimate = mean + quantiser.estimate(v, e, sigma) / scale
+        given = signal * estimate
+    prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
+    output = networks.denoise(params, given, table["t"][levels.nodes], levels.level_map, prior)
     prediction = networks.config.unet.prediction
-    clean, _ = clean_and_noise(noisy, output, signal, deviation, prediction, prior)
+    clean, _ = clean_and_noise(noisy, output, signal, deviation, prediction, prior, estimate)
     return Coded(clean, bits_y, bits_z, alpha_bar, ranges)

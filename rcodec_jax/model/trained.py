@@ -14,6 +14,8 @@ import numpy as np
 
 from rcodec_jax.config import from_dict
 from rcodec_jax.config.model import ModelConfig
+from rcodec_jax.entropy import Centroids
+from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA, expected_quantiser
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import read_json_lines
 from rcodec_jax.model import unfreezing
@@ -48,6 +50,7 @@ class Trained:
         them.
       card: name, recipe and figures.
       source: where weights come from; None for a run or a bundle.
+      fitted: centroids of a bundle, see `centroids`.
     """
 
     config: ModelConfig
@@ -57,11 +60,19 @@ class Trained:
     ranges: dict[str, float] | None
     card: dict[str, Any]
     source: dict[str, Any] | None = None
+    fitted: Centroids | None = None
 
     @property
     def scale(self) -> np.ndarray:
         """float32 [C]: y = (encoder output - shift) * scale."""
         return np.full_like(self.shift, 1.0 / np.sqrt(self.power))
+
+    @property
+    def centroids(self) -> Centroids | None:
+        """Of a bundle as fitted, else as in theory; None of a model with linear estimates."""
+        if not self.config.hyper.centroids:
+            return None
+        return self.fitted or expected_quantiser(RDOQ_LAMBDA)[1]
 
     def entropy_model(self) -> tuple[dict[str, Any], dict[str, float]]:
         """Its parameters in float32, and the ranges, measured where nobody tracked them.
@@ -129,7 +140,15 @@ def _of_bundle(folder: Path, entropy: bool) -> Trained:
     # A part beside the model's own was made for the decoder as it is: it ends with the bundle.
     params = {name: bundle.params[name] for name in bundle.params if name not in OPTIONAL_PARTS}
     params |= hyper
-    return Trained(bundle.config, params, bundle.shift, bundle.power, ranges, bundle.card)
+    return Trained(
+        bundle.config,
+        params,
+        bundle.shift,
+        bundle.power,
+        ranges,
+        bundle.card,
+        fitted=bundle.integers.centroids,
+    )
 
 
 def _of_run(workdir: Path, step: int | None) -> Trained:

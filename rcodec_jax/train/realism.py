@@ -24,9 +24,11 @@ import optax
 
 from rcodec_jax.data.loading.transforms import random_crop
 from rcodec_jax.diffusion.forward import uniform_noise
+from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
-from rcodec_jax.model.relaxed import Dithered, code_latent
+from rcodec_jax.model.relaxed import code_latent
+from rcodec_jax.model.rounding import Trimmed, dither_of, expected
 from rcodec_jax.nn.discriminator import Discriminator
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.regions import MapSampler
@@ -133,6 +135,8 @@ def collect(
     shift, scale = (array.reshape(1, 1, 1, -1) for array in (shift, scale))
     sides = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
 
+    tables = expected(RDOQ_LAMBDA, centroids=networks.config.hyper.centroids)
+
     @jax.jit
     def code(
         params: Params, pixels: jax.Array, level_map: jax.Array, nodes: jax.Array, key: Any
@@ -140,8 +144,9 @@ def collect(
         levels = LevelInputs.of(level_map, nodes)
         y = (networks.encode(params, to_signed(pixels))[0] - shift) * scale
         z = networks.hyper_encode(params, y, levels)
-        noise = uniform_noise(key, y.shape)
-        coded = code_latent(networks, params, y, z, levels, quantiser=Dithered(noise))
+        dither = dither_of(uniform_noise(key, y.shape))
+        quantiser = Trimmed(tables, dither, RDOQ_LAMBDA)
+        coded = code_latent(networks, params, y, z, levels, quantiser=quantiser)
         raw = coded.clean / scale + shift
         return raw, to_bytes(networks.decode(params, raw))
 

@@ -88,8 +88,16 @@ def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[
                 i = indices[(r * w + q) * channels + c]
                 n = 128 * j[r][q][c] - (2 * i + 1 - 64)
                 level = _sigma_index(part, prior[r][q][channels + c], node_map[r][q])
-                n *= part.gain[level] * part.step[node_map[r][q]]
-                values[r][q][c] = (n + (1 << 25)) >> 26
+                bits = 22
+                if part.centroids:
+                    size, bits = abs(n), 13
+                    near = part.centroids[192 * level + min(size, 383) // 2]
+                    near += 64 * max(size - 383, 0)
+                    n = near if n > 0 else -near
+                else:
+                    n *= part.gain[level]
+                n *= part.step[node_map[r][q]]
+                values[r][q][c] = (n + (1 << (bits + 3))) >> (bits + 4)
             change = changes(part, prior, values, node_map)
             for r, q, c in half:
                 prior[r][q][c] += change[r][q][c]

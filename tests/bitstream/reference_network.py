@@ -34,6 +34,7 @@ class Part:
     hyper: list[Table]
     hyper_weight: list[int] | None
     context: list[dict] | None
+    centroids: list[int]
     gain: list[int]
     step: list[int]
 
@@ -92,6 +93,7 @@ def read_part(blob: bytes) -> Part:
         hyper=tables("hyper"),
         hyper_weight=weight,
         context=context,
+        centroids=numbers("centroids") if "centroids" in header else [],
         gain=numbers("context.gain") if context else [],
         step=numbers("context.step") if context else [],
     )

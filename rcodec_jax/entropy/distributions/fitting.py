@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from rcodec_jax.entropy.distributions.centroids import CENTROIDS, WIDE, Centroids, place
 from rcodec_jax.entropy.distributions.gaussian import (
     SIGMA_LEVELS,
     STORED_DITHERS,
     GaussianTables,
     dithered_probabilities,
+    sigma_of_level,
 )
 
 REACH = 400
@@ -56,3 +58,32 @@ def fit(counts: Counts) -> GaussianTables:
         return p, max(1.0 - p.sum(), 0.0)
 
     return GaussianTables.tabulate(probabilities, least_reach=_LEAST_REACH)
+
+
+class Sums:
+    """What integers stood for, for `fit_centroids`.
+
+    Attributes:
+      count, total: float64 [64, 192], how often each |j - g| came by level of s sigma, and the sum
+        of sign(j - g) v.
+    """
+
+    def __init__(self) -> None:
+        self.count, self.total = np.zeros((2, SIGMA_LEVELS, CENTROIDS))
+
+    def add(self, sigma_index: np.ndarray, u: np.ndarray, v: np.ndarray) -> None:
+        """Adds values v that became u = j - g, with the level that they were coded with."""
+        column = place(u)
+        near = column < CENTROIDS
+        at = sigma_index[near].astype(np.int64) * CENTROIDS + column[near]
+        self.count += np.bincount(at, minlength=self.count.size).reshape(self.count.shape)
+        values = np.sign(u[near]) * v[near]
+        self.total += np.bincount(at, values, self.count.size).reshape(self.count.shape)
+
+
+def fit_centroids(sums: Sums, before: Centroids) -> Centroids:
+    """Centroids between what was seen and those of before, the more of the former the more of it;
+    linear ones stay where spreads are wide."""
+    values = (sums.total + _TRUST * before.values) / (sums.count + _TRUST)
+    narrow = sigma_of_level(np.arange(SIGMA_LEVELS)) < WIDE
+    return Centroids.rounded(np.where(narrow[:, None], values, before.values))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rcodec_jax.entropy.distributions.centroids import CENTROID_BITS, Centroids
 from rcodec_jax.entropy.distributions.gaussian import DITHER_POINTS, PRIOR_BITS, SIGMA_LEVELS
 from rcodec_jax.entropy.integer.layers import ACTIVATION_MAX, ACTIVATION_MIN
 from rcodec_jax.entropy.integer.network import IntegerNetwork
@@ -19,7 +20,6 @@ GAIN_BITS = 15
 STEP_BITS = 12
 MAX_STEP = 1 << 24
 _DITHER_BITS = 7  # j - g is a multiple of 2^-7
-_VALUE_SHIFT = _DITHER_BITS + GAIN_BITS + STEP_BITS - VALUE_BITS
 _PRIOR_SHIFT = PRIOR_BITS - VALUE_BITS
 
 
@@ -30,7 +30,7 @@ class ContextModel:
     Attributes:
       network: 3 C channels to 2 C at the latent's resolution.
       gain: int32 [64], Wiener's share q / (q + 1/12) of each sigma level, q = (s sigma)^2; 15
-        fraction bits.
+        fraction bits; where there are centroids, these say instead what an integer stands for.
       step: int32 [1024], 1 / s of each node; 12 fraction bits.
 
     Raises:
@@ -72,6 +72,7 @@ class ContextModel:
         index: np.ndarray,
         first: np.ndarray,
         step: np.ndarray,
+        centroids: Centroids | None = None,
     ) -> np.ndarray:
         """What the network is given, float64 [h, w, 3 C] within int16.
 
@@ -81,12 +82,18 @@ class ContextModel:
           dither, index: uint8 [h, w, C], dither and sigma index of each value.
           first: bool [h, w, C], the first half.
           step: int [h, w], `step` of each cell's node.
+          centroids: of the part, if it has any.
         """
         n = 2 * DITHER_POINTS * j.astype(np.int64) - (2 * dither.astype(np.int64) + 1 - 64)
-        n *= self.gain[index]
+        if centroids is None:
+            n *= self.gain[index]
+            bits = _DITHER_BITS + GAIN_BITS
+        else:
+            n, bits = centroids.fixed(index, n), CENTROID_BITS
         n *= step.astype(np.int64)[..., None]
-        n += 1 << (_VALUE_SHIFT - 1)
-        n >>= _VALUE_SHIFT
+        shift = bits + STEP_BITS - VALUE_BITS
+        n += 1 << (shift - 1)
+        n >>= shift
         half = 1 << (_PRIOR_SHIFT - 1)
         height, width, channels = j.shape
         x = np.empty((height, width, 3, channels))

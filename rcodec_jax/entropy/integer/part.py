@@ -11,6 +11,7 @@ import numpy as np
 
 from rcodec_jax.entropy.bands import band_rows
 from rcodec_jax.entropy.coder.tables import check_range
+from rcodec_jax.entropy.distributions.centroids import Centroids
 from rcodec_jax.entropy.distributions.dither import dither_indices
 from rcodec_jax.entropy.distributions.gaussian import GaussianTables
 from rcodec_jax.entropy.distributions.static import StaticTables
@@ -54,6 +55,7 @@ class IntegerPart:
       hyper_weight: int16 [Cz], what the mean of its neighbours counts for each channel of z, 8
         fraction bits; None where z is coded without them.
       context: the network that corrects the prior of the latent's second half, or None.
+      centroids: what integers stand for, or None for linear estimates.
       sees: which of `partfile.SIGHTS` networks and tables of z see of the levels, in that order.
 
     Raises:
@@ -70,6 +72,7 @@ class IntegerPart:
     network: IntegerNetwork
     hyper_weight: np.ndarray | None = None
     context: ContextModel | None = None
+    centroids: Centroids | None = None
     sees: tuple[str, ...] = partfile.SIGHTS
     _stored_digest: bytes | None = field(default=None, repr=False)
 
@@ -235,7 +238,8 @@ class IntegerPart:
             index = self.sigma_index(Prior(*before), here)
             step = context.step[here.nodes[here.level_map]]
             dither = dither_indices(*known.shape, top=top)
-            return context.inputs(*before, known, dither, index, first[rows], step)
+            given = *before, known, dither, index, first[rows], step
+            return context.inputs(*given, self.centroids)
 
         def write(top: int, bottom: int, changes: np.ndarray) -> None:
             rows, c = slice(top, bottom), self.latent_channels

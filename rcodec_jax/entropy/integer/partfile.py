@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from rcodec_jax.entropy.distributions.centroids import Centroids
 from rcodec_jax.entropy.distributions.gaussian import SIGMA_LEVELS, STORED_DITHERS, GaussianTables
 from rcodec_jax.entropy.distributions.static import StaticTables
 from rcodec_jax.entropy.integer.context import ContextModel
@@ -24,6 +25,7 @@ SIGHTS = ("node", "map")
 _NUMBERS = ("latent_channels", "hyper_channels", "hyper_stride")
 _NODE_TENSORS = ("node_log2_s", "node_class")
 _HYPER_WEIGHT = "hyper.weight"
+_CENTROIDS = "centroids"
 _CONTEXT = "context."
 _CONTEXT_TENSORS = ("gain", "step")
 _KINDS: dict[str, tuple[str, ...]] = {
@@ -55,6 +57,8 @@ def serialise(fields: Mapping[str, Any]) -> bytes:
         description["sees"] = list(fields["sees"])
     if fields["hyper_weight"] is not None:
         tensors[_HYPER_WEIGHT] = fields["hyper_weight"]
+    if fields["centroids"] is not None:
+        tensors[_CENTROIDS] = fields["centroids"].table
     context: ContextModel | None = fields["context"]
     if context is not None:
         description["context"] = _serialise_network(context.network, _CONTEXT, tensors)
@@ -114,6 +118,8 @@ def parse(blob: bytes) -> dict[str, Any]:
         numbers["context"] = ContextModel(network, **arrays)
     if _HYPER_WEIGHT in tensors:
         numbers["hyper_weight"] = _take(tensors, _HYPER_WEIGHT)
+    if _CENTROIDS in tensors:
+        numbers["centroids"] = Centroids(_take(tensors, _CENTROIDS))
     numbers["gaussian"] = GaussianTables(*_take_tables(tensors, "gaussian"))
     numbers["hyper_tables"] = StaticTables(*_take_tables(tensors, "hyper"))
     for name in _NODE_TENSORS:

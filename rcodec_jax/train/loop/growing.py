@@ -23,7 +23,7 @@ from rcodec_jax.model.networks import parameter_shapes
 from rcodec_jax.model.trees import Flat
 from rcodec_jax.ops.patches import truncation
 
-NOT_SHAPE = ("node_range", "steps")
+NOT_SHAPE = ("node_range", "steps", "hyper.centroids")
 """Fields of a model that its parameters do not depend on."""
 
 _LATENT_AXIS = {

@@ -65,5 +65,6 @@ def code_latent(
     z = networks.hyper_encode(params, y, levels)
     quantiser: Quantiser = Dithered(noise.y)
     if trim:
-        quantiser = Trimmed(expected(trim), dither_of(noise.y), trim)
+        tables = expected(trim, centroids=networks.config.hyper.centroids)
+        quantiser = Trimmed(tables, dither_of(noise.y), trim)
     return relaxed.code_latent(networks, params, y, z, levels, quantiser=quantiser, z_noise=noise.z)
