@@ -9,8 +9,9 @@ context network save rate at all of them. More residual blocks at each resolutio
 autoencoder are better: two than one, three than two. It goes on from the shipped model; from a
 smaller one of this kind it grows, such that nothing changes at first (see `train.growing`). First
 for squared error and tone, then with LPIPS and local structure beside them, on larger crops at the
-end; integers that are not worth their bits are left out in training as in encoding. A tenth of the
-crops are of made pictures, one in twenty is grey.
+end; integers that are not worth their bits are left out in training as in encoding, and the others
+stand for the means of what is rounded to them. A tenth of the crops are of made pictures, one in
+twenty is grey.
 
 Hardware and time: 2 shared CPU cores, some hours (`--minutes N` gives the run N minutes, the
 learning rates with them); on one card `launch/accelerator.sh`. Expected at the end: the whole rate
@@ -54,7 +55,7 @@ def config() -> Config:
         model=ModelConfig(
             latent_channels=64,
             autoencoder=AutoencoderConfig(layers=3),
-            hyper=HyperConfig(neighbours=True, context=96),
+            hyper=HyperConfig(neighbours=True, context=96, centroids=True),
         ),
         train=TrainConfig(
             stages=(pixels, perceptual, large),

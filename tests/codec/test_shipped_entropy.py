@@ -67,10 +67,14 @@ def test_context_network_is_that_of_training(coded: dict[str, Any]) -> None:
     mean, log2_sigma = (a / 2.0**PRIOR_BITS for a in (before.mean, before.log2_sigma))
 
     log2_scale = node_table(bundle.config.noise_schedule).log2_scale[levels.node_map][..., None]
-    share = 4.0 ** (log2_sigma + log2_scale)
-    error = j - dither_values(dither_indices(*j.shape))
+    u = j - dither_values(dither_indices(*j.shape))
+    if part.centroids is None:
+        share = 4.0 ** (log2_sigma + log2_scale)
+        estimate = share / (share + 1 / 12) * u
+    else:
+        estimate = part.centroids.estimate(part.sigma_index(before, levels), u)
     first = first_half(*j.shape)
-    value = np.where(first, share / (share + 1 / 12) * error / 2.0**log2_scale, 0)
+    value = np.where(first, estimate / 2.0**log2_scale, 0)
     given = (np.concatenate([mean, log2_sigma], axis=-1), value)
     change, stretch, _ = Networks(bundle.config).hyper_refine(
         coded["params"], *(jnp.asarray(a, jnp.float32)[None] for a in given), _inputs(levels)
