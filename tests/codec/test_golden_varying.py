@@ -19,9 +19,9 @@ from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import IntegerPart, LevelContext
 
 
-@pytest.fixture(scope="module", params=["varying", "halves"])
+@pytest.fixture(scope="module", params=["varying", "halves", "centroids"])
 def varying(golden, request) -> ModuleType:
-    """The modules tests/golden/varying.py and halves.py."""
+    """The modules tests/golden/varying.py, halves.py and centroids.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(golden.HERE))
         return importlib.import_module(request.param)

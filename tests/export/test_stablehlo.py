@@ -255,7 +255,7 @@ def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
         assert np.linalg.norm(found[name] - value) <= 1e-5 * np.linalg.norm(value), name
 
 
-@pytest.mark.parametrize("name", ["varying", "halves"])
+@pytest.mark.parametrize("name", ["varying", "halves", "centroids"])
 def test_priors_are_ours_bit_by_bit(name: str, nano, tmp_path) -> None:
     """Of models whose prior varies, with and without context network."""
     golden = NANO.parent / name

@@ -9,7 +9,7 @@ import pytest
 
 from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.entropy.distributions.gaussian import GaussianTables, sigma_of_level
-from rcodec_jax.entropy.distributions.rdoq import expected_tables, rdoq
+from rcodec_jax.entropy.distributions.rdoq import expected_quantiser, expected_tables, rdoq
 from rcodec_jax.model.rounding import LARGEST, Trimmed, dither_of, tables_of
 
 SHAPE = (12, 16, 32)
@@ -92,6 +92,51 @@ def test_gradients_are_those_of_the_means_over_the_dither() -> None:
             slope = slopes[which](v, log2_sigma)
             ahead, behind = (means(v + sign * step, log2_sigma)[which] for sign in (1, -1))
             np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=0.02, atol=0.3)
+
+
+def test_estimates_are_the_centroids_of_the_encoder(scene) -> None:
+    v, sigma, level = scene
+    tables, centroids = expected_quantiser(RDOQ_LAMBDA)
+    dither = dither_indices(*SHAPE)
+    quantiser = Trimmed(
+        tables_of(tables, RDOQ_LAMBDA, centroids), jnp.asarray(dither[None]), RDOQ_LAMBDA
+    )
+    j = np.floor(v + dither_values(dither) + 0.5).astype(np.int64)
+    j, _ = rdoq(
+        j, v, sigma, tables.bits(level, dither, j), tables, level, dither,
+        rdoq_lambda=RDOQ_LAMBDA, centroids=centroids,
+    )  # fmt: skip
+    args = jnp.asarray(v[None], jnp.float32), jnp.asarray(sigma[None], jnp.float32)
+    e = jax.jit(quantiser.error)(*args)
+    same = np.abs(np.asarray(e[0]) + v + dither_values(dither) - j) < 1e-3
+    assert same.mean() > 0.9995
+    found = np.asarray(jax.jit(quantiser.estimate)(args[0], e, args[1])[0])
+    expected = centroids.estimate(level, j - dither_values(dither))
+    np.testing.assert_allclose(found[same], expected[same], atol=1e-4)
+
+
+def test_gradients_of_centroids_are_those_of_their_means_over_the_dither() -> None:
+    points, step = 64, 0.125
+    gaussian, centroids = expected_quantiser(RDOQ_LAMBDA)
+    quantiser = Trimmed(
+        tables_of(gaussian, RDOQ_LAMBDA, centroids),
+        jnp.arange(points)[:, None, None, None],
+        RDOQ_LAMBDA,
+    )
+
+    @jax.jit
+    def mean(v: jax.Array, sigma: jax.Array) -> jax.Array:
+        spread = jnp.broadcast_to(v, (points, 1, 1, v.size))
+        e = quantiser.error(spread, sigma)
+        return jnp.mean(quantiser.estimate(spread, e, sigma), axis=(0, 1, 2))
+
+    v = jnp.asarray([0.125, 0.375, 0.625, 0.875, 1.25, 2.0, 3.0, -0.625])
+    slope = jax.jit(jax.grad(lambda v, sigma: jnp.sum(mean(v, sigma))))
+    for level in (18, 25, 30, 35, 40):
+        sigma = jnp.full((points, 1, 1, v.size), sigma_of_level(level), jnp.float32)
+        ahead, behind = (mean(v + sign * step, sigma) for sign in (1, -1))
+        expected = (ahead - behind) / (2 * step)
+        np.testing.assert_allclose(slope(v, sigma), expected, rtol=0.02, atol=0.02)
 
 
 def test_length_goes_linearly_in_log2_sigma_from_table_to_table(quantiser) -> None:
