@@ -164,3 +164,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         refuse_below(self, 1, "latent_channels", "steps")
         refuse_other_nodes("node_range", self.node_range)
+        if self.hyper.centroids and self.unet.prediction != "residual":
+            raise ValueError(
+                f"hyper.centroids: expected unet.prediction residual, got {self.unet.prediction}"
+            )

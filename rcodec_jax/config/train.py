@@ -340,3 +340,8 @@ class Config:
     name: str = "tiny"
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        coding = [stage for stage in self.train.stages if stage.kind != "autoencoder"]
+        if self.model.hyper.centroids and not all(stage.loss.trim for stage in coding):
+            raise ValueError("model.hyper.centroids: expected stages with loss.trim above 0")

@@ -46,6 +46,19 @@ def test_settings_of_no_run(key: str, value: str, words: str) -> None:
         apply_overrides(load_config(NANO, Config), [f"train.{key}={value}"])
 
 
+def test_centroids_need_a_denoiser_and_stages_that_know_them() -> None:
+    config = load_config(NANO, Config)
+    for overrides, words in (
+        (["model.hyper.centroids=true"], "centroids: expected stages with loss.trim above 0"),
+        (
+            ["train.stages.0.loss.trim=16", "model.hyper.centroids=true", "model.unet.prediction=v"],
+            "centroids: expected unet.prediction residual, got v",
+        ),
+    ):
+        with pytest.raises(UsageError, match=words):
+            apply_overrides(config, overrides)
+
+
 def test_a_run_ends_with_its_stages_or_where_it_is_told_to() -> None:
     stages = (StageConfig(steps=3), StageConfig(steps=4))
     assert TrainConfig(stages).total_steps == TrainConfig(stages, steps=9).total_steps == 7
