@@ -18,7 +18,12 @@ from rcodec_jax.entropy.distributions.gaussian import (
     GaussianTables,
     sigma_of_level,
 )
-from rcodec_jax.entropy.distributions.rdoq import expected_quantiser, expected_tables, rdoq
+from rcodec_jax.entropy.distributions.rdoq import (
+    RDOQ_LAMBDA,
+    expected_quantiser,
+    expected_tables,
+    rdoq,
+)
 from rcodec_jax.ops.densities import laplace_bits
 
 LARGEST = 31
@@ -169,6 +174,18 @@ def expected(rdoq_lambda: float, *, centroids: bool = False) -> Tables:
         gaussian, means = expected_quantiser(rdoq_lambda)
         return tables_of(gaussian, rdoq_lambda, means)
     return tables_of(expected_tables(rdoq_lambda), rdoq_lambda)
+
+
+def as_encoded(noise: jax.Array, *, centroids: bool, rdoq_lambda: float = RDOQ_LAMBDA) -> Trimmed:
+    """The quantiser of files, as expected of an encoder.
+
+    Args:
+      noise: uniform in [-1/2, 1/2] [B, h, w, C], which says the dither.
+      centroids: of the model, see `HyperConfig`.
+      rdoq_lambda: bits per squared step.
+    """
+    tables = expected(rdoq_lambda, centroids=centroids)
+    return Trimmed(tables, dither_of(noise), rdoq_lambda)
 
 
 def dither_of(noise: jax.Array) -> jax.Array:

@@ -27,7 +27,7 @@ from rcodec_jax.diffusion.forward import uniform_noise
 from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import code_latent
-from rcodec_jax.model.rounding import Trimmed, dither_of, expected
+from rcodec_jax.model.rounding import as_encoded
 from rcodec_jax.nn.discriminator import Discriminator
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.regions import MapSampler
@@ -49,7 +49,6 @@ class RealismConfig:
     Attributes:
       minutes, fidelity_minutes: wall-clock time of the training of each end itself.
       crops, crop_px: crops that are coded once and trained on, and their side.
-      trim: bits per squared step at which integers are left out, as the encoder does.
       batch: crops of a step.
       learning_rate: of the decoder at first, falling to a tenth with a cosine; the
         discriminator's is twice that.
@@ -66,7 +65,6 @@ class RealismConfig:
     fidelity_minutes: float = 8.0
     crops: int = 2048
     crop_px: int = 128
-    trim: float = 16.0
     batch: int = 8
     learning_rate: float = 2e-4
     error_ratio: float = 1.2
@@ -136,7 +134,7 @@ def collect(
     shift, scale = (array.reshape(1, 1, 1, -1) for array in (shift, scale))
     sides = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
 
-    tables = expected(config.trim, centroids=networks.config.hyper.centroids)
+    centroids = networks.config.hyper.centroids
 
     @jax.jit
     def code(
@@ -145,8 +143,7 @@ def collect(
         levels = LevelInputs.of(level_map, nodes)
         y = (networks.encode(params, to_signed(pixels))[0] - shift) * scale
         z = networks.hyper_encode(params, y, levels)
-        dither = dither_of(uniform_noise(key, y.shape))
-        quantiser = Trimmed(tables, dither, config.trim)
+        quantiser = as_encoded(uniform_noise(key, y.shape), centroids=centroids)
         coded = code_latent(networks, params, y, z, levels, quantiser=quantiser)
         raw = coded.clean / scale + shift
         return raw, to_bytes(networks.decode(params, raw))

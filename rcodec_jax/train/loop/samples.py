@@ -105,5 +105,6 @@ def _reconstruct(
     )
     raw, _ = networks.encode(params, to_signed(image))
     noise = Noise.draw(jax.random.key(0), raw.shape, networks.config.hyper.hyper_channels)
-    coded = code_latent(networks, params, statistics.scale(raw, stats), levels, noise=noise)
+    y = statistics.scale(raw, stats)
+    coded = code_latent(networks, params, y, levels, noise=noise, trim=None)
     return to_bytes(networks.decode(params, statistics.unscale(coded.clean, stats)))

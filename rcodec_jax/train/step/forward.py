@@ -16,7 +16,7 @@ from rcodec_jax.levels import HYPER_STRIDE
 from rcodec_jax.model import relaxed
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import Coded, Dithered, Quantiser
-from rcodec_jax.model.rounding import Trimmed, dither_of, expected
+from rcodec_jax.model.rounding import as_encoded
 
 
 class Noise(NamedTuple):
@@ -55,16 +55,19 @@ def code_latent(
     levels: LevelInputs,
     *,
     noise: Noise,
-    trim: float = 0.0,
+    trim: float | None = 0.0,
 ) -> Coded:
     """Codes a scaled latent y [B, h, w, C] at the levels' timesteps and denoises it in one step.
 
     Args:
-      trim: bits per squared step if integers are trimmed as files have them; 0: they are not.
+      trim: bits per squared step if integers are trimmed as files have them, None for those of the
+        encoder; 0: they are not.
     """
     z = networks.hyper_encode(params, y, levels)
+    centroids = networks.config.hyper.centroids
     quantiser: Quantiser = Dithered(noise.y)
-    if trim:
-        tables = expected(trim, centroids=networks.config.hyper.centroids)
-        quantiser = Trimmed(tables, dither_of(noise.y), trim)
+    if trim is None:
+        quantiser = as_encoded(noise.y, centroids=centroids)
+    elif trim:
+        quantiser = as_encoded(noise.y, centroids=centroids, rdoq_lambda=trim)
     return relaxed.code_latent(networks, params, y, z, levels, quantiser=quantiser, z_noise=noise.z)
