@@ -46,7 +46,7 @@ same as in training, so that quality means the same."""
 STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.1}
 """The same of the structural distance, times the root of the signal-to-noise ratio."""
 
-RATE_WEIGHTS: dict[str, float] = {"mse": 1.0, "balanced": 1.0, "perceptual": 0.5}
+RATE_WEIGHTS: dict[str, float] = {"mse": 1.0, "balanced": 0.6, "perceptual": 0.4}
 """What a bit counts. Fewer bits at the same error make a picture smoother; where looks are what
 matters, the descent spends more of them on detail."""
 
