@@ -19,7 +19,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         "fit",
         help="fit a bundle's entropy tables to pictures",
         description="Codes pictures at random rates and replaces the theoretical tables of a "
-        "bundle's latents by measured ones, which saves much of the rate. The networks stay; "
+        "bundle's latents, and its centroids if it has any, by measured ones, which saves much of "
+        "the rate. The networks stay; "
         "files of the old bundle need its integer part.",
     )
     add_options(parser, to="fit to")
