@@ -51,7 +51,7 @@ def test_centroids_need_a_denoiser_and_stages_that_know_them() -> None:
     for overrides, words in (
         (["model.hyper.centroids=true"], "centroids: expected stages with loss.trim above 0"),
         (
-            ["train.stages.0.loss.trim=16", "model.hyper.centroids=true", "model.unet.prediction=v"],
+            ["train.stages.0.loss.trim=9", "model.hyper.centroids=true", "model.unet.prediction=v"],
             "centroids: expected unet.prediction residual, got v",
         ),
     ):

@@ -1,7 +1,7 @@
 """Golden files of a model whose integers stand for centroids: centroids/, beside those of halves/.
 
-    python tests/golden/centroids.py hashes   what the files there hold, as JSON (imports no JAX)
-    python tests/golden/centroids.py write    makes the model, the files and golden.json anew
+python tests/golden/centroids.py hashes   what the files there hold, as JSON (imports no JAX)
+python tests/golden/centroids.py write    makes the model, the files and golden.json anew
 """
 
 from __future__ import annotations
