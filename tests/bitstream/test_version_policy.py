@@ -20,6 +20,9 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 
 BYTES: dict[int, dict[str, str]] = {
     0: {
+        "centroids/gradient.rdc": "6b5055766097c300",
+        "centroids/odd_box.rdc": "92eafa98a2dcb705",
+        "centroids/pixel.rdc": "6c4db031a34ad047",
         "ends.rdc": "c61d67b8790188f1",
         "halves/gradient.rdc": "67b4c13e4d2a5344",
         "halves/lanes_box.rdc": "09da0ab655397a15",

@@ -29,7 +29,8 @@ def central(bundle: Bundle) -> Bundle:
         bundle.integers, gaussian=gaussian, centroids=centroids, _stored_digest=None
     )
     hyper = dataclasses.replace(bundle.config.hyper, centroids=True)
-    config = dataclasses.replace(bundle.config, hyper=hyper)
+    unet = dataclasses.replace(bundle.config.unet, prediction="residual")
+    config = dataclasses.replace(bundle.config, hyper=hyper, unet=unet)
     return dataclasses.replace(bundle, config=config, integers=part)
 
 
