@@ -17,6 +17,7 @@ import numpy as np
 from rcodec_jax.config.model import ModelConfig
 from rcodec_jax.diffusion.schedule import NodeTable, node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, Prior, dither_indices, dither_values
+from rcodec_jax.entropy.distributions.centroids import taken_for
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
 from rcodec_jax.model.bundle import FLOAT_PARTS
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
@@ -143,11 +144,8 @@ def _first_half(
     g = dither_values(dither_indices(*first.shape))
     j = np.floor(scale * (y - prior.mean / 2.0**PRIOR_BITS) + g + 0.5).astype(np.int64)
     sigma = np.clip(scale * np.exp2(prior.log2_sigma / 2.0**PRIOR_BITS), SCALE_MIN, SCALE_MAX)
-    if integers.centroids is None:
-        estimate = np.square(sigma) / (np.square(sigma) + 1 / 12) * (j - g)
-    else:
-        estimate = integers.centroids.estimate(integers.sigma_index(prior, levels), j - g)
-    value = estimate / scale
+    index = integers.sigma_index(prior, levels)
+    value = taken_for(j - g, sigma, index, integers.centroids) / scale
     return first, j, np.where(first, value, 0).astype(np.float32)
 
 

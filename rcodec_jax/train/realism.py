@@ -133,7 +133,6 @@ def collect(
     sampler = MapSampler(networks.config.node_range)
     shift, scale = (array.reshape(1, 1, 1, -1) for array in (shift, scale))
     sides = np.sqrt([float(p.shape[0] * p.shape[1]) for p in pictures])
-
     centroids = networks.config.hyper.centroids
 
     @jax.jit

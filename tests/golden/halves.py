@@ -10,7 +10,6 @@ coarse to fine, and a context network for the second half of the latent.
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -19,7 +18,6 @@ import numpy as np
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import make
 import varying
 
 from rcodec_jax.entropy import (
@@ -86,15 +84,7 @@ def make_part() -> IntegerPart:
 
 
 def main(arguments: list[str]) -> int:
-    if arguments not in (["hashes"], ["write"]):
-        print(__doc__, file=sys.stderr)
-        return 2
-    if arguments == ["write"]:
-        varying.write(FOLDER, make_part(), CASES)
-    found = make.hashes(varying.load_part(PART), FOLDER)
-    assert "jax" not in sys.modules  # symbols need none
-    print(json.dumps(found))
-    return 0
+    return varying.command(arguments, __doc__, FOLDER, make_part, CASES)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import lzma
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -130,16 +131,27 @@ def write(
     (folder / RECORD.name).write_text(text, encoding="utf-8")
 
 
-def main(arguments: list[str]) -> int:
+def command(
+    arguments: list[str],
+    usage: str | None,
+    folder: Path,
+    make_part: Callable[[], IntegerPart],
+    cases: dict[str, tuple[int, int, str, int, int]],
+) -> int:
+    """The command line of this file and of those that make other models: an exit code."""
     if arguments not in (["hashes"], ["write"]):
-        print(__doc__, file=sys.stderr)
+        print(usage, file=sys.stderr)
         return 2
     if arguments == ["write"]:
-        write(FOLDER, make_part(), CASES)
-    found = make.hashes(load_part(), FOLDER)
+        write(folder, make_part(), cases)
+    found = make.hashes(load_part(folder / PART.name), folder)
     assert "jax" not in sys.modules  # symbols need none
     print(json.dumps(found))
     return 0
+
+
+def main(arguments: list[str]) -> int:
+    return command(arguments, __doc__, FOLDER, make_part, CASES)
 
 
 if __name__ == "__main__":

@@ -85,6 +85,23 @@ class Centroids:
         return self.fixed(sigma_index, n) / 2.0**CENTROID_BITS
 
 
+def taken_for(
+    u: np.ndarray, sigma: np.ndarray, sigma_index: np.ndarray, centroids: Centroids | None
+) -> np.ndarray:
+    """What decoders take u = j - g for, in quantiser steps.
+
+    Args:
+      u: of any shape.
+      sigma, sigma_index: deviation of the residual in quantiser steps, and its level.
+      centroids: of the model; None for the best linear estimate.
+    """
+    if centroids is not None:
+        return centroids.estimate(sigma_index, u)
+    variance = np.square(sigma)
+    linear: np.ndarray = variance / (variance + 1 / 12) * u
+    return linear
+
+
 def place(u: np.ndarray) -> np.ndarray:
     """Column of the table for j - g, int64; those beyond the last are `CENTROIDS` and more."""
     at: np.ndarray = np.floor(np.abs(u) * DITHER_POINTS).astype(np.int64)

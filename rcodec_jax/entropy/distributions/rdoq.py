@@ -9,7 +9,14 @@ import functools
 
 import numpy as np
 
-from rcodec_jax.entropy.distributions.centroids import CENTROIDS, WIDE, Centroids, filled, place
+from rcodec_jax.entropy.distributions.centroids import (
+    CENTROIDS,
+    WIDE,
+    Centroids,
+    filled,
+    place,
+    taken_for,
+)
 from rcodec_jax.entropy.distributions.dither import dither_values
 from rcodec_jax.entropy.distributions.fitting import REACH, Counts, fit
 from rcodec_jax.entropy.distributions.gaussian import (
@@ -62,12 +69,10 @@ def rdoq(
     """
     at = np.flatnonzero(j)
     first, v, dither, index = (a.reshape(-1)[at] for a in (j, v, dither_index, sigma_index))
-    variance = np.square(sigma.reshape(-1)[at])
-    gain, g = variance / (variance + 1 / 12), dither_values(dither)
+    spread, g = sigma.reshape(-1)[at], dither_values(dither)
 
     def cost(integers: np.ndarray, length: np.ndarray) -> np.ndarray:
-        u = integers - g
-        estimate = gain * u if centroids is None else centroids.estimate(index, u)
+        estimate = taken_for(integers - g, spread, index, centroids)
         return length + rdoq_lambda * np.square(estimate - v)
 
     best, length = first, bits.reshape(-1)[at]
