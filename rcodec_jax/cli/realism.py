@@ -6,9 +6,16 @@ import argparse
 import dataclasses
 import sys
 import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.cli.sample import add_options, draw_crops
+from rcodec_jax.errors import UsageError
+
+if TYPE_CHECKING:
+    from rcodec_jax.model.bundle import Bundle
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -19,19 +26,27 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         description="Trains two copies of a bundle's decoder: one by squared error, one against a "
         "discriminator. Files stay the same; 'rcodec decode --realism R' then mixes decoders.",
     )
-    add_options(parser, to="train on")
+    add_options(parser, to="train on", always=False)
     parser.add_argument(
-        "--lpips", required=True, metavar="FOLDER", help="folder with lpips_squeeze.npz"
+        "--lpips", metavar="FOLDER", help="folder with lpips_squeeze.npz, for the realism end"
     )
-    for name, default, what in (
-        ("minutes", 25.0, "of training the realism end, after the crops are coded"),
-        ("fidelity-minutes", 8.0, "of training the fidelity end"),
-        ("error-ratio", 1.2, "squared error to aim at, against the decoder's"),
-        ("adversarial", 0.1, "weight of the discriminator"),
+    parser.add_argument(
+        "--ends-from",
+        metavar="BUNDLE",
+        help="start from the ends of an earlier bundle, or of 'shipped': what they differ in from "
+        "its decoder is added to this one; with '--minutes 0 --fidelity-minutes 0' that is all",
+    )
+    minutes = arguments.number(0, 1e9, "a number of at least 0")
+    above = arguments.above_zero("a number above 0")
+    for name, default, parse, what in (
+        ("minutes", 25.0, minutes, "of training the realism end, after the crops are coded"),
+        ("fidelity-minutes", 8.0, minutes, "of training the fidelity end"),
+        ("error-ratio", 1.2, above, "squared error to aim at, against the decoder's"),
+        ("adversarial", 0.1, above, "weight of the discriminator"),
     ):
         parser.add_argument(
             f"--{name}",
-            type=arguments.above_zero("a number above 0"),
+            type=parse,
             default=default,
             metavar="X",
             help=f"{what} (default: {default})",
@@ -48,6 +63,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    training = args.minutes > 0 or args.fidelity_minutes > 0
+    if args.ends_from is None and not (args.minutes > 0 and args.fidelity_minutes > 0):
+        raise UsageError("an end that is not trained: expected --ends-from")
+    if training and args.data is None:
+        raise UsageError("ends are trained: expected --data")
+    if args.minutes > 0 and args.lpips is None:
+        raise UsageError("the realism end is trained: expected --lpips")
     folder = files.check_folder(args.out, force=args.force, source=args.bundle)
 
     import jax
@@ -62,50 +84,82 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.train import realism
 
     bundle = load_bundle(args.bundle)
-    perceptual = Lpips.load(args.lpips, "squeeze")
     entropy = unfreeze(args.bundle, bundle)
-    config = realism.RealismConfig(
-        minutes=args.minutes,
-        fidelity_minutes=args.fidelity_minutes,
-        crops=args.crops,
-        error_ratio=args.error_ratio,
-        adversarial=args.adversarial,
-        seed=args.seed,
-    )
-    side = config.crop_px
-    pictures = draw_crops(
-        args.data, side=side, most=4 * side, count=args.crops // 2, seed=args.seed
-    )
-    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | entropy[0])
-    networks = Networks(bundle.config)
+    figures: dict[str, dict[str, Any]] = {FIDELITY: {}, REALISM: {}}
+    ends: dict[str, Any] = dict.fromkeys(figures)
+    if args.ends_from is not None:
+        ends = _carried_over(args.ends_from, bundle, tuple(figures))
     start = time.perf_counter()
-    crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
-    figures: dict[str, dict[str, float]] = {FIDELITY: {}, REALISM: {}}
+    if training:
+        config = realism.RealismConfig(
+            minutes=args.minutes,
+            fidelity_minutes=args.fidelity_minutes,
+            crops=args.crops,
+            error_ratio=args.error_ratio,
+            adversarial=args.adversarial,
+            seed=args.seed,
+        )
+        side = config.crop_px
+        pictures = draw_crops(
+            args.data, side=side, most=4 * side, count=args.crops // 2, seed=args.seed
+        )
+        params = jax.tree.map(
+            lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | entropy[0]
+        )
+        networks = Networks(bundle.config)
+        crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
 
-    def reporting(end: str) -> realism.Report:
-        def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
-            figures[end] = seen | {"minutes": minutes, "steps": steps}
-            text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
-            print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
+        def reporting(end: str) -> realism.Report:
+            def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
+                figures[end] = seen | {"minutes": minutes, "steps": steps}
+                text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
+                print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
 
-        return report
+            return report
 
-    given = networks, params["decoder"], crops
-    ends = {
-        FIDELITY: realism.train_fidelity(*given, config, report=reporting(FIDELITY)),
-        REALISM: realism.train_realism(*given, perceptual, config, report=reporting(REALISM)),
-    }
-    card = bundle.card | {"ends": figures}
-    save_changed(
-        folder, dataclasses.replace(bundle, params=bundle.params | ends, card=card), entropy
-    )
+        def how(end: str) -> dict[str, Any]:
+            return {"initial": ends[end], "report": reporting(end)}
+
+        given = networks, params["decoder"], crops
+        if config.fidelity_minutes:
+            ends[FIDELITY] = realism.train_fidelity(*given, config, **how(FIDELITY))
+        if config.minutes:
+            perceptual = Lpips.load(args.lpips, "squeeze")
+            ends[REALISM] = realism.train_realism(*given, perceptual, config, **how(REALISM))
+    told: dict[str, Any] = {end: seen for end, seen in figures.items() if seen}
+    if args.ends_from is not None:
+        told["from"] = load_bundle(args.ends_from).float_digest.hex()
+    card = bundle.card | {"ends": told}
+    changed = dataclasses.replace(bundle, params=bundle.params | ends, card=card)
+    save_changed(folder, changed, entropy)
     seconds = time.perf_counter() - start
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,
         f"{args.out}: both ends, after "
-        + " and ".join(f"{of['steps']:.0f}" for of in figures.values())
+        + " and ".join(f"{of.get('steps', 0):.0f}" for of in figures.values())
         + f" steps, {seconds:.0f} s",
         as_json=args.json,
         stream=sys.stdout,
     )
     return 0
+
+
+def _carried_over(folder: str, bundle: Bundle, ends: tuple[str, ...]) -> dict[str, Any]:
+    """The ends of the bundle in a folder, for another's decoder.
+
+    Raises:
+      UsageError: it has none, or decoders of another shape.
+    """
+    import jax
+
+    from rcodec_jax.model.bundle import load_bundle
+    from rcodec_jax.train.realism import carried_over
+
+    earlier = load_bundle(folder)
+    if missing := [end for end in ends if end not in earlier.params]:
+        raise UsageError(f"{folder}: expected a bundle with ends of realism, has no {missing[0]}")
+    before, decoder = (jax.tree.map(np.shape, of.params["decoder"]) for of in (earlier, bundle))
+    if before != decoder:
+        raise UsageError(f"{folder}: its decoder is of another shape")
+    before, decoder = (of.params["decoder"] for of in (earlier, bundle))
+    return {end: carried_over(earlier.params[end], before, decoder) for end in ends}

@@ -14,12 +14,13 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def add_options(parser: argparse.ArgumentParser, *, to: str) -> None:
-    """The bundle, --out, --data, --seed and the usual options; `to` is what pictures are for."""
+def add_options(parser: argparse.ArgumentParser, *, to: str, always: bool = True) -> None:
+    """The bundle, --out, --data, --seed and the usual options; `to` is what pictures are for, and
+    whether they always are."""
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
     parser.add_argument(
-        "--data", required=True, nargs="+", metavar="SOURCE", help=f"pictures to {to}"
+        "--data", required=always, nargs="+", metavar="SOURCE", help=f"pictures to {to}"
     )
     arguments.add_seed_option(parser, "what is drawn")
     arguments.add_json_option(parser)

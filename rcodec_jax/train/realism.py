@@ -8,6 +8,9 @@ stage between them (network interpolation, Wang et al., ECCV Workshops 2018). A 
 end do not make a good mixture: one of trained networks is smoother than both. So each step of the
 realism end trains the mixture of a random share, which is to have that share of the error that is
 added, and that share of the discriminator; the end that is kept is such a mixture.
+
+What an end differs in from its decoder carries over to the decoder of a later model that was
+trained from that one, so that ends need not start from nothing (`carried_over`).
 """
 
 from __future__ import annotations
@@ -47,7 +50,7 @@ class RealismConfig:
     """How the ends are trained.
 
     Attributes:
-      minutes, fidelity_minutes: wall-clock time of the training of each end itself.
+      minutes, fidelity_minutes: wall-clock time of the training of each end itself; 0 for none.
       crops, crop_px: crops that are coded once and trained on, and their side.
       batch: crops of a step.
       learning_rate: of the decoder at first, falling to a tenth with a cosine; the
@@ -160,18 +163,35 @@ def collect(
     return Crops(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
+def carried_over(end: Params, before: Params, decoder: Params) -> Params:
+    """An end for a decoder: what an earlier end differs in from its own decoder, added to it.
+
+    Args:
+      end, before: parameters of an earlier model's end and decoder, of the same structure.
+      decoder: those of the model's decoder.
+    """
+    moved: Params = jax.tree.map(
+        lambda e, b, d: np.asarray(np.asarray(d, np.float32) + (np.asarray(e, np.float32) - b)),
+        end,
+        before,
+        decoder,
+    )
+    return moved
+
+
 def train_fidelity(
     networks: Networks,
     decoder: Params,
     crops: Crops,
     config: RealismConfig,
     *,
+    initial: Params | None = None,
     report: Report | None = None,
 ) -> Params:
     """Trains a fidelity end, by squared error alone, for `fidelity_minutes`.
 
     Args:
-      networks, decoder, crops, config, report: as for `train_realism`.
+      networks, decoder, crops, config, initial, report: as for `train_realism`.
 
     Returns:
       Parameters of the same structure, averaged.
@@ -192,7 +212,7 @@ def train_fidelity(
         average = _towards(average, decoder, 1 - config.average)
         return (decoder, average, moments), {"ratio": ratio}
 
-    start = _in_floats(decoder)
+    start = _in_floats(decoder if initial is None else initial)
     state = start, start, optimizer.init(start)
     _, average, _ = _run(step, state, crops, config, config.fidelity_minutes, report)
     return jax.tree.map(np.asarray, average)
@@ -205,16 +225,18 @@ def train_realism(
     perceptual: Perceptual,
     config: RealismConfig,
     *,
+    initial: Params | None = None,
     report: Report | None = None,
 ) -> Params:
     """Trains a realism end, for `minutes`.
 
     Args:
       networks: the model's.
-      decoder: parameters of the model's decoder, where it starts.
+      decoder: parameters of the model's decoder.
       crops: what `collect` gives.
       perceptual: distance of two pictures [B, H, W, 3] in -1..1.
       config: of the training.
+      initial: an end to start from; None for the decoder.
       report: told of progress now and then.
 
     Returns:
@@ -265,8 +287,9 @@ def train_realism(
 
     picture = jnp.zeros((1, config.crop_px, config.crop_px, 3))
     judge = critic.init(jax.random.key(config.seed), picture, picture)["params"]
-    moments = optimizer.init(start), critic_optimizer.init(judge)
-    state = State(start, start, judge, *moments, jnp.float32(_WEIGHT))
+    first = start if initial is None else _towards(start, _in_floats(initial), 1 / config.kept)
+    moments = optimizer.init(first), critic_optimizer.init(judge)
+    state = State(first, first, judge, *moments, jnp.float32(_WEIGHT))
     state = _run(step, state, crops, config, config.minutes, report)
     return jax.tree.map(np.asarray, _towards(start, state.average, config.kept))
 
@@ -286,7 +309,7 @@ def _run(
     """
     rate_of, rng = _cosine(config.learning_rate), np.random.default_rng(config.seed + 1)
     begin, reported, seen = time.monotonic(), time.monotonic(), []
-    done, steps = 0.0, 0
+    done, steps = 0.0 if minutes else 1.0, 0
     while done < 1.0:
         at = rng.choice(crops.raw.shape[0], config.batch, replace=False)
         share = np.sqrt(rng.random())  # the far end most, as it is the one that is learnt

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from skimage import data
 
+from rcodec_jax.cli.main import main
 from rcodec_jax.model.bundle import load_bundle
+from rcodec_jax.model.ends import FIDELITY, REALISM
+from rcodec_jax.model.freezing import save_changed
 from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.unfreezing import unfreeze
 from rcodec_jax.train.realism import (
     Crops,
     RealismConfig,
+    carried_over,
     collect,
     train_fidelity,
     train_realism,
@@ -94,3 +98,51 @@ def test_the_fidelity_end_has_less_error(model, crops):
         return float(np.square((np.asarray(pictures) + 1) * 127.5 - crops.original).mean())
 
     assert error(made) < error(params["decoder"])
+
+
+def test_what_an_end_differs_in_carries_over(model):
+    decoder = model[2]["decoder"]
+    end = jax.tree.map(lambda leaf: 1.5 * np.asarray(leaf), decoder)
+    later = jax.tree.map(lambda leaf: np.asarray(leaf) + np.float32(0.25), decoder)
+    same, moved = (carried_over(end, decoder, to) for to in (decoder, later))
+    for a, b, c in zip(*map(jax.tree.leaves, (end, same, moved)), strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(c, a + 0.25, rtol=1e-5, atol=1e-6)
+
+
+def test_training_goes_on_from_an_end(model, crops):
+    _, networks, params = model
+    end = jax.tree.map(lambda leaf: 1.01 * np.asarray(leaf), params["decoder"])
+    still = dataclasses.replace(CONFIG, minutes=0.0, fidelity_minutes=0.0)
+    given = networks, params["decoder"], crops
+    made = (
+        train_fidelity(*given, still, initial=end),
+        train_realism(*given, _distance, still, initial=end),
+    )
+    for one in made:
+        for a, b in zip(*map(jax.tree.leaves, (one, end)), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    moved = train_realism(*given, _distance, CONFIG, initial=end)
+    assert _moved(moved, end) > 0
+
+
+def test_the_command_carries_ends_over(tmp_path, capsys):
+    command = ["realism", str(NANO), "--out", str(tmp_path / "later"), "--minutes", "0"]
+    assert main([*command, "--fidelity-minutes", "0"]) == 2
+    assert "--ends-from" in capsys.readouterr().err
+    command += ["--fidelity-minutes", "0", "--ends-from"]
+    assert main([*command, str(NANO)]) == 2
+    assert "has no decoder_fidelity" in capsys.readouterr().err
+
+    bundle = load_bundle(NANO)
+    own = bundle.params["decoder"]
+    ends = {end: jax.tree.map(lambda a: np.asarray(a) * 0.9, own) for end in (FIDELITY, REALISM)}
+    earlier = dataclasses.replace(bundle, params=bundle.params | ends)
+    save_changed(tmp_path / "earlier", earlier, unfreeze(NANO, bundle))
+    assert main([*command, str(tmp_path / "earlier")]) == 0
+    later = load_bundle(tmp_path / "later")
+    assert later.integers.digest == bundle.integers.digest
+    assert later.card["ends"] == {"from": load_bundle(tmp_path / "earlier").float_digest.hex()}
+    for end in (FIDELITY, REALISM):
+        for a, b in zip(*map(jax.tree.leaves, (later.params[end], ends[end])), strict=True):
+            np.testing.assert_allclose(np.asarray(a, np.float32), b, rtol=2e-3, atol=1e-3)
