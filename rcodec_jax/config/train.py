@@ -40,12 +40,14 @@ class LossConfig:
       mse: of the squared error of pixels in -1..1.
       l1: of their absolute error.
       coarse: of the squared error of pixels averaged over blocks of 8x8 and of 16x16: tone.
+      lattice: of the squared error that repeats every 16 pixels; LPIPS takes such a pattern for
+        texture.
       structure: of the distance of local structure (`model.structure`), averaged over pixels.
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
       power, balance: see above.
-      lpips_power: the power for LPIPS and structure, whose worth falls more slowly.
+      lpips_power: the power for LPIPS, structure and lattice, whose worth falls more slowly.
       min_snr: gamma of min-SNR weighting of `latent` by cell (Hang et al., ICCV 2023); 0 for none.
       trim: bits per squared quantiser step: integers worth less are left out, as encoders do, and
         the rate is that of tables which expect it; 0: uniform noise and the rate of theory.
@@ -63,6 +65,7 @@ class LossConfig:
     balance: float = 0.4
     min_snr: float = 0.0
     structure: float = 0.0
+    lattice: float = 0.0
     trim: float = 0.0
 
     def __post_init__(self) -> None:

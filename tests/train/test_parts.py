@@ -18,7 +18,7 @@ from rcodec_jax.train.loop import reporting
 from rcodec_jax.train.loop.measured import Measured
 from rcodec_jax.train.loop.reporting import Reporter
 from rcodec_jax.train.step import statistics
-from rcodec_jax.train.step.losses import pixel_losses
+from rcodec_jax.train.step.losses import pixel_losses, repeated_error
 from rcodec_jax.train.step.optimizer import learning_rate
 from rcodec_jax.train.step.perceptual import load_perceptual
 from rcodec_jax.train.step.statistics import Stats
@@ -108,6 +108,31 @@ def test_structure_is_a_term_by_pixel_that_is_nothing_for_equal_pictures() -> No
     assert float(total) == pytest.approx(0.5 * float(metrics["structure"]), rel=1e-5)
     half = jnp.asarray([[[[2.0], [2.0]], [[0.0], [0.0]]]] * 2)
     assert float(pixel_losses(a, b, half, loss, None)[0]) == pytest.approx(float(total), rel=0.2)
+
+
+def test_the_lattice_is_what_repeats_every_sixteen_pixels() -> None:
+    rng = np.random.default_rng(0)
+    period = rng.normal(size=(16, 16, 3)).astype(np.float32)
+    period -= period.mean(axis=(0, 1))
+    pattern = jnp.asarray(np.tile(period, (1, 8, 8, 1)))
+    np.testing.assert_allclose(repeated_error(pattern), np.mean(period**2), rtol=1e-5)
+    assert repeated_error(pattern).shape == (1, 1, 1, 1)
+    assert repeated_error(jnp.zeros((1, 96, 128, 3))).shape == (1, 3, 4, 1)
+    np.testing.assert_allclose(repeated_error(pattern + 3.0), np.mean(period**2), rtol=1e-4)
+    assert not repeated_error(jnp.full((1, 32, 96, 3), 3.0)).any()
+    shifted = jnp.roll(pattern, (3, 5), axis=(1, 2))  # wherever the pattern begins
+    np.testing.assert_allclose(repeated_error(shifted), np.mean(period**2), rtol=1e-5)
+    cell = jnp.asarray(np.tile(period[:8, :8] - period[:8, :8].mean(axis=(0, 1)), (1, 16, 16, 1)))
+    np.testing.assert_allclose(repeated_error(cell), jnp.mean(jnp.square(cell)), rtol=1e-5)
+    noise = jnp.asarray(rng.normal(size=(1, 640, 512, 3)), jnp.float32)
+    assert float(jnp.mean(repeated_error(noise))) == pytest.approx(1 / 64, rel=0.05)
+
+    half = jnp.concatenate([pattern, noise[:, :64, :128]], axis=1)  # blocks of 64 pixels
+    loss, zero = LossConfig(mse=0.0, lattice=2.0), jnp.zeros_like(half)
+    weight = jnp.concatenate([jnp.ones((1, 16, 16, 1)), jnp.zeros((1, 8, 16, 1))], axis=1)
+    total, metrics = pixel_losses(zero, half, weight, loss, None)
+    assert float(total) == pytest.approx(2.0 * 2 / 3 * np.mean(period**2), rel=1e-5)
+    assert float(metrics["lattice"]) == pytest.approx(float(jnp.mean(repeated_error(half))))
 
 
 def test_learning_rate_warms_up_and_comes_down() -> None:

@@ -21,7 +21,7 @@ from rcodec_jax.model.trained import RUN_METRICS
 from rcodec_jax.train.loop.events import EventFile
 from rcodec_jax.train.loop.measured import Measured, in_words
 
-_WEIGHTS = ("rate", "mse", "l1", "coarse", "structure", "lpips", "latent", "kl")
+_WEIGHTS = ("rate", "mse", "l1", "coarse", "structure", "lattice", "lpips", "latent", "kl")
 """Of a stage's loss, as its line tells them."""
 
 

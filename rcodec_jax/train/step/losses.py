@@ -5,6 +5,7 @@ The unit is bits per pixel.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple, Protocol
 
 import jax
@@ -24,6 +25,11 @@ from rcodec_jax.train.step.statistics import Observed, Stats, observe
 
 Batch = dict[str, jax.Array]
 Metrics = dict[str, jax.Array]
+
+LATTICE_PX = 2 * CELL_PX
+"""Period of what `repeated_error` finds; crops are multiples of it."""
+
+_PERIODS = 24
 
 
 class Perceptual(Protocol):
@@ -80,6 +86,11 @@ def pixel_losses(
         total = total + loss.coarse * (fine + coarse)
     metrics = {"mse": mse, "psnr": -10.0 * jnp.log10(mse / 4.0)}
     worth = weight if perceptual_weight is None else perceptual_weight
+    if loss.lattice:
+        repeated = repeated_error(error)
+        metrics["lattice"] = jnp.mean(repeated)
+        blocks = mean_pool(worth, worth.shape[1] // repeated.shape[1])
+        total = total + loss.lattice * jnp.mean(blocks * repeated)
     if loss.structure:
         distance = structural_distance(original, decoded, upsample_nearest(worth, CELL_PX))
         metrics["structure"] = distance / pixels
@@ -213,6 +224,30 @@ def draw_noise(
         return {"noise": jax.random.normal(key, shape)}
     noise = Noise.draw(key, shape, config.hyper.hyper_channels, stage.noise)
     return {"noise_y": noise.y, "noise_z": noise.z}
+
+
+def repeated_error(error: jax.Array) -> jax.Array:
+    """The part of an error that repeats every 16 pixels, squared.
+
+    A decoder sees nothing but noise where detail is too faint for its bits, and may answer with the
+    same pattern everywhere. It cannot repeat less often than the cells of the coarsest grid that
+    the denoiser has, 2 x 2 latent cells; a term for less drives it there.
+
+    Args:
+      error: [B, H, W, C], H and W multiples of 16.
+
+    Returns:
+      Mean over each block of n x n periods of the squared mean of its periods, less its own mean,
+      [B, H/16n, W/16n, 1]; n is 24 or, where such blocks do not fill the picture, the largest of
+      its divisors with which they do. Errors of other kinds leave 1/n^2 of their square.
+    """
+    batch, height, width, channels = error.shape
+    n = math.gcd(height // LATTICE_PX, width // LATTICE_PX, _PERIODS)
+    rows, columns = height // (n * LATTICE_PX), width // (n * LATTICE_PX)
+    shape = (batch, rows, n, LATTICE_PX, columns, n, LATTICE_PX, channels)
+    period = error.reshape(shape).mean(axis=(2, 5))
+    pattern = period - period.mean(axis=(2, 4), keepdims=True)
+    return jnp.mean(jnp.square(pattern), axis=(2, 4, 5))[..., None]
 
 
 def mean_pool(x: jax.Array, stride: int) -> jax.Array:
