@@ -84,11 +84,13 @@ def run(args: argparse.Namespace) -> int:
     from rcodec_jax.train import realism
 
     bundle = load_bundle(args.bundle)
+    earlier = None if args.ends_from is None else load_bundle(args.ends_from)
+    perceptual = Lpips.load(args.lpips, "squeeze") if args.minutes > 0 else None
     entropy = unfreeze(args.bundle, bundle)
     figures: dict[str, dict[str, Any]] = {FIDELITY: {}, REALISM: {}}
     ends: dict[str, Any] = dict.fromkeys(figures)
-    if args.ends_from is not None:
-        ends = _carried_over(args.ends_from, bundle, tuple(figures))
+    if earlier is not None:
+        ends = {end: _carried_over(args.ends_from, earlier, end, bundle) for end in figures}
     start = time.perf_counter()
     if training:
         config = realism.RealismConfig(
@@ -123,12 +125,11 @@ def run(args: argparse.Namespace) -> int:
         given = networks, params["decoder"], crops
         if config.fidelity_minutes:
             ends[FIDELITY] = realism.train_fidelity(*given, config, **how(FIDELITY))
-        if config.minutes:
-            perceptual = Lpips.load(args.lpips, "squeeze")
+        if perceptual is not None:
             ends[REALISM] = realism.train_realism(*given, perceptual, config, **how(REALISM))
     told: dict[str, Any] = {end: seen for end, seen in figures.items() if seen}
-    if args.ends_from is not None:
-        told["from"] = load_bundle(args.ends_from).float_digest.hex()
+    if earlier is not None:
+        told["from"] = earlier.float_digest.hex()
     card = bundle.card | {"ends": told}
     changed = dataclasses.replace(bundle, params=bundle.params | ends, card=card)
     save_changed(folder, changed, entropy)
@@ -144,22 +145,19 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _carried_over(folder: str, bundle: Bundle, ends: tuple[str, ...]) -> dict[str, Any]:
-    """The ends of the bundle in a folder, for another's decoder.
+def _carried_over(folder: str, earlier: Bundle, end: str, bundle: Bundle) -> Any:
+    """An end of the earlier bundle, which is in the folder, for the decoder of another.
 
     Raises:
-      UsageError: it has none, or decoders of another shape.
+      UsageError: it has none, or a decoder of another shape.
     """
     import jax
 
-    from rcodec_jax.model.bundle import load_bundle
     from rcodec_jax.train.realism import carried_over
 
-    earlier = load_bundle(folder)
-    if missing := [end for end in ends if end not in earlier.params]:
-        raise UsageError(f"{folder}: expected a bundle with ends of realism, has no {missing[0]}")
-    before, decoder = (jax.tree.map(np.shape, of.params["decoder"]) for of in (earlier, bundle))
-    if before != decoder:
-        raise UsageError(f"{folder}: its decoder is of another shape")
+    if end not in earlier.params:
+        raise UsageError(f"{folder}: expected a bundle with ends of realism, has no {end}")
     before, decoder = (of.params["decoder"] for of in (earlier, bundle))
-    return {end: carried_over(earlier.params[end], before, decoder) for end in ends}
+    if jax.tree.map(np.shape, before) != jax.tree.map(np.shape, decoder):
+        raise UsageError(f"{folder}: its decoder is of another shape")
+    return carried_over(earlier.params[end], before, decoder)
