@@ -8,8 +8,6 @@ import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from rcodec_jax.cli import arguments, files, output
 from rcodec_jax.cli.sample import add_options, draw_crops
 from rcodec_jax.errors import UsageError
@@ -152,6 +150,7 @@ def _carried_over(folder: str, earlier: Bundle, end: str, bundle: Bundle) -> Any
       UsageError: it has none, or a decoder of another shape.
     """
     import jax
+    import numpy as np
 
     from rcodec_jax.train.realism import carried_over
 
