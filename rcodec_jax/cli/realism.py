@@ -70,68 +70,29 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the realism end is trained: expected --lpips")
     folder = files.check_folder(args.out, force=args.force, source=args.bundle)
 
-    import jax
-    import jax.numpy as jnp
-
-    from rcodec_jax.metrics.perceptual import Lpips
     from rcodec_jax.model.bundle import load_bundle
     from rcodec_jax.model.ends import FIDELITY, REALISM
     from rcodec_jax.model.freezing import save_changed
-    from rcodec_jax.model.networks import Networks
     from rcodec_jax.model.unfreezing import unfreeze
-    from rcodec_jax.train import realism
 
     bundle = load_bundle(args.bundle)
-    earlier = None if args.ends_from is None else load_bundle(args.ends_from)
-    perceptual = Lpips.load(args.lpips, "squeeze") if args.minutes > 0 else None
     entropy = unfreeze(args.bundle, bundle)
-    figures: dict[str, dict[str, Any]] = {FIDELITY: {}, REALISM: {}}
-    ends: dict[str, Any] = dict.fromkeys(figures)
-    if earlier is not None:
-        ends = {end: _carried_over(args.ends_from, earlier, end, bundle) for end in figures}
+    ends: dict[str, Any] = dict.fromkeys((FIDELITY, REALISM))
+    card: dict[str, Any] = {}
+    if args.ends_from is not None:
+        earlier = load_bundle(args.ends_from)
+        ends = {end: _carried_over(args.ends_from, earlier, end, bundle) for end in ends}
+        card["from"] = earlier.float_digest.hex()
     start = time.perf_counter()
+    figures: dict[str, dict[str, float]] = {}
     if training:
-        config = realism.RealismConfig(
-            minutes=args.minutes,
-            fidelity_minutes=args.fidelity_minutes,
-            crops=args.crops,
-            error_ratio=args.error_ratio,
-            adversarial=args.adversarial,
-            seed=args.seed,
-        )
-        side = config.crop_px
-        pictures = draw_crops(
-            args.data, side=side, most=4 * side, count=args.crops // 2, seed=args.seed
-        )
-        params = jax.tree.map(
-            lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | entropy[0]
-        )
-        networks = Networks(bundle.config)
-        crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
-
-        def reporting(end: str) -> realism.Report:
-            def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
-                figures[end] = seen | {"minutes": minutes, "steps": steps}
-                text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
-                print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
-
-            return report
-
-        def how(end: str) -> dict[str, Any]:
-            return {"initial": ends[end], "report": reporting(end)}
-
-        given = networks, params["decoder"], crops
-        if config.fidelity_minutes:
-            ends[FIDELITY] = realism.train_fidelity(*given, config, **how(FIDELITY))
-        if perceptual is not None:
-            ends[REALISM] = realism.train_realism(*given, perceptual, config, **how(REALISM))
-    told: dict[str, Any] = {end: seen for end, seen in figures.items() if seen}
-    if earlier is not None:
-        told["from"] = earlier.float_digest.hex()
-    card = bundle.card | {"ends": told}
+        trained, figures = _train(args, bundle, entropy[0], ends)
+        ends |= trained
+    card = bundle.card | {"ends": figures | card}
     changed = dataclasses.replace(bundle, params=bundle.params | ends, card=card)
     save_changed(folder, changed, entropy)
     seconds = time.perf_counter() - start
+    figures = {end: figures.get(end, {}) for end in ends}
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,
         f"{args.out}: both ends, after "
@@ -141,6 +102,54 @@ def run(args: argparse.Namespace) -> int:
         stream=sys.stdout,
     )
     return 0
+
+
+def _train(
+    args: argparse.Namespace, bundle: Bundle, entropy: dict[str, Any], initial: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, dict[str, float]]]:
+    """Trains the ends that have minutes, from what they start from: those ends, and the last
+    figures of each."""
+    import jax
+    import jax.numpy as jnp
+
+    from rcodec_jax.metrics.perceptual import Lpips
+    from rcodec_jax.model.ends import FIDELITY, REALISM
+    from rcodec_jax.model.networks import Networks
+    from rcodec_jax.train import realism
+
+    # Before the work: a folder without the weights should not cost the coding of crops.
+    perceptual = Lpips.load(args.lpips, "squeeze") if args.minutes > 0 else None
+    config = realism.RealismConfig(
+        minutes=args.minutes,
+        fidelity_minutes=args.fidelity_minutes,
+        crops=args.crops,
+        error_ratio=args.error_ratio,
+        adversarial=args.adversarial,
+        seed=args.seed,
+    )
+    side = config.crop_px
+    pictures = draw_crops(
+        args.data, side=side, most=4 * side, count=args.crops // 2, seed=args.seed
+    )
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | entropy)
+    networks = Networks(bundle.config)
+    crops = realism.collect(networks, params, bundle.shift, bundle.scale, pictures, config)
+    figures: dict[str, dict[str, float]] = {}
+
+    def how(end: str) -> dict[str, Any]:
+        def report(minutes: float, steps: int, seen: dict[str, float]) -> None:
+            figures[end] = seen | {"minutes": minutes, "steps": steps}
+            text = " ".join(f"{name} {value:.3f}" for name, value in seen.items())
+            print(f"{minutes:5.1f} min, step {steps}: {text}", file=sys.stderr, flush=True)
+
+        return {"initial": initial[end], "report": report}
+
+    given, trained = (networks, params["decoder"], crops), {}
+    if config.fidelity_minutes:
+        trained[FIDELITY] = realism.train_fidelity(*given, config, **how(FIDELITY))
+    if perceptual is not None:
+        trained[REALISM] = realism.train_realism(*given, perceptual, config, **how(REALISM))
+    return trained, figures
 
 
 def _carried_over(folder: str, earlier: Bundle, end: str, bundle: Bundle) -> Any:

@@ -170,12 +170,8 @@ def carried_over(end: Params, before: Params, decoder: Params) -> Params:
       end, before: parameters of an earlier model's end and decoder, of the same structure.
       decoder: those of the model's decoder.
     """
-    moved: Params = jax.tree.map(
-        lambda e, b, d: np.asarray(np.asarray(d, np.float32) + (np.asarray(e, np.float32) - b)),
-        end,
-        before,
-        decoder,
-    )
+    trees = (_in_floats(tree) for tree in (end, before, decoder))
+    moved: Params = jax.tree.map(lambda e, b, d: np.asarray(d + (e - b)), *trees)
     return moved
 
 

@@ -10,8 +10,6 @@ import rcodec_jax
 SIDE = 256
 Y, X = np.mgrid[:SIDE, :SIDE]
 ZERO = np.zeros_like(X)
-
-
 GRAIN = np.random.default_rng(1).normal(0, 1, (SIDE, SIDE))
 WALL = 125 + 6 * np.sin(X / 48) + 6 * np.cos(Y / 61) + GRAIN
 SMOOTH = {
