@@ -6,10 +6,12 @@ Warnings are errors as well; that list, with its few third-party exceptions, is 
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import random
 import shutil
 import tempfile
+from collections.abc import Callable
 
 # Before JAX is imported by any test: the tests are about numbers, not about the accelerator of
 # the machine they happen to run on, unless it is named, and shardings need several devices.
@@ -32,6 +34,9 @@ import numpy as np
 import pytest
 
 from rcodec_jax.model import compiling
+from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.networks import parameter_shapes
+from rcodec_jax.model.trees import flatten, unflatten
 
 # Derandomised, so that a failure on one machine is a failure on all; no deadline, since the first
 # example of a jitted function also compiles.
@@ -54,6 +59,22 @@ SLOW = ("multihost", "train", "export", "codec")
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     place = {name: number for number, name in enumerate(SLOW)}
     items.sort(key=lambda item: place.get(item.path.parent.name, len(place)))
+
+
+@pytest.fixture(scope="session")
+def with_hints() -> Callable[[Bundle], Bundle]:
+    """Gives a bundle's model hints for the decoder, through random weights that are not small."""
+
+    def hinted(bundle: Bundle) -> Bundle:
+        config = dataclasses.replace(bundle.config, decoder_features=4, decoder_noise=True)
+        rng, params = np.random.default_rng(0), flatten(bundle.params)
+        for path, shape in parameter_shapes(config).items():
+            if path not in params and path.partition("/")[0] in bundle.params:
+                norm = path.endswith("scale")
+                params[path] = (norm + 0.1 * rng.standard_normal(shape)).astype(np.float32)
+        return dataclasses.replace(bundle, config=config, params=unflatten(params))
+
+    return hinted
 
 
 @pytest.fixture(scope="session")

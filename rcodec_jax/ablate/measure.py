@@ -152,6 +152,7 @@ def _program(config: ModelConfig) -> Any:
         z = jnp.round(networks.hyper_encode(params, y, levels))
         coded = code_latent(networks, params, y, z, levels, quantiser=Rounded(dither))
         raw = coded.clean / scale[None, None, None] + shift[None, None, None]
-        return jnp.sum(coded.bits_y) + jnp.sum(coded.bits_z), to_bytes(networks.decode(params, raw))
+        decoded = networks.decode(params, raw, coded.hints)
+        return jnp.sum(coded.bits_y) + jnp.sum(coded.bits_z), to_bytes(decoded)
 
     return program

@@ -301,9 +301,14 @@ def _decode(
     networks: Networks, params: Any, cells: tuple[int, int]
 ) -> tuple[Flops, dict[str, Callable[[], Any]]]:
     rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(1, *cells, networks.config.latent_channels)), jnp.float32)
+    config = networks.config
+    x, hints = (
+        jnp.asarray(rng.normal(size=(1, *cells, channels)), jnp.float32)
+        for channels in (config.latent_channels, config.hint_channels)
+    )
     program = jax.jit(networks.decode, compiler_options=compiler_options())
-    return count_flops(networks.decode, params, x), {DECODER: lambda: program(params, x)}
+    flops = count_flops(networks.decode, params, x, hints)
+    return flops, {DECODER: lambda: program(params, x, hints)}
 
 
 def _filled(shapes: Any) -> Any:

@@ -158,14 +158,15 @@ def _carried_over(folder: str, earlier: Bundle, end: str, bundle: Bundle) -> Any
     Raises:
       UsageError: it has none, or a decoder of another shape.
     """
-    import jax
     import numpy as np
 
+    from rcodec_jax.model.trees import flatten
     from rcodec_jax.train.realism import carried_over
 
     if end not in earlier.params:
         raise UsageError(f"{folder}: expected a bundle with ends of realism, has no {end}")
     before, decoder = (of.params["decoder"] for of in (earlier, bundle))
-    if jax.tree.map(np.shape, before) != jax.tree.map(np.shape, decoder):
+    known = {path: np.shape(leaf) for path, leaf in flatten(decoder).items()}
+    if any(np.shape(leaf) != known.get(path) for path, leaf in flatten(before).items()):
         raise UsageError(f"{folder}: its decoder is of another shape")
     return carried_over(earlier.params[end], before, decoder)

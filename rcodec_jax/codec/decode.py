@@ -84,16 +84,17 @@ def draw(
       options: as for `Programs.pixels`.
     """
     table = node_table(programs.schedule)
-    dither = dither_indices(*symbols.j.shape)
+    indices = dither_indices(*symbols.j.shape)
     height, width, channels = symbols.j.shape
 
     def part(number: int) -> Deferred:
         shape = (height, width, (number + 1) * channels)
         return Deferred(
-            shape, lambda window: _parts(symbols, levels, table, dither, window)[number]
+            shape, lambda window: _parts(symbols, levels, table, indices, window)[number]
         )
 
-    return programs.pixels(part(0), part(1), levels, size, **options)
+    dither = Deferred(symbols.j.shape, lambda window: dither_values(indices[window]))
+    return programs.pixels(part(0), part(1), dither, levels, size, **options)
 
 
 class Deferred:

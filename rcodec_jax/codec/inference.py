@@ -126,6 +126,7 @@ class Programs:
         self,
         x: Array,
         prior: Array,
+        dither: Array,
         levels: LevelMap,
         size: tuple[int, int],
         *,
@@ -137,8 +138,9 @@ class Programs:
         """Denoises and decodes.
 
         Args:
-          x: dequantised latent float32 [h, w, C]; it and the prior may be a `tiling.Array`.
+          x: dequantised latent float32 [h, w, C]; it, prior and dither may be a `tiling.Array`.
           prior: mean and log2 sigma of the entropy model, float32 [h, w, 2C].
+          dither: of the latent, in -1/2..1/2 [h, w, C].
           levels: the picture's level map [h, w].
           size: (height, width) of the picture in pixels.
           steps: denoiser evaluations.
@@ -166,22 +168,30 @@ class Programs:
                 if self._centroids is not None:
                     given, estimate = self._by_centroids(x, whole, now, prior, self._centroids)
                 out = self._denoise(unet, given, prior, level_map, np.asarray(t, np.float32))
-                both = self._advance(x, out, whole, now, then, prior, estimate)
-                return np.concatenate([np.asarray(a)[0] for a in both[:wanted]], axis=-1)
+                output, features = np.split(np.asarray(out), [channels], axis=-1)
+                clean, after = self._advance(x, output, whole, now, then, prior, estimate)
+                found = (clean, features, after) if steps > 1 else (clean, features)
+                return np.concatenate([np.asarray(a)[0] for a in found], axis=-1)
 
-            wanted = 1 if steps == 1 else 2
             result = self._tiled(run, [x, *around], cells, tiles_of_stage())
-            return result[..., : x.shape[2]], result[..., -x.shape[2] :]
+            return result[..., :known], result[..., -channels:]
 
+        channels = x.shape[2]
+        known = channels + self._config.decoder_features
         clean = walk(
             step, Extended(x, *cells), levels_t, steps=steps, schedule=self.schedule, kind=kind
         )
 
-        def run(clean: np.ndarray) -> np.ndarray:
-            raw = clean / self._scale + self._shift
-            return np.asarray(self._decode(params, raw[None]))[0]
+        def run(clean: np.ndarray, dither: np.ndarray) -> np.ndarray:
+            latent, features = np.split(clean, [channels], axis=-1)
+            raw = latent / self._scale + self._shift
+            if not self._config.hint_channels:
+                return np.asarray(self._decode(params, raw[None]))[0]
+            given = raw, features, dither.astype(np.float32)
+            return np.asarray(self._decode(params, *(a[None] for a in given)))[0]
 
-        pixels = self._tiled(run, [clean], cells, tiles_of_stage())
+        inputs = clean, Extended(dither, *cells)
+        pixels = self._tiled(run, inputs, cells, tiles_of_stage())
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
 
     def _tiled(
@@ -241,7 +251,8 @@ class Programs:
 
     @functools.cached_property
     def _decode(self) -> Callable[..., jax.Array]:
-        def decode(params: Any, raw: jax.Array) -> jax.Array:
-            return to_bytes(self._networks.decode(params, raw))
+        def decode(params: Any, raw: jax.Array, *given: jax.Array) -> jax.Array:
+            hints = self._networks.hints(*given) if given else None
+            return to_bytes(self._networks.decode(params, raw, hints))
 
         return self._compiled("decode", decode)

@@ -20,6 +20,7 @@ import numpy as np
 from rcodec_jax.codec.tiling import coarser, extend, finer, tiles
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.forward import uniform_noise
+from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.errors import BundleError, UsageError
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.bundle import Bundle
@@ -126,12 +127,14 @@ class Picture(NamedTuple):
       nodes: node of each level [1, 16].
       size: height and width of the picture's own part in pixels, int32 [2], counted from the tile's
         first; what lies beyond is its extension.
+      dither: of the latents, in -1/2..1/2 [1, h, w, C].
     """
 
     pixels: jax.Array
     level_map: jax.Array
     nodes: jax.Array
     size: jax.Array
+    dither: jax.Array
 
 
 class Refiner:
@@ -189,6 +192,8 @@ class Refiner:
         z_full = extend(z.astype(np.float32), *(side // HYPER_STRIDE for side in cells))
         pixels = extend(image, *(side * CELL_PX for side in cells))
         level_map = extend(levels.level_map, *cells)
+        height, width = levels.level_map.shape
+        dither = extend(dither_values(dither_indices(height, width, y.shape[2])), *cells)
         y_out, z_out = y.copy(), z_full.copy()
         # All of one size: to compile another takes longer than what it would save.
         parts = tiles(cells, (self._tile, self._tile), self._halo)
@@ -200,6 +205,7 @@ class Refiner:
                 jnp.asarray(level_map[whole][None].astype(np.int32)),
                 jnp.asarray(levels.padded_nodes[None]),
                 jnp.asarray((np.array(image.shape[:2]) - corner * CELL_PX).astype(np.int32)),
+                jnp.asarray(dither[whole][None], jnp.float32),
             )
             tell = functools.partial(_tell, progress, number * steps, total)
             coarse = z_full[coarser(whole, HYPER_STRIDE)]
@@ -333,16 +339,11 @@ class Refiner:
         y, z = values
         levels = LevelInputs.of(picture.level_map, picture.nodes)
         coded = code_latent(
-            self._networks,
-            params,
-            y,
-            z,
-            levels,
-            quantiser=Dithered(error, _POINTS),
-            z_noise=z_error,
-        )
+            self._networks, params, y, z, levels,
+            quantiser=Dithered(error, _POINTS), z_noise=z_error, dither=picture.dither,
+        )  # fmt: skip
         shift, scale = (a.reshape(1, 1, 1, -1) for a in (self._bundle.shift, self._bundle.scale))
-        decoded = self._networks.decode(params, coded.clean / scale + shift)
+        decoded = self._networks.decode(params, coded.clean / scale + shift, coded.hints)
         original = to_signed(picture.pixels)
         inside = _inside(original, picture.size)
         pixels = jnp.sum(inside)

@@ -151,6 +151,10 @@ class ModelConfig:
       noise_schedule: what the timesteps mean, by diffusers' names (`diffusion.schedule`); frozen
         into the integer part, and so into its digest.
       steps: denoiser evaluations a decode makes by default.
+      decoder_features: channels of the denoiser's last features that the decoder is given beside
+        the clean latent, which says what a cell's values are but not how sure of them one can be.
+      decoder_noise: the decoder is given the latent's dither, too: noise to make grain of that need
+        not repeat, at no cost, as the dither is known to who decodes.
     """
 
     latent_channels: int = 32
@@ -160,9 +164,17 @@ class ModelConfig:
     node_range: tuple[int, int] = (128, 768)
     noise_schedule: Literal["scaled_linear", "linear", "squaredcos_cap_v2"] = "scaled_linear"
     steps: int = 1
+    decoder_features: int = 0
+    decoder_noise: bool = False
+
+    @property
+    def hint_channels(self) -> int:
+        """Channels of what the decoder is given beside the latent."""
+        return self.decoder_features + self.latent_channels * self.decoder_noise
 
     def __post_init__(self) -> None:
         refuse_below(self, 1, "latent_channels", "steps")
+        refuse_below(self, 0, "decoder_features")
         refuse_other_nodes("node_range", self.node_range)
         if self.hyper.centroids and self.unet.prediction != "residual":
             raise ValueError(

@@ -250,6 +250,7 @@ def refuse(config: ModelConfig) -> None:
         "channel normalisation": "channel" in (auto.norm, unet.norm),
         "timesteps that scale and shift": unet.scale_shift,
         "a UNet that sees the entropy model": unet.prior,
+        "hints for the decoder": config.hint_channels > 0,
         f"prediction {unet.prediction}": unet.prediction not in _PREDICTIONS.values(),
         "no attention in the middle": not unet.middle_heads,
         "other heads at the coarsest resolution than in the middle": (

@@ -86,6 +86,7 @@ class ExportedModel:
         *,
         steps: int = 1,
         prior: np.ndarray | None = None,
+        dither: np.ndarray | None = None,
     ) -> jax.Array:
         """Dequantised latent to picture, every cell from its own timestep ("proportional").
 
@@ -95,6 +96,7 @@ class ExportedModel:
           levels_t: timesteps of the 16 levels [B, 16], 0..999.
           steps: evaluations of the denoiser.
           prior: float32 [B, h, w, 2C], for models whose denoiser sees it.
+          dither: of the latent, -1/2..1/2 [B, h, w, C], for models whose decoder is given it.
 
         Returns:
           float32 [B, 8h, 8w, 3], about -1..1.
@@ -103,14 +105,16 @@ class ExportedModel:
         given = () if prior is None else (prior,)
         for i in range(steps):
             t, after = ((1.0 - n / steps) * np.asarray(levels_t, np.float64) for n in (i, i + 1))
-            _, clean, now = self.call("step", now, t, after, level_map, *given)
-        return self.call("decoder", clean)[0]
+            _, clean, now, *features = self.call("step", now, t, after, level_map, *given)
+        hints = [] if dither is None else [*features, jnp.asarray(dither)]
+        return self.call("decoder", clean, *hints)[0]
 
     def picture(
         self,
         x: np.ndarray,
         prior: np.ndarray,
         levels_t: np.ndarray,
+        dither: np.ndarray,
         level_map: np.ndarray,
         *,
         size: tuple[int, int],
@@ -119,7 +123,7 @@ class ExportedModel:
         """One picture in pixels: `decode` of what is mirrored at the lower and the right edge.
 
         Args:
-          x, prior, levels_t: what `rcodec_symbols.Dequantiser` gives.
+          x, prior, levels_t, dither: what `rcodec_symbols.Dequantiser` gives.
           level_map: integers [h, w].
           size: height and width in pixels.
           steps: evaluations of the denoiser; None for the model's own number.
@@ -130,12 +134,15 @@ class ExportedModel:
         """
         unit = max(EXTENDED, self.manifest["multiples"]["cells"])
         sides = [(0, -side % unit) for side in level_map.shape]
-        x, prior = (np.pad(a, [*sides, (0, 0)], mode="symmetric")[None] for a in (x, prior))
+        x, prior, dither = (
+            np.pad(a, [*sides, (0, 0)], mode="symmetric")[None] for a in (x, prior, dither)
+        )
         level_map = np.pad(level_map, sides, mode="symmetric")[None]
         model = self.manifest["model"]
         given = prior if model["unet"]["prior"] else None
         steps = model["steps"] if steps is None else steps
-        image = self.decode(x, level_map, levels_t[None], steps=steps, prior=given)
+        seen = dither if len(self.manifest["programs"]["decoder"]["inputs"]) > 1 else None
+        image = self.decode(x, level_map, levels_t[None], steps=steps, prior=given, dither=seen)
         pixels = np.rint(np.clip(np.asarray(image[0]) * 127.5 + 127.5, 0, 255)).astype(np.uint8)
         return pixels[: size[0], : size[1]]
 

@@ -90,20 +90,28 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
     prior = Port(
         "prior", f"b, {cells}, {2 * channels}", "float32", "entropy model's mean, then log2 sigma"
     )
+    features = Port(
+        "features", f"b, {cells}, {config.decoder_features}", "float32", "the last step's"
+    )
+    dither = Port("dither", latent, "float32", "g of the latent's integers, -1/2..1/2")
+    hints = (features, dither) if config.hint_channels else ()
     needs_prior = config.unet.prior
     results = (
         Port("output", latent, "float32", f"of the network: {config.unet.prediction}"),
         Port("clean", latent, "float32", "estimate of y; the result after the last step"),
         Port("next_x", latent, "float32", "the latent at next_t, by deterministic DDIM"),
+        *hints[:1],
     )
 
     def encode(weights: Flat, image: jax.Array) -> tuple[jax.Array, ...]:
         mean, _ = networks.encode(unflatten(weights), image)
         return ((mean - _row(weights[SHIFT])) * _row(weights[SCALE]),)
 
-    def decode(weights: Flat, y: jax.Array) -> tuple[jax.Array, ...]:
+    def decode(weights: Flat, y: jax.Array, *given: jax.Array) -> tuple[jax.Array, ...]:
         raw = y / _row(weights[SCALE]) + _row(weights[SHIFT])
-        return (networks.decode(unflatten(weights), raw),)
+        return (
+            networks.decode(unflatten(weights), raw, networks.hints(*given) if given else None),
+        )
 
     def analyse(
         weights: Flat, y: jax.Array, nodes: jax.Array, level_map: jax.Array
@@ -125,11 +133,12 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
         if CENTROIDS in weights and prior is not None:
             abar = jnp.square(now[0])
             given, estimate = by_centroids(x, level_map, abar, prior, weights[CENTROIDS])
-        output = networks.denoise(unflatten(weights), given, t, level_map, prior)
+        both = networks.denoise(unflatten(weights), given, t, level_map, prior)
+        output, *more = jnp.split(both, [channels], axis=-1)
         prediction = config.unet.prediction
         clean, epsilon = clean_and_noise(x, output, signal, noise, prediction, prior, estimate)
         signal, noise = (per_cell(share, level_map) for share in _signal_and_noise(next_t, config))
-        return output, clean, signal * clean + noise * epsilon
+        return output, clean, signal * clean + noise * epsilon, *(more if hints else ())
 
     denoiser_inputs = (x, *times, level_map, *([prior] if needs_prior else []))
     return {
@@ -137,7 +146,11 @@ def make_programs(config: ModelConfig, dtype: str = "float32") -> dict[str, Prog
         "hyper_analysis": Program(analyse, ("hyper_analysis",), False, (y, nodes, level_map), (z,)),
         "step": Program(step, ("unet",), False, denoiser_inputs, results),
         "decoder": Program(
-            decode, ("decoder",), True, (y,), (image._replace(meaning="about -1..1, not clipped"),)
+            decode,
+            ("decoder",),
+            True,
+            (y, *hints),
+            (image._replace(meaning="about -1..1, not clipped"),),
         ),
     }
 

@@ -38,11 +38,13 @@ class Start(NamedTuple):
       x: float32 [h, w, C], dequantised latent.
       prior: float32 [h, w, 2C], its mean, then log2 sigma.
       levels_t: float64 [16], timestep of each level; the last one repeated.
+      dither: float32 [h, w, C], -1/2..1/2.
     """
 
     x: np.ndarray
     prior: np.ndarray
     levels_t: np.ndarray
+    dither: np.ndarray
 
 
 class Dequantiser:
@@ -88,10 +90,12 @@ class Dequantiser:
         )
         mean, spread = mean / _ONE, log2_sigma / _ONE + log2_s
         spread = np.clip(spread, np.log2(0.01), np.log2(64.0))
-        x = np.sqrt(signal) * mean + delta * (j - (2.0 * _dither(j.shape) - 63.0) / 128)
+        dither = (2.0 * _dither(j.shape) - 63.0) / 128
+        x = np.sqrt(signal) * mean + delta * (j - dither)
         prior = np.concatenate([mean, spread - log2_s], axis=-1)
         levels_t = self._nodes["t"][np.pad(nodes, (0, MAX_LEVELS - nodes.size), mode="edge")]
-        return Start(x.astype(np.float32), prior.astype(np.float32), levels_t)
+        single = np.float32
+        return Start(x.astype(single), prior.astype(single), levels_t, dither.astype(single))
 
     def _check(self, z: np.ndarray, j: np.ndarray, nodes: np.ndarray, levels: np.ndarray) -> None:
         stride = self._about["hyper_stride"]

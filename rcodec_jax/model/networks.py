@@ -117,9 +117,10 @@ class Networks:
         args: dict[str, Any] = {"latent_channels": latent, "dtype": dtype, "remat": remat}
         args |= vars(auto)
         self.encoder = Encoder(**args)
-        self.decoder = Decoder(**args)
+        self.decoder = Decoder(**args, hint_channels=config.hint_channels)
         args = {name: value for name, value in vars(unet).items() if name not in _NOT_LAYERS}
-        self.unet = UNet(out_channels=latent, folded=folded, dtype=dtype, remat=remat, **args)
+        args |= {"out_channels": latent, "decoder_features": config.decoder_features}
+        self.unet = UNet(folded=folded, dtype=dtype, remat=remat, **args)
         self.hyper_analysis = HyperAnalysis(hyper.analysis, hyper.hyper_channels, dtype)
         start = None
         if auto.patch > 1:  # the latent starts as a block transform, whose sizes are known
@@ -148,7 +149,7 @@ class Networks:
         prior = moments if self.config.unet.prior else None
         inputs: dict[str, tuple[Any, ...]] = {
             "encoder": (jnp.zeros((1, 64, 64, 3)),),
-            "decoder": (y,),
+            "decoder": (y, jnp.zeros((1, 8, 8, self.config.hint_channels))),
             "unet": (y, jnp.zeros((1, MAX_LEVELS)), levels.level_map, prior),
             "hyper_analysis": (y, levels.nodes, levels.level_map, levels.occupancy),
             "hyper_synthesis": (z, levels.nodes, levels.occupancy),
@@ -165,10 +166,31 @@ class Networks:
         out: Any = self.encoder.apply({"params": params["encoder"]}, image)
         return out
 
-    def decode(self, params: Params, raw: jax.Array) -> jax.Array:
-        """Latent as the encoder gives it [B, h, w, C] -> picture [B, 8h, 8w, 3] about -1..1."""
-        out: Any = self.decoder.apply({"params": params["decoder"]}, raw)
+    def decode(self, params: Params, raw: jax.Array, hints: jax.Array | None = None) -> jax.Array:
+        """Decodes.
+
+        Args:
+          params: the model's.
+          raw: latent as the encoder gives it [B, h, w, C].
+          hints: what `hints` gives; None to decode without.
+
+        Returns:
+          Pictures [B, 8h, 8w, 3], about -1..1.
+        """
+        out: Any = self.decoder.apply({"params": params["decoder"]}, raw, hints)
         return out
+
+    def hints(self, features: jax.Array, dither: jax.Array) -> jax.Array:
+        """What the decoder is given beside the latent.
+
+        Args:
+          features: of the denoiser's last evaluation, [B, h, w, decoder_features].
+          dither: of the latent [B, h, w, C], in -1/2..1/2.
+
+        Returns:
+          float32 [B, h, w, hint_channels].
+        """
+        return jnp.concatenate([features, dither] if self.config.decoder_noise else [features], -1)
 
     def hyper_encode(self, params: Params, y: jax.Array, levels: LevelInputs) -> jax.Array:
         """Scaled latent [B, h, w, C] -> z before rounding [B, h/4, w/4, Z]."""
@@ -226,7 +248,10 @@ class Networks:
         level_map: jax.Array,
         prior: jax.Array | None,
     ) -> jax.Array:
-        """Raw network output for x [B, h, w, C] at the levels' timesteps [B, L]."""
+        """Raw network output for x [B, h, w, C] at the levels' timesteps [B, L].
+
+        Of models with `decoder_features` these follow the C channels of the latent.
+        """
         variables = {"params": params["unet"]}
         prior = prior if self.config.unet.prior else None
         if not self.config.unet.see_map:  # levels ascend

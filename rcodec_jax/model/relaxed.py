@@ -77,6 +77,7 @@ class Coded(NamedTuple):
       clean: the denoiser's estimate of y [B, h, w, C].
       bits_y: code length of each latent [B, h, w, C].
       bits_z: code length of each hyper-latent [B, h/4, w/4, Z].
+      hints: what the decoder is given beside it [B, h, w, hint_channels].
       alpha_bar: signal share of each cell [B, h, w, 1].
       ranges: largest magnitudes in the integer networks' twins.
     """
@@ -84,6 +85,7 @@ class Coded(NamedTuple):
     clean: jax.Array
     bits_y: jax.Array
     bits_z: jax.Array
+    hints: jax.Array
     alpha_bar: jax.Array
     ranges: dict[str, jax.Array]
 
@@ -97,6 +99,7 @@ def code_latent(
     *,
     quantiser: Quantiser,
     z_noise: jax.Array | float = 0.0,
+    dither: jax.Array | None = None,
 ) -> Coded:
     """Codes a scaled latent at the levels' timesteps and denoises it in one step.
 
@@ -108,6 +111,7 @@ def code_latent(
       quantiser: of y.
       z_noise: what stands for rounding in the rate of z, which has no exact counterpart; 0 takes
         the rate of z itself.
+      dither: that the decoder is told of, in -1/2..1/2 [B, h, w, C]; None for the quantiser's.
     """
     table = node_values(networks.config)
     cells = {name: table[name][levels.node_map][..., None] for name in table}
@@ -144,7 +148,11 @@ def code_latent(
         estimate = mean + quantiser.estimate(v, e, sigma) / scale
         given = signal * estimate
     prior = jnp.concatenate([mean, spread - log2_scale], axis=-1)
-    output = networks.denoise(params, given, table["t"][levels.nodes], levels.level_map, prior)
+    both = networks.denoise(params, given, table["t"][levels.nodes], levels.level_map, prior)
+    output, features = jnp.split(both, [y.shape[-1]], axis=-1)
+    # An integer is what v + e and the dither add up to.
+    dither = jax.lax.stop_gradient(jnp.floor(v + e + 0.5) - (v + e)) if dither is None else dither
+    hints = networks.hints(features, dither)
     prediction = networks.config.unet.prediction
     clean, _ = clean_and_noise(noisy, output, signal, deviation, prediction, prior, estimate)
-    return Coded(clean, bits_y, bits_z, alpha_bar, ranges)
+    return Coded(clean, bits_y, bits_z, hints, alpha_bar, ranges)

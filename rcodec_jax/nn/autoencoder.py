@@ -123,7 +123,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Latent -> picture; attributes as in `Encoder`, one more block at each resolution."""
+    """Latent -> picture; attributes as in `Encoder`, one more block at each resolution.
+
+    Attributes:
+      hint_channels: of what is given beside the latent, 0 for nothing.
+    """
 
     channels: tuple[int, ...]
     layers: int
@@ -133,16 +137,29 @@ class Decoder(nn.Module):
     groups: int
     attention: bool
     quant_conv: bool
+    hint_channels: int = 0
     dtype: jnp.dtype = jnp.float32
     remat: Remat = "none"
 
     @nn.compact
-    def __call__(self, latent: jax.Array) -> jax.Array:
-        """Latent [B, h, w, C], not normalised -> [B, 8h, 8w, 3], about -1..1, not clipped."""
+    def __call__(self, latent: jax.Array, hints: jax.Array | None = None) -> jax.Array:
+        """Decodes.
+
+        Args:
+          latent: [B, h, w, C], not normalised.
+          hints: [B, h, w, hint_channels]; None for zeros.
+
+        Returns:
+          [B, 8h, 8w, 3], about -1..1, not clipped.
+        """
         x = latent.astype(self.dtype)
         if self.quant_conv:
             x = Conv(self.latent_channels, kernel=1, dtype=self.dtype, name="post_quant_conv")(x)
         x = Conv(self.channels[-1], dtype=self.dtype, name="conv_in")(x)
+        if self.hint_channels and hints is not None:
+            width = self.channels[-1]
+            hint = Conv(width, kernel=1, zero_init=True, dtype=self.dtype, name="hints_in")
+            x = x + hint(hints.astype(self.dtype))
         x = _Middle(
             self.channels[-1],
             self.norm,

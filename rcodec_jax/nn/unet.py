@@ -85,6 +85,7 @@ class UNet(nn.Module):
       time_features: channels of the timestep rows.
       norm, groups: normalisation.
       scale_shift: timesteps scale and shift (FiLM) instead of being added.
+      decoder_features: channels for the decoder, behind those of the latent.
       folded: parameters come from `fold_context`.
     """
 
@@ -99,6 +100,7 @@ class UNet(nn.Module):
     norm: NormKind
     groups: int
     scale_shift: bool
+    decoder_features: int = 0
     folded: bool = False
     dtype: jnp.dtype = jnp.float32
     remat: Remat = "none"
@@ -122,7 +124,8 @@ class UNet(nn.Module):
             of the latent than x does. None for weights that were trained without.
 
         Returns:
-          [B, h, w, out_channels], float32: epsilon, v or x0 as the weights have it.
+          [B, h, w, out_channels + decoder_features], float32: epsilon, v or x0 as the weights have
+          it, and features.
         """
         depth = len(self.channels)
         embed = LevelEmbedding(
@@ -157,8 +160,12 @@ class UNet(nn.Module):
                 size = (skips[-1].shape[1], skips[-1].shape[2])
                 x = Upsample(self.channels[i], dtype=self.dtype, name=f"{name}_upsample")(x, size)
         # From zero: predicting v = 0 is the best linear estimate of a white latent.
-        x = Head(self.out_channels, self.norm, self.groups, 1e-5, True, self.dtype, name="head")(x)
-        return x.astype(jnp.float32)
+        args = self.norm, self.groups, 1e-5
+        out = Head(self.out_channels, *args, True, self.dtype, name="head")(x)
+        if self.decoder_features:
+            more = Head(self.decoder_features, *args, False, self.dtype, name="features")(x)
+            out = jnp.concatenate([out, more], axis=-1)
+        return out.astype(jnp.float32)
 
     def _resnet(self, name: str, features: int) -> Any:
         block = rematerialised(ResnetBlock, self.remat, static=(3,))

@@ -31,6 +31,7 @@ from rcodec_jax.levels import CELL_PX
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import code_latent
 from rcodec_jax.model.rounding import as_encoded
+from rcodec_jax.model.trees import flatten, unflatten
 from rcodec_jax.nn.discriminator import Discriminator
 from rcodec_jax.ops.pixels import to_bytes, to_signed
 from rcodec_jax.regions import MapSampler
@@ -84,11 +85,13 @@ class Crops(NamedTuple):
     Attributes:
       original, decoded: uint8 [N, S, S, 3], before coding and by the model's decoder.
       raw: float16 [N, S/8, S/8, C], what the decoder is given.
+      hints: float16 [N, S/8, S/8, hint_channels], what it is given beside that.
     """
 
     original: np.ndarray
     decoded: np.ndarray
     raw: np.ndarray
+    hints: np.ndarray
 
 
 class Batch(NamedTuple):
@@ -97,11 +100,13 @@ class Batch(NamedTuple):
     original: jax.Array
     decoded: jax.Array
     raw: jax.Array
+    hints: jax.Array
 
     @classmethod
     def of(cls, crops: Crops) -> Batch:
         original, decoded = (to_signed(jnp.asarray(a)) for a in crops[:2])
-        return cls(original, decoded, jnp.asarray(crops.raw, jnp.float32))
+        given = (jnp.asarray(a, jnp.float32) for a in crops[2:])
+        return cls(original, decoded, *given)
 
 
 class State(NamedTuple):
@@ -141,14 +146,14 @@ def collect(
     @jax.jit
     def code(
         params: Params, pixels: jax.Array, level_map: jax.Array, nodes: jax.Array, key: Any
-    ) -> tuple[jax.Array, jax.Array]:
+    ) -> tuple[jax.Array, ...]:
         levels = LevelInputs.of(level_map, nodes)
         y = (networks.encode(params, to_signed(pixels))[0] - shift) * scale
         z = networks.hyper_encode(params, y, levels)
         quantiser = as_encoded(uniform_noise(key, y.shape), centroids=centroids)
         coded = code_latent(networks, params, y, z, levels, quantiser=quantiser)
         raw = coded.clean / scale + shift
-        return raw, to_bytes(networks.decode(params, raw))
+        return to_bytes(networks.decode(params, raw, coded.hints)), raw, coded.hints
 
     found: list[tuple[np.ndarray, ...]] = []
     for n in range(-(-config.crops // _COLLECTED_AT_A_TIME)):
@@ -156,10 +161,11 @@ def collect(
         pixels = np.stack([random_crop(pictures[i], side, rng=rng) for i in chosen])
         maps = [sampler(rng, cells, cells) for _ in chosen]
         level_map, nodes = (np.stack([m[i] for m in maps]) for i in (0, 1))
-        raw, decoded = code(
+        decoded, raw, hints = code(
             params, pixels, level_map, nodes, jax.random.fold_in(jax.random.key(config.seed), n)
         )
-        found.append((pixels, np.asarray(decoded), np.asarray(raw, np.float16)))
+        given = (np.asarray(a, np.float16) for a in (raw, hints))
+        found.append((pixels, np.asarray(decoded), *given))
     return Crops(*(np.concatenate(arrays) for arrays in zip(*found, strict=True)))
 
 
@@ -167,12 +173,14 @@ def carried_over(end: Params, before: Params, decoder: Params) -> Params:
     """An end for a decoder: what an earlier end differs in from its own decoder, added to it.
 
     Args:
-      end, before: parameters of an earlier model's end and decoder, of the same structure.
-      decoder: those of the model's decoder.
+      end, before: parameters of an earlier model's end and decoder.
+      decoder: those of the model's decoder; parameters that only it has stay as they are.
     """
-    trees = (_in_floats(tree) for tree in (end, before, decoder))
-    moved: Params = jax.tree.map(lambda e, b, d: np.asarray(d + (e - b)), *trees)
-    return moved
+    end, before, decoder = (flatten(_in_floats(tree)) for tree in (end, before, decoder))
+    difference = {path: end[path] - before[path] for path in before}
+    return unflatten(
+        {path: np.asarray(leaf + difference.get(path, 0)) for path, leaf in decoder.items()}
+    )
 
 
 def train_fidelity(
@@ -195,7 +203,8 @@ def train_fidelity(
     optimizer = optax.scale_by_adam(0.9, 0.99)
 
     def loss_of(decoder: Params, batch: Batch) -> jax.Array:
-        return jnp.mean(_ratios(networks.decode({"decoder": decoder}, batch.raw), batch))
+        made = networks.decode({"decoder": decoder}, batch.raw, batch.hints)
+        return jnp.mean(_ratios(made, batch))
 
     @jax.jit
     def step(
@@ -245,7 +254,8 @@ def train_realism(
     def losses_of_decoder(
         decoder: Params, critic_params: Params, weight: jax.Array, share: jax.Array, batch: Batch
     ) -> tuple[jax.Array, tuple[jax.Array, dict[str, jax.Array]]]:
-        made = networks.decode({"decoder": _towards(start, decoder, share)}, batch.raw)
+        mixed = {"decoder": _towards(start, decoder, share)}
+        made = networks.decode(mixed, batch.raw, batch.hints)
         ratio = jnp.mean(_ratios(made, batch))
         distance = jnp.mean(perceptual(batch.original, made))
         logits: Any = critic.apply({"params": critic_params}, made, batch.decoded)

@@ -35,8 +35,12 @@ def central(bundle: Bundle) -> Bundle:
 
 
 @pytest.mark.parametrize("importance", [False, True])
-def test_a_file_decodes_to_what_training_sees(central, floats, astronaut, importance) -> None:
+@pytest.mark.parametrize("hints", [False, True])
+def test_a_file_decodes_to_what_training_sees(
+    central, with_hints, floats, astronaut, importance, hints
+) -> None:
     """Sides that fill their bucket, so that the device sees what the file has and no more."""
+    central = with_hints(central) if hints else central
     image = np.ascontiguousarray(astronaut[:128, 160:288])
     codec = Codec(central)
     weights = np.linspace(0, 1, 128, dtype=np.float32)[None].repeat(128, 0) if importance else None
@@ -54,7 +58,7 @@ def test_a_file_decodes_to_what_training_sees(central, floats, astronaut, import
     @jax.jit
     def run(params, y, z):
         coded = code_latent(networks, params, y, z, levels, quantiser=quantiser)
-        return to_bytes(networks.decode(params, coded.clean / scale + shift))
+        return to_bytes(networks.decode(params, coded.clean / scale + shift, coded.hints))
 
     y = codec._programs.latent(image)[None]
     expected = np.asarray(run(params, y, jnp.asarray(s.z, jnp.float32)[None]))[0].astype(float)

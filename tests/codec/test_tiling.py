@@ -143,13 +143,15 @@ def large(astronaut) -> np.ndarray:
     return np.ascontiguousarray(astronaut[:, 60:444])
 
 
-def test_tiled_networks_are_close_to_whole_ones(codec, large) -> None:
+@pytest.mark.parametrize("hints", [False, True])
+def test_tiled_networks_are_close_to_whole_ones(codec, with_hints, large, hints) -> None:
     """Tiles of 48 cells with a halo of 16, on a picture of 64 x 48: within 1 of 255 nearly all.
 
     The autoencoder reaches 10 cells and equals the whole up to rounding; the denoiser's coarse
     level reaches a little beyond such a small halo (the real one is 32).
     """
-    whole, tiled = codec._programs, Programs(codec.bundle, tile=48, halo=16)
+    bundle = with_hints(codec.bundle) if hints else codec.bundle
+    whole, tiled = Programs(bundle), Programs(bundle, tile=48, halo=16)
     y = whole.latent(large)
     np.testing.assert_allclose(tiled.latent(large), y, atol=2e-4)
     rng = np.random.default_rng(0)
@@ -158,8 +160,9 @@ def test_tiled_networks_are_close_to_whole_ones(codec, large) -> None:
     levels = quantise_nodes(nodes)
     prior = np.concatenate([np.zeros_like(y), np.zeros_like(y)], axis=-1)
     x = (0.8 * y + 0.3 * rng.normal(size=y.shape)).astype(np.float32)
+    dither = rng.uniform(-0.5, 0.5, y.shape)
     pictures = [
-        p.pixels(x, prior, levels, (512, 384), steps=2, kind="proportional").astype(int)
+        p.pixels(x, prior, dither, levels, (512, 384), steps=2, kind="proportional").astype(int)
         for p in (whole, tiled)
     ]
     difference = np.abs(pictures[0] - pictures[1])

@@ -26,14 +26,14 @@ from rcodec_jax.config.model import AutoencoderConfig, HyperConfig, ModelConfig,
 from rcodec_jax.config.presets import SD21_UNET, stable_diffusion
 from rcodec_jax.diffusion.sampler import ddim
 from rcodec_jax.diffusion.schedule import node_table
-from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.entropy import IntegerPart, dither_indices, dither_values
 from rcodec_jax.errors import UsageError
 from rcodec_jax.export import loader
 from rcodec_jax.export import symbols as symbols_alone
 from rcodec_jax.export.loader import ExportedModel
 from rcodec_jax.export.programs import unit_cells
 from rcodec_jax.export.stablehlo import export_stablehlo
-from rcodec_jax.model.bundle import load_bundle
+from rcodec_jax.model.bundle import Bundle, load_bundle, save_bundle
 from rcodec_jax.model.networks import LevelInputs, Networks, parameter_shapes
 from rcodec_jax.model.trained import Trained, load_trained
 from rcodec_jax.model.trees import unflatten
@@ -187,15 +187,15 @@ def expected_of(model: Trained, sizes: tuple) -> tuple[dict, dict]:
     return given, expected
 
 
-def symbols_of(path: Path) -> tuple[dict, dict]:
+def symbols_of(path: Path, bundle: Bundle) -> tuple[dict, dict]:
     """What a file of the nano model says, and what our own decoder makes of it."""
-    bundle = load_bundle(NANO)
     container, levels, symbols = read_symbols(path.read_bytes(), bundle.integers)
     size = container.header.height_px, container.header.width_px
     given = {"z": symbols.z, "j": symbols.j, "nodes": levels.nodes, "level_map": levels.level_map}
     table = node_table(bundle.config.noise_schedule)
     x, prior = dequantise(symbols, levels, table)
     expected = {"x": x, "prior": prior, "levels_t": table.t[levels.padded_nodes]}
+    expected["dither"] = dither_values(dither_indices(*symbols.j.shape)).astype(np.float32)
     expected["picture"] = Codec(bundle).decode(path.read_bytes())
     return given | {"size": size}, expected
 
@@ -240,11 +240,11 @@ def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
     sizes = {"nano": SIZES, "stable diffusion": SIZES[:1], "full size": ((1, 1, 1),)}
     given, expected = expected_of(model, sizes[which])
     if which == "nano":
-        said, ours = symbols_of(NANO.parent / "odd_box.rdc")
+        said, ours = symbols_of(NANO.parent / "odd_box.rdc", load_bundle(NANO))
         given |= {f"8_{name}": value for name, value in said.items()}
     found = run_alone(folder, tmp_path, given)
     if which == "nano":
-        for name in ("x", "prior", "levels_t"):  # bit by bit
+        for name in ("x", "prior", "levels_t", "dither"):  # bit by bit
             assert np.array_equal(found[f"8{name}"], ours[name]), name
             del found[f"8{name}"]
         difference = np.abs(found.pop("8picture").astype(int) - ours["picture"])
@@ -253,6 +253,19 @@ def test_programs_give_our_outputs_alone(which: str, request, tmp_path) -> None:
     for name, value in expected.items():
         assert found[name].shape == value.shape, name
         assert np.linalg.norm(found[name] - value) <= 1e-5 * np.linalg.norm(value), name
+
+
+@pytest.mark.filterwarnings("ignore:the file was made with networks")
+def test_a_decoder_with_hints_gives_our_picture_alone(with_hints, tmp_path) -> None:
+    folder, bundle = tmp_path / "bundle", with_hints(load_bundle(NANO))
+    parts = bundle.params, bundle.shift, bundle.scale
+    save_bundle(folder, bundle.config, bundle.integers, *parts, card={})
+    export_stablehlo(load_trained(folder, entropy=False), tmp_path / "programs", source=folder)
+    said, ours = symbols_of(NANO.parent / "odd_box.rdc", load_bundle(folder))
+    given = {f"8_{name}": value for name, value in said.items()}
+    found = run_alone(tmp_path / "programs", tmp_path, given)
+    difference = np.abs(found["8picture"].astype(int) - ours["picture"])
+    assert difference.max() <= 1 and difference.mean() < 0.001
 
 
 @pytest.mark.parametrize("name", ["varying", "halves", "centroids"])

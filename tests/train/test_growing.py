@@ -124,6 +124,34 @@ def test_a_deeper_autoencoder_does_the_same_and_can_learn(small) -> None:
     assert all(np.any(slopes[name]) for name in new_last)
 
 
+def test_hints_change_nothing_at_first_and_can_learn(small) -> None:
+    config, params = small
+    new = dataclasses.replace(config, decoder_features=2, decoder_noise=True)
+    networks = Networks(new)
+    added = parts_with_new_layers(config, new)
+    assert added == ("decoder", "unet")
+    initial = flatten(networks.init(jax.random.key(0), added))
+    grown = unflatten(grow(params, config, new, power=POWER, initial=initial))
+    rng = np.random.default_rng(4)
+    y, prior = (rng.standard_normal((1, 8, 8, n)).astype(np.float32) for n in (3, 6))
+    dither = rng.uniform(-0.5, 0.5, y.shape).astype(np.float32)
+    given = y, jnp.full((1, 16), 0.4), _levels().level_map, prior
+    old, before = Networks(config), unflatten(params)
+
+    def decode(params):
+        output, features = jnp.split(networks.denoise(params, *given), [3], axis=-1)
+        return networks.decode(params, output, networks.hints(features, dither))
+
+    clean = old.denoise(before, *given)
+    _close(decode(grown), old.decode(before, clean))
+    slope = jax.grad(lambda params: jnp.square(decode(params) - 1).mean())(grown)
+    kernel = slope["decoder"]["hints_in"]["conv"]["kernel"]
+    assert kernel.shape[2] == 2 + 3 and np.abs(kernel).max(axis=(0, 1, 3)).min() > 0
+    for change in ({"decoder_features": 3}, {"decoder_noise": False}):
+        with pytest.raises(UsageError, match="cannot grow"):
+            grow(flatten(grown), new, dataclasses.replace(new, **change), power=POWER)
+
+
 def test_new_channels_are_those_of_the_block_transform(tools) -> None:
     """Grown from its own start, the linear path is that of a larger model, but for one scale."""
     config = tools.config("joint").model

@@ -17,6 +17,7 @@ from rcodec_jax.model.ends import FIDELITY, REALISM
 from rcodec_jax.model.freezing import save_changed
 from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.unfreezing import unfreeze
+from rcodec_jax.ops.pixels import to_bytes
 from rcodec_jax.train.realism import (
     Crops,
     RealismConfig,
@@ -108,6 +109,30 @@ def test_what_an_end_differs_in_carries_over(model):
     for a, b, c in zip(*map(jax.tree.leaves, (end, same, moved)), strict=True):
         np.testing.assert_allclose(b, a, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(c, a + 0.25, rtol=1e-5, atol=1e-6)
+
+
+def test_crops_bring_their_hints(with_hints):
+    bundle = with_hints(load_bundle(NANO))
+    networks, (hyper, _) = Networks(bundle.config), unfreeze(NANO, bundle)
+    params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), bundle.params | hyper)
+    config = dataclasses.replace(CONFIG, crops=8)
+    scales = bundle.shift, bundle.scale
+    crops = collect(networks, params, *scales, [data.astronaut()], config)
+    raw, hints = (a.astype(np.float32) for a in (crops.raw, crops.hints))
+    pictures = to_bytes(networks.decode(params, raw, hints)).astype(int)
+    assert np.abs(pictures - crops.decoded).mean() < 0.1  # halves
+    others = to_bytes(networks.decode(params, raw, hints[::-1])).astype(int)
+    assert np.abs(others - crops.decoded).mean() > 1
+
+
+def test_what_an_earlier_decoder_lacked_stays(model):
+    decoder = model[2]["decoder"]
+    grown = decoder | {"hints_in": {"conv": {"kernel": jnp.ones((1, 1, 3, 16))}}}
+    end = jax.tree.map(lambda leaf: leaf + 0.25, decoder)
+    moved = carried_over(end, decoder, grown)
+    np.testing.assert_array_equal(moved.pop("hints_in")["conv"]["kernel"], 1)
+    for a, b in zip(jax.tree.leaves(moved), jax.tree.leaves(end), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_training_goes_on_from_an_end(model, crops):

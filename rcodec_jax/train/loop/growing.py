@@ -1,11 +1,11 @@
 """A trained model made larger without losing what it can: more latent channels, a finer entropy
-model, a deeper autoencoder.
+model, a deeper autoencoder, hints for the decoder.
 
 What is added starts from what changes nothing: new channels of the latent are coefficients of the
 block transform that the old ones started from, coded on their own and seen by no network; the
 hyper-latents' new tables are copies of the old ones; the last layer of a context network and of
-each new residual block is zero. So the grown model decodes the old channels to the same picture at
-the same rate, and the new ones add detail to it.
+each new residual block is zero, and so is what the decoder's hints go through. So the grown model
+decodes the old channels to the same picture at the same rate, and the new ones add detail to it.
 """
 
 from __future__ import annotations
@@ -56,7 +56,10 @@ def parts_with_new_layers(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]
     """Parts of the grown model with layers that start from random parameters."""
     context = ("hyper_context",) if new.hyper.context and not old.hyper.context else ()
     deeper = new.autoencoder.layers > old.autoencoder.layers
-    return (("encoder", "decoder") if deeper else ()) + context
+    features = new.decoder_features > 0 == old.decoder_features
+    hints = new.hint_channels > 0 == old.hint_channels
+    added = {"encoder": deeper, "decoder": deeper or hints, "unet": features}
+    return tuple(part for part, more in added.items() if more) + context
 
 
 def grow(
@@ -112,6 +115,8 @@ def _fine(change: Change, old: ModelConfig, new: ModelConfig) -> bool:
         return new.autoencoder.layers > old.autoencoder.layers
     if change.path == "hyper.context":
         return not old.hyper.context
+    if change.path in ("decoder_features", "decoder_noise"):
+        return not old.hint_channels
     return change.path == "hyper.neighbours" and new.hyper.neighbours
 
 

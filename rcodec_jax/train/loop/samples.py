@@ -107,4 +107,5 @@ def _reconstruct(
     noise = Noise.draw(jax.random.key(0), raw.shape, networks.config.hyper.hyper_channels)
     y = statistics.scale(raw, stats)
     coded = code_latent(networks, params, y, levels, noise=noise, trim=None)
-    return to_bytes(networks.decode(params, statistics.unscale(coded.clean, stats)))
+    decoded = networks.decode(params, statistics.unscale(coded.clean, stats), coded.hints)
+    return to_bytes(decoded)

@@ -161,12 +161,12 @@ def _measured(
         loss, seen = autoencoder_loss(*given)
     else:
         loss, seen = codec_loss(*given, joint=stage.kind == "joint")
-    latent, decoded = seen.raw, seen.decoded
+    latent, hints, decoded = seen.raw, None, seen.decoded
     if seen.coded is not None:
         parts = (seen.coded.bits_y, seen.coded.bits_z)
         found["bits"] = sum((jnp.sum(bits, axis=(1, 2, 3)) for bits in parts), jnp.zeros(()))
-        latent = statistics.unscale(seen.coded.clean, stats)
-    decoded = networks.decode(params, latent) if decoded is None else decoded
+        latent, hints = statistics.unscale(seen.coded.clean, stats), seen.coded.hints
+    decoded = networks.decode(params, latent, hints) if decoded is None else decoded
     found["loss"] = jnp.full(len(batch["image"]), loss)
     found["decoded"] = to_bytes(decoded)
     if perceptual is not None:

@@ -161,7 +161,7 @@ def codec_loss(
     y = statistics.scale_in_training(raw, stats) if joint else statistics.scale(raw, stats)
     noise = Noise(batch["noise_y"], batch["noise_z"])
     coded = code_latent(networks, params, y, levels, noise=noise, trim=loss.trim)
-    clean, bits_y, bits_z, alpha_bar, ranges = coded
+    clean, bits_y, bits_z, hints, alpha_bar, ranges = coded
 
     # The error of x0 over the noise's deviation is the error of v, whatever the network predicts.
     errors = jnp.square(clean - jax.lax.stop_gradient(y)) / (1.0 - alpha_bar)
@@ -177,7 +177,7 @@ def codec_loss(
     metrics = {"bpp": bpp_y + bpp_z, "bpp_y": bpp_y, "bpp_z": bpp_z, "latent": latent_error}
     decoded = None
     if joint:
-        decoded = networks.decode(params, statistics.unscale(clean, stats))
+        decoded = networks.decode(params, statistics.unscale(clean, stats), hints)
         weights = balance * snr**loss.power, balance * snr**loss.lpips_power
         distortion, pixel_metrics = pixel_losses(
             image, decoded, weights[0], loss, perceptual, weights[1]
