@@ -6,12 +6,13 @@
 
 Twice the channels are for fine detail at high rates; hyper-latents from coarse to fine and the
 context network save rate at all of them. More residual blocks at each resolution of the
-autoencoder are better: two than one, three than two. It goes on from the shipped model; from a
-smaller one of this kind it grows, such that nothing changes at first (see `train.growing`). First
-for squared error and tone, then with LPIPS and local structure beside them, on larger crops at the
-end; integers that are not worth their bits are left out in training as in encoding, and the others
-stand for the means of what is rounded to them. A tenth of the crops are of made pictures, one in
-twenty is grey.
+autoencoder are better: two than one, three than two. Hints for the decoder, features of the
+denoiser and the dither, are better by all measures and cost next to nothing. It goes on from the
+shipped model; from a smaller one of this kind it grows, such that nothing changes at first (see
+`train.growing`). First for squared error and tone, then with LPIPS and local structure beside them,
+at the end on larger crops, with a term against patterns that repeat; integers that are not worth
+their bits are left out in training as in encoding, and the others stand for the means of what is
+rounded to them. A tenth of the crops are of made pictures, one in twenty is grey.
 
 Hardware and time: 2 shared CPU cores, some hours (`--minutes N` gives the run N minutes, the
 learning rates with them); on one card `launch/accelerator.sh`. Expected at the end: the whole rate
@@ -49,6 +50,7 @@ def config() -> Config:
         warmup=40,
         batch_size=4,
         crop_px=192,
+        loss=dataclasses.replace(perceptual.loss, lattice=150.0),
     )
     return Config(
         name="tiny64",
@@ -56,6 +58,8 @@ def config() -> Config:
             latent_channels=64,
             autoencoder=AutoencoderConfig(layers=3),
             hyper=HyperConfig(neighbours=True, context=96, centroids=True),
+            decoder_features=48,
+            decoder_noise=True,
         ),
         train=TrainConfig(
             stages=(pixels, perceptual, large),
