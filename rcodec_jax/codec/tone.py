@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from rcodec_jax.bitstream.varint import write_varint
-from rcodec_jax.entropy import ToneMap, encode_tone
+from rcodec_jax.entropy import ToneMap, decode_tone, encode_tone
 from rcodec_jax.entropy.tone import SPACINGS_PX, STEPS, grid_shape
 from rcodec_jax.levels import CELL_PX
 
@@ -19,6 +19,7 @@ _ROWS = 256  # of pixels corrected at a time
 _MOST_POINTS = 1 << 12  # of a grid; coding one takes a second for 2^15
 _LEVEL = 10  # greatest contrast of a cell that counts as level, of 0..255
 _SMOOTH_SHARE = 0.9
+_END_SHARE = 1 / 16  # of cells that are black or white, from which on it is looked at
 _HALF_RANGE = 127.5  # levels of 0..255 that are 1 in -1..1
 
 
@@ -104,7 +105,37 @@ def fit_tone(
       most_bytes: that it may take.
     """
     error = _cell_means(image) - _cell_means(decoded)
-    height, width = image.shape[:2]
+    best, saved = _best_grid(error, worth, image.shape[:2], most_bytes)
+    at_end = _errors_at_the_ends(error, image, decoded)
+    if np.any(at_end != error, axis=-1).mean() >= _END_SHARE:
+        other, _ = _best_grid(at_end, worth, image.shape[:2], most_bytes)
+        if other:
+            drawn = add_tone(decoded, decode_tone(other, *image.shape[:2]))
+            taken = len(write_varint(len(other))) + len(other)
+            gain = error_bits(image, decoded, worth) - error_bits(image, drawn, worth) - 8 * taken
+            best = other if gain > saved else best
+    return best
+
+
+def _errors_at_the_ends(error: np.ndarray, image: np.ndarray, decoded: np.ndarray) -> np.ndarray:
+    """Errors of cells [h, w, 3] where those of black and white go far enough to leave none.
+
+    There a picture can be off to one side alone, and what is added beyond the end is cut off.
+    """
+    darkest, brightest = (_cell_extremes(image, f) for f in (np.minimum, np.maximum))
+    low, high = (_cell_extremes(decoded, f) for f in (np.minimum, np.maximum))
+    error = np.where(brightest == 0, -high, error)
+    return np.where(darkest == 255, 255 - low, error)
+
+
+def _best_grid(
+    error: np.ndarray, worth: np.ndarray, size: tuple[int, ...], most_bytes: float
+) -> tuple[bytes, float]:
+    """The coded grid that takes most of the cells' errors [h, w, 3] away, and the bits it saves.
+
+    Other arguments as for `fit_tone`; size is (H, W). Empty, and 0, if none is worth its bits.
+    """
+    height, width = size
     down, across = (_cells(n) for n in (height, width))
     pixels = np.outer(down[1], across[1])
     weight = (worth * pixels / (3 * _HALF_RANGE**2))[..., None]
@@ -127,7 +158,7 @@ def fit_tone(
             gain = float(np.sum(weight * (2 * error - added) * added)) - 8 * taken
             if gain > saved and taken <= most_bytes:
                 best, saved = coded, gain
-    return best
+    return best, saved
 
 
 def _cells(length_px: int) -> tuple[np.ndarray, np.ndarray]:
@@ -142,6 +173,12 @@ def _cell_means(pixels: np.ndarray) -> np.ndarray:
     lengths = [_cells(side)[1] for side in pixels.shape[:2]]
     means: np.ndarray = _cell_sums(pixels) / np.outer(*lengths)[..., None].astype(np.float64)
     return means
+
+
+def _cell_extremes(pixels: np.ndarray, extreme: np.ufunc) -> np.ndarray:
+    """Minima or maxima of cells: uint8 [H, W, 3] -> float64 [h, w, 3]."""
+    down, across = (np.arange(0, side, CELL_PX) for side in pixels.shape[:2])
+    return extreme.reduceat(extreme.reduceat(pixels, across, axis=1), down, axis=0).astype(float)
 
 
 def _cell_sums(x: np.ndarray) -> np.ndarray:

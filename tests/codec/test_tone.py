@@ -51,6 +51,24 @@ def test_what_is_off_evenly_is_found() -> None:
     np.testing.assert_array_equal(tone.grid * tone.step, np.full_like(tone.grid, 12))
 
 
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_are_freed_of_noise(level) -> None:
+    """They are off to one side alone, by more than their mean here and there."""
+    pixels, noise = np.full((*SIZE, 3), level, np.uint8), picture() % 4
+    noisy = noise if level == 0 else 255 - noise
+    tone = decode_tone(fit_tone(pixels, noisy, WORTH), *SIZE)
+    np.testing.assert_array_equal(add_tone(noisy, tone), pixels)
+
+
+def test_a_black_half_does_not_spoil_the_other() -> None:
+    pixels = picture()
+    pixels[:, : SIZE[1] // 2] = 0
+    noisy = np.clip(pixels.astype(int) + picture(1) % 4, 0, 255).astype(np.uint8)
+    before = np.square(noisy.astype(int) - pixels).mean()
+    tone = decode_tone(fit_tone(pixels, noisy, WORTH), *SIZE)
+    assert np.square(add_tone(noisy, tone).astype(int) - pixels).mean() < before
+
+
 def test_a_ramp_is_found_to_a_level() -> None:
     ramp = np.rint(np.linspace(-20, 20, SIZE[1]))[None, :, None]
     pixels = picture()
