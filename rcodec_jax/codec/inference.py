@@ -182,16 +182,14 @@ class Programs:
             step, Extended(x, *cells), levels_t, steps=steps, schedule=self.schedule, kind=kind
         )
 
-        def run(clean: np.ndarray, dither: np.ndarray) -> np.ndarray:
+        def run(clean: np.ndarray, *dither: np.ndarray) -> np.ndarray:
             latent, features = np.split(clean, [channels], axis=-1)
             raw = latent / self._scale + self._shift
-            if not self._config.hint_channels:
-                return np.asarray(self._decode(params, raw[None]))[0]
-            given = raw, features, dither.astype(np.float32)
+            given = (raw, features, dither[0].astype(np.float32)) if dither else (raw,)
             return np.asarray(self._decode(params, *(a[None] for a in given)))[0]
 
-        inputs = clean, Extended(dither, *cells)
-        pixels = self._tiled(run, inputs, cells, tiles_of_stage())
+        beside = [Extended(dither, *cells)] if self._config.hint_channels else []
+        pixels = self._tiled(run, [clean, *beside], cells, tiles_of_stage())
         return np.ascontiguousarray(pixels[: size[0], : size[1]])
 
     def _tiled(

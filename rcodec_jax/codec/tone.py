@@ -106,26 +106,21 @@ def fit_tone(
     """
     error = _cell_means(image) - _cell_means(decoded)
     best, saved = _best_grid(error, worth, image.shape[:2], most_bytes)
-    at_end = _errors_at_the_ends(error, image, decoded)
+    black = _cell_extremes(image, np.maximum) == 0
+    white = _cell_extremes(image, np.minimum) == 255
+    if np.any(black | white, axis=-1).mean() < _END_SHARE:
+        return best
+    # There a picture can be off to one side alone, and what is added beyond the end is cut off: the
+    # largest error leaves none.
+    at_end = np.where(black, -_cell_extremes(decoded, np.maximum), error)
+    at_end = np.where(white, 255 - _cell_extremes(decoded, np.minimum), at_end)
     if np.any(at_end != error, axis=-1).mean() >= _END_SHARE:
         other, _ = _best_grid(at_end, worth, image.shape[:2], most_bytes)
         if other:
             drawn = add_tone(decoded, decode_tone(other, *image.shape[:2]))
-            taken = len(write_varint(len(other))) + len(other)
-            gain = error_bits(image, decoded, worth) - error_bits(image, drawn, worth) - 8 * taken
-            best = other if gain > saved else best
+            gain = error_bits(image, decoded, worth) - error_bits(image, drawn, worth)
+            best = other if gain - 8 * _bytes_taken(other) > saved else best
     return best
-
-
-def _errors_at_the_ends(error: np.ndarray, image: np.ndarray, decoded: np.ndarray) -> np.ndarray:
-    """Errors of cells [h, w, 3] where those of black and white go far enough to leave none.
-
-    There a picture can be off to one side alone, and what is added beyond the end is cut off.
-    """
-    darkest, brightest = (_cell_extremes(image, f) for f in (np.minimum, np.maximum))
-    low, high = (_cell_extremes(decoded, f) for f in (np.minimum, np.maximum))
-    error = np.where(brightest == 0, -high, error)
-    return np.where(darkest == 255, 255 - low, error)
 
 
 def _best_grid(
@@ -154,11 +149,16 @@ def _best_grid(
                 continue
             coded = encode_tone(ToneMap(spacing, step, whole))
             added = np.einsum("hp,pqc,wq->hwc", rows, whole * step, columns, optimize=True)
-            taken = len(write_varint(len(coded))) + len(coded)
+            taken = _bytes_taken(coded)
             gain = float(np.sum(weight * (2 * error - added) * added)) - 8 * taken
             if gain > saved and taken <= most_bytes:
                 best, saved = coded, gain
     return best, saved
+
+
+def _bytes_taken(coded: bytes) -> int:
+    """Of a file by a coded map, its length included."""
+    return len(write_varint(len(coded))) + len(coded)
 
 
 def _cells(length_px: int) -> tuple[np.ndarray, np.ndarray]:

@@ -56,8 +56,8 @@ def parts_with_new_layers(old: ModelConfig, new: ModelConfig) -> tuple[str, ...]
     """Parts of the grown model with layers that start from random parameters."""
     context = ("hyper_context",) if new.hyper.context and not old.hyper.context else ()
     deeper = new.autoencoder.layers > old.autoencoder.layers
-    features = new.decoder_features > 0 == old.decoder_features
-    hints = new.hint_channels > 0 == old.hint_channels
+    features = new.decoder_features > old.decoder_features
+    hints = new.hint_channels > old.hint_channels
     added = {"encoder": deeper, "decoder": deeper or hints, "unet": features}
     return tuple(part for part, more in added.items() if more) + context
 
@@ -109,7 +109,8 @@ def _fine(change: Change, old: ModelConfig, new: ModelConfig) -> bool:
     if change.path == "latent_channels":
         auto = old.autoencoder
         largest = 3 * CELL_PX**2
-        block_transform = auto.patch > 1 and not auto.quant_conv
+        # Nor where the decoder is given the dither, whose channels lie behind the features.
+        block_transform = auto.patch > 1 and not auto.quant_conv and not old.decoder_noise
         return block_transform and old.latent_channels <= new.latent_channels <= largest
     if change.path == "autoencoder.layers":
         return new.autoencoder.layers > old.autoencoder.layers
