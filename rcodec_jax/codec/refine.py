@@ -92,7 +92,7 @@ class Schedule(NamedTuple):
 def schedule(steps: int) -> Schedule:
     """The schedule of so many steps."""
     if steps <= SHORT:  # too few for hyper-latents to move by a whole
-        return Schedule(steps, 0.06, 0.018, noise=0.0, hyper=0.0)
+        return Schedule(steps, 0.03, 0.009, noise=0.0, hyper=0.0)
     return Schedule(steps, 0.02, 0.002, noise=1.0, hyper=1.5)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import inspect
 import math
 
@@ -216,6 +217,15 @@ def test_structure_knows_equals_and_weights() -> None:
     np.testing.assert_allclose(distance(a, b, 3 * weight), 3 * far, rtol=1e-5)
     np.testing.assert_allclose(distance(a, a + 0.3, weight), 0, atol=1e-2)
     assert distance(a, a, weight) < 1e-6
+
+
+def test_structure_is_the_farther_the_less_texture_is_left() -> None:
+    """Grain that is not the original's is nearer to it the more it is as strong; none is worst."""
+    rng = np.random.default_rng(0)
+    a, other = (rng.standard_normal((1, 32, 32, 3)).astype(np.float32) * 0.2 for _ in range(2))
+    distance = jax.jit(functools.partial(structural_distance, weight=jnp.ones((1, 32, 32, 1))))
+    none, faint, alike, strong = (float(distance(a, k * other)) for k in (0.0, 0.3, 1.0, 3.0))
+    assert alike < faint < none and alike < strong
 
 
 def test_blur_is_the_mean_of_25_pixels_with_edges_repeated() -> None:

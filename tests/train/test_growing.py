@@ -147,7 +147,8 @@ def test_hints_change_nothing_at_first_and_can_learn(small) -> None:
     slope = jax.grad(lambda params: jnp.square(decode(params) - 1).mean())(grown)
     kernel = slope["decoder"]["hints_in"]["conv"]["kernel"]
     assert kernel.shape[2] == 2 + 3 and np.abs(kernel).max(axis=(0, 1, 3)).min() > 0
-    for change in ({"decoder_features": 3}, {"decoder_noise": False}):
+    changes = ({"decoder_features": 3}, {"decoder_noise": False}, {"latent_channels": 5})
+    for change in changes:
         with pytest.raises(UsageError, match="cannot grow"):
             grow(flatten(grown), new, dataclasses.replace(new, **change), power=POWER)
 
