@@ -43,6 +43,7 @@ class LossConfig:
       lattice: of the squared error that repeats every 16 pixels; LPIPS takes such a pattern for
         texture.
       structure: of the distance of local structure (`model.structure`), averaged over pixels.
+      texture: what the deviation of local detail counts in that distance, beside the details.
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
@@ -65,6 +66,7 @@ class LossConfig:
     balance: float = 0.4
     min_snr: float = 0.0
     structure: float = 0.0
+    texture: float = 0.0
     lattice: float = 0.0
     trim: float = 0.0
 

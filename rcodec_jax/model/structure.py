@@ -14,22 +14,22 @@ _OPPONENT = np.array(
 _CHANNELS = np.array([1.0, 0.3, 0.3], np.float32).reshape(1, 3, 1, 1)
 _FLOOR = 0.02
 
-_TEXTURE = 3.0
-"""What a squared difference of log deviations counts, beside one of normalised details. Without it
-the best guess at detail that cannot be told is none: fewer bits, and a picture too smooth."""
 
-
-def structural_distance(original: jax.Array, decoded: jax.Array, weight: jax.Array) -> jax.Array:
+def structural_distance(
+    original: jax.Array, decoded: jax.Array, weight: jax.Array, *, texture: float = 0.0
+) -> jax.Array:
     """Distance of locally normalised detail at four scales, summed over pixels.
 
     Each scale's detail (what a blur takes away) is divided by its local deviation before it is
     compared, as in the normalised Laplacian pyramid (Laparra et al., 2016): what masks an error,
-    texture and contrast, counts as the eye has it. The deviations are compared, too, by their
-    ratio: how much texture there is shows, even where its details cannot be told.
+    texture and contrast, counts as the eye has it. The deviations themselves may be compared, too,
+    by their ratio: without that the best guess at details that cannot be told is none, which costs
+    no bits and leaves a picture too smooth.
 
     Args:
       original, decoded: [B, H, W, 3] in -1..1, sides multiples of 8.
       weight: worth of each pixel [B, H, W, 1].
+      texture: what a squared difference of log deviations counts, beside one of normalised details.
 
     Returns:
       A scalar, about the sum of the weights times 2 for pictures as rich that have nothing in
@@ -41,7 +41,8 @@ def structural_distance(original: jax.Array, decoded: jax.Array, weight: jax.Arr
     for level in range(4):
         (detail_a, spread_a), (detail_b, spread_b) = (_normalised(x) for x in (a, b))
         apart = jnp.square(detail_a - detail_b)
-        apart += _TEXTURE * jnp.square(jnp.log(spread_a / spread_b))
+        if texture:
+            apart += texture * jnp.square(jnp.log(spread_a / spread_b))
         distance = jnp.sum(apart * _CHANNELS, axis=1, keepdims=True)
         total = total + 4.0**level * jnp.sum(weight * distance) / 4.0
         if level < 3:

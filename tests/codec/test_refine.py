@@ -115,9 +115,8 @@ def objective(refiner, image, y, z, levels, tune) -> float:
         wide = extend(image, 8 * height, 8 * width)[None] / 127.5 - 1.0
         own = np.zeros((1, 8 * height, 8 * width, 1), np.float32)
         own[:, : image.shape[0], : image.shape[1]] = 1.0
-        distance = jax.jit(structural_distance)(
-            jnp.asarray(wide, jnp.float32), whole, jnp.asarray(own)
-        )
+        measure = functools.partial(structural_distance, texture=refine.TEXTURE)
+        distance = jax.jit(measure)(jnp.asarray(wide, jnp.float32), whole, jnp.asarray(own))
         total += weight * math.sqrt(snr) * float(distance) / image[..., 0].size
     return total
 
@@ -223,7 +222,9 @@ def test_structure_is_the_farther_the_less_texture_is_left() -> None:
     """Grain that is not the original's is nearer to it the more it is as strong; none is worst."""
     rng = np.random.default_rng(0)
     a, other = (rng.standard_normal((1, 32, 32, 3)).astype(np.float32) * 0.2 for _ in range(2))
-    distance = jax.jit(functools.partial(structural_distance, weight=jnp.ones((1, 32, 32, 1))))
+    distance = jax.jit(
+        functools.partial(structural_distance, weight=jnp.ones((1, 32, 32, 1)), texture=1.0)
+    )
     none, faint, alike, strong = (float(distance(a, k * other)) for k in (0.0, 0.3, 1.0, 3.0))
     assert alike < faint < none and alike < strong
 

@@ -92,7 +92,8 @@ def pixel_losses(
         blocks = mean_pool(worth, worth.shape[1] // repeated.shape[1])
         total = total + loss.lattice * jnp.mean(blocks * repeated)
     if loss.structure:
-        distance = structural_distance(original, decoded, upsample_nearest(worth, CELL_PX))
+        worth_px = upsample_nearest(worth, CELL_PX)
+        distance = structural_distance(original, decoded, worth_px, texture=loss.texture)
         metrics["structure"] = distance / pixels
         total = total + loss.structure * distance / pixels
     if loss.lpips:
