@@ -62,7 +62,6 @@ HALO = 16
 
 _POINTS = tuple((i + 0.5) / 8 - 0.5 for i in range(8))
 """Quantisation errors over which the rate is averaged: the rate under dither but without noise."""
-
 _Z_MAX = 32767
 _BETA_1, _BETA_2 = 0.9, 0.99
 _SEED = 0
@@ -95,8 +94,9 @@ class Schedule(NamedTuple):
 def schedule(steps: int) -> Schedule:
     """The schedule of so many steps."""
     if steps <= SHORT:  # too few for hyper-latents to move by a whole
-        return Schedule(steps, 0.03, 0.009, noise=0.0, hyper=0.0)
-    return Schedule(steps, 0.02, 0.002, noise=1.0, hyper=1.5)
+        first = 0.06 / max(steps, 2)  # the way is the same: further on, estimates mislead
+        return Schedule(steps, first, 0.3 * first, noise=0.0, hyper=0.0)
+    return Schedule(steps, 0.01, 0.001, noise=1.0, hyper=1.5)
 
 
 def check_effort(effort: int | None, tune: str) -> None:
