@@ -177,13 +177,17 @@ def _cell_means(pixels: np.ndarray) -> np.ndarray:
 
 def _cell_extremes(pixels: np.ndarray, extreme: np.ufunc) -> np.ndarray:
     """Minima or maxima of cells: uint8 [H, W, 3] -> float64 [h, w, 3]."""
-    down, across = (np.arange(0, side, CELL_PX) for side in pixels.shape[:2])
-    return extreme.reduceat(extreme.reduceat(pixels, across, axis=1), down, axis=0).astype(float)
+    return _over_cells(extreme, pixels).astype(float)
 
 
 def _cell_sums(x: np.ndarray) -> np.ndarray:
     """Sums over cells: [H, W, ...] -> float32 [h, w, ...]."""
+    return _over_cells(np.add, x, np.float32)
+
+
+def _over_cells(function: np.ufunc, x: np.ndarray, dtype: type | None = None) -> np.ndarray:
+    """What a function of two makes of all in a cell: [H, W, ...] -> [h, w, ...] of the dtype."""
     down, across = (np.arange(0, side, CELL_PX) for side in x.shape[:2])
-    sums = np.add.reduceat(x, across, axis=1, dtype=np.float32)
-    cells: np.ndarray = np.add.reduceat(sums, down, axis=0)
+    rows = function.reduceat(x, across, axis=1, dtype=dtype)
+    cells: np.ndarray = function.reduceat(rows, down, axis=0)
     return cells
