@@ -89,7 +89,7 @@ class Codec:
           roi_strength: 0..1, how much the importance counts: 0.5 for as much as is worth it in this
             picture (`codec.exchange`); 1 sacrifices the background.
           effort: 1..9, how long to fit the latents to this picture before they are coded: smaller
-            files of the same quality, for time at encoding alone (see `refine.STEPS`). None: the
+            files of the same quality, for time at encoding alone (see `descent.STEPS`). None: the
             default, or 1 with a note, for more than `encode.LARGE_PX` pixels and for a model that
             lacks what it takes.
           tune: what effort beyond 1 is for: "mse" for PSNR alone, "balanced" for it and for how

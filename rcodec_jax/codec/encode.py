@@ -12,18 +12,12 @@ from rcodec_jax.bitstream import Header
 from rcodec_jax.bitstream.metadata import encode_metadata
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
+from rcodec_jax.codec.descent import SHORT, STEPS
 from rcodec_jax.codec.exchange import exchange_rate, span_at
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.latents import Latents
 from rcodec_jax.codec.quantise import Quantised
-from rcodec_jax.codec.refine import (
-    DEFAULT_EFFORT,
-    DEFAULT_TUNE,
-    SHORT,
-    STEPS,
-    Refiner,
-    check_effort,
-)
+from rcodec_jax.codec.refine import DEFAULT_EFFORT, DEFAULT_TUNE, Refiner, check_effort
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
 from rcodec_jax.codec.tone import error_bits, is_grey, is_smooth
 from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA

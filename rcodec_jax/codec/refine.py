@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rcodec_jax.codec.descent import STEPS, Pair, Schedule, State, adam, schedule
 from rcodec_jax.codec.tiling import coarser, extend, finer, tiles
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.forward import uniform_noise
@@ -34,12 +35,6 @@ TUNES: tuple[Tune, ...] = get_args(Tune)
 
 DEFAULT_TUNE: Tune = "balanced"
 DEFAULT_EFFORT = 3
-STEPS = (0, 1, 2, 4, 8, 30, 60, 100, 200)
-"""Steps of gradient descent at efforts 1..9."""
-
-SHORT = 8
-"""Descents of so many steps or fewer leave hyper-latents alone."""
-
 MSE_WEIGHT = 5.0
 """Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
 same as in training, so that quality means the same."""
@@ -63,40 +58,7 @@ HALO = 16
 _POINTS = tuple((i + 0.5) / 8 - 0.5 for i in range(8))
 """Quantisation errors over which the rate is averaged: the rate under dither but without noise."""
 _Z_MAX = 32767
-_BETA_1, _BETA_2 = 0.9, 0.99
 _SEED = 0
-
-
-class Schedule(NamedTuple):
-    """How descent goes.
-
-    Attributes:
-      steps: their number.
-      first, last: learning rates, in between falling by a cosine; of latents in steps of their
-        quantiser, as a change of less than a step rarely changes an integer.
-      noise: share of the dither's error that the distortion sees, drawn anew in each step; 0 spares
-        a short descent the variance, a long one needs it.
-      hyper: share of the learning rate that hyper-latents have, whose steps are 1.
-    """
-
-    steps: int
-    first: float
-    last: float
-    noise: float
-    hyper: float
-
-    def rate(self, step: int) -> float:
-        """Learning rate of a step."""
-        fall = 0.5 * (1.0 + np.cos(np.pi * step / self.steps))
-        return float(self.last + (self.first - self.last) * fall)
-
-
-def schedule(steps: int) -> Schedule:
-    """The schedule of so many steps."""
-    if steps <= SHORT:  # too few for hyper-latents to move by a whole
-        first = 0.06 / max(steps, 2)  # the way is the same: further on, estimates mislead
-        return Schedule(steps, first, 0.3 * first, noise=0.0, hyper=0.0)
-    return Schedule(steps, 0.01, 0.001, noise=1.0, hyper=1.5)
 
 
 def check_effort(effort: int | None, tune: str) -> None:
@@ -106,19 +68,6 @@ def check_effort(effort: int | None, tune: str) -> None:
         raise UsageError(f"expected an effort in 1..{len(STEPS)}, got {effort!r}")
     if tune not in TUNES:
         raise UsageError(f"expected tune {', '.join(TUNES[:-1])} or {TUNES[-1]}, got {tune!r}")
-
-
-Pair = tuple[jax.Array, jax.Array]
-"""Something of the latents and of the hyper-latents."""
-
-
-class State(NamedTuple):
-    """What descent changes: latents [1, h, w, C], hyper-latents [1, h/4, w/4, Z] and, for each, the
-    running means of the gradient and of its square."""
-
-    values: Pair
-    means: Pair
-    squares: Pair
 
 
 class Picture(NamedTuple):
@@ -311,7 +260,7 @@ class Refiner:
 
                 objective, gradients = jax.value_and_grad(f)(values)
                 gradients = (gradients[0] * masks[0], gradients[1] * masks[1])
-                return _adam(
+                return adam(
                     State(values, *state[1:]),
                     gradients,
                     number,
@@ -375,26 +324,3 @@ def _mirror(x: jax.Array, own: jax.Array) -> jax.Array:
         at = jnp.arange(x.shape[i + 1]) % (2 * own[i])
         x = jnp.take(x, jnp.minimum(at, 2 * own[i] - 1 - at), axis=i + 1, mode="clip")
     return x
-
-
-def _adam(state: State, gradients: Pair, number: jax.Array, rates: Pair, shares: Pair) -> State:
-    """A step of Adam (Kingma and Ba, 2015), the squares of gradients averaged by channel.
-
-    Element by element, those that matter to nothing would move as far as those that matter, and
-    each hyper-latent that does so costs as many bits as ten latents.
-
-    Args:
-      state, gradients: 0 beyond the picture's own part.
-      number: of the step, from 0.
-      rates: learning rates, of an array or of each of its cells.
-      shares: shares of the arrays that are the picture's own part.
-    """
-    grown_1, grown_2 = (1 - beta ** (number + 1) for beta in (_BETA_1, _BETA_2))
-    out = []
-    for x, m, s, g, rate, share in zip(*state, gradients, rates, shares, strict=True):
-        mean = _BETA_1 * m + (1 - _BETA_1) * g
-        power = jnp.mean(jnp.square(g), axis=(1, 2), keepdims=True) / share
-        square = _BETA_2 * s + (1 - _BETA_2) * power
-        move = mean / grown_1 / (jnp.sqrt(square / grown_2) + 1e-12)
-        out.append((x - rate * move, mean, square))
-    return State(*zip(*out, strict=True))

@@ -42,6 +42,7 @@ _SOURCES = (
     "model/relaxed.py",
     "model/structure.py",
     "codec/inference.py",
+    "codec/descent.py",
     "codec/refine.py",
     "levels.py",
     "passes.py",

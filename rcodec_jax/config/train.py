@@ -43,7 +43,8 @@ class LossConfig:
       lattice: of the squared error that repeats every 16 pixels; LPIPS takes such a pattern for
         texture.
       structure: of the distance of local structure (`model.structure`), averaged over pixels.
-      texture: what the deviation of local detail counts in that distance, beside the details.
+      texture: what the deviation of local detail counts in that distance, beside the details;
+        needs `structure`.
       lpips: of the perceptual distance (needs `TrainConfig.lpips_dir`).
       latent: of the denoiser's error in v (scale free) against the clean latent.
       kl: of the posterior's divergence from N(0, 1), per pixel (stage "autoencoder").
@@ -73,6 +74,8 @@ class LossConfig:
     def __post_init__(self) -> None:
         for name in (f.name for f in dataclasses.fields(self) if f.name not in _POWERS):
             refuse_below(self, 0, name)
+        if self.texture and not self.structure:
+            raise ValueError("texture: expected structure above 0 with it, got 0")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.codec import refine
+from rcodec_jax.codec import descent, refine
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
@@ -60,7 +60,7 @@ def test_same_options_same_bytes_and_any_decoder(codec, face) -> None:
     again = codec.encode(face, **options)
     assert first.data == again != codec.encode(face, quality=70, effort=1)
     steps = [step for step in seen if step[2] == "refining"]
-    assert steps == [(i + 1, refine.STEPS[1], "refining") for i in range(refine.STEPS[1])]
+    assert steps == [(i + 1, descent.STEPS[1], "refining") for i in range(descent.STEPS[1])]
     assert codec.decode(first.data).shape == face.shape
 
 
@@ -129,7 +129,7 @@ def test_the_first_step_is_a_share_of_the_quantisers(codec, face, node) -> None:
     moved = codec._refiner(face, y, codec._programs.hyper(y, levels), levels, steps=1)[0] - y
     h, w = levels.level_map.shape
     size = np.sqrt(np.square(moved[:h, :w]).mean(axis=(0, 1)))
-    expected = refine.schedule(1).rate(0) * 2.0 ** -node_table("scaled_linear").log2_scale[node]
+    expected = descent.schedule(1).rate(0) * 2.0 ** -node_table("scaled_linear").log2_scale[node]
     np.testing.assert_allclose(size, expected, rtol=0.01)
 
 
@@ -161,7 +161,7 @@ def test_tiles_are_like_the_whole(codec, astronaut) -> None:
 
 def test_where_the_outcome_is_worse_nothing_changes(codec, face, monkeypatch) -> None:
     y, z, levels = start(codec, face)
-    wild = refine.Schedule(2, 5.0, 5.0, noise=1.0, hyper=1.0)
+    wild = descent.Schedule(2, 5.0, 5.0, noise=1.0, hyper=1.0)
     monkeypatch.setattr(refine, "schedule", lambda steps: wild)
     same = codec._refiner(face, y, z, levels, steps=2, tune="mse")
     np.testing.assert_array_equal(same[0], y)
@@ -241,5 +241,5 @@ def test_defaults_agree() -> None:
     from rcodec_jax.cli import arguments
 
     assert arguments.TUNES == refine.TUNES
-    assert len(refine.STEPS) == 9 and refine.STEPS[0] == 0
+    assert len(descent.STEPS) == 9 and descent.STEPS[0] == 0
     assert f"{refine.DEFAULT_EFFORT}, or 1 where" in inspect.getsource(arguments)

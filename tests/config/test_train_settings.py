@@ -31,6 +31,7 @@ NANO = str(Path(__file__).parents[2] / "configs" / "nano.py")
         ("stages.0.latents", "true", "latents: expected kind codec, got joint"),
         ("data.maps", "()", "maps: expected at least one, got none"),
         ("stages.0.loss.lpips", "-1", "lpips: expected numbers of at least 0, got -1.0"),
+        ("stages.0.loss.texture", "3", "texture: expected structure above 0 with it, got 0"),
         ("steps", "0", "steps: expected whole numbers of at least 1"),
         ("ema_decay", "1.5", "ema_decay: expected a number in 0..1, got 1.5"),
         ("clip", "0", "clip: expected a number above 0, got 0.0"),
