@@ -95,6 +95,8 @@ def quantise(
                     k, v, sigma, bits, part.gaussian, index, g,
                     rdoq_lambda=rdoq_lambda, centroids=part.centroids,
                 )  # fmt: skip
+            coded = part.coded(index, g)
+            k, bits = np.where(coded, k, 0), np.where(coded, bits, 0.0)
             j[rows][own] = check_range(k)
             spent = np.zeros(own.shape)
             spent[own] = bits

@@ -11,7 +11,7 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import PRIOR_BITS, IntegerPart, dither_indices, dither_values
-from rcodec_jax.entropy.distributions.fitting import Counts, Sums, fit, fit_centroids
+from rcodec_jax.entropy.distributions.fitting import SKIP, Counts, Sums, fit, fit_centroids
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import cell_shape, uniform_level_map
@@ -69,7 +69,7 @@ def fit_tables(
         rates.append(float(np.mean(bpp)))
         centroids = None if part.centroids is None else fit_centroids(sums, part.centroids)
         part = dataclasses.replace(
-            part, gaussian=fit(counts), centroids=centroids, _stored_digest=None
+            part, gaussian=fit(counts), centroids=centroids, skip=SKIP, _stored_digest=None
         )
     progress(total, total, "done")
     return part, rates

@@ -50,7 +50,7 @@ def encode_symbols(
     Args:
       part: the model's integer part.
       z: int [hz, wz, Cz], |z| < 2^15.
-      j: int [h, w, C], |j| < 2^15.
+      j: int [h, w, C], |j| < 2^15; 0 where `part.coded` says no.
       levels: of the picture.
       prior: what `part.predict` and `part.refine` give for them, if known already.
       lanes: lanes of a large picture, a multiple of 16, 0 for none; by default a good number.
@@ -77,7 +77,11 @@ def encode_symbols(
 
     def group(half: np.ndarray) -> Half:
         index, dither = part.contexts(half, prior, levels)
-        return index, dither, check_range(j[half]).astype(np.int16, copy=False)
+        values = check_range(j[half]).astype(np.int16, copy=False)
+        coded = part.coded(index, dither)
+        if np.any(values[~coded]):
+            raise RcodecError("j: expected 0 where the model does not code it")
+        return index[coded], dither[coded], values[coded]
 
     groups = [functools.partial(group, half) for half in part.halves(height, width)]
     large = j.size >= lanes_from
@@ -135,5 +139,9 @@ def decode_symbols(
     for number, half in enumerate(halves):
         if number:
             prior = part.refine(prior, j, levels)
-        j[half] = reader.read(*part.contexts(half, prior, levels))
+        index, dither = part.contexts(half, prior, levels)
+        coded = part.coded(index, dither)
+        values = np.zeros(coded.size, np.int16)
+        values[coded] = reader.read(index[coded], dither[coded])
+        j[half] = values
     return Symbols(z, j, prior)

@@ -102,19 +102,22 @@ def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[
             for r, q, c in half:
                 prior[r][q][c] += change[r][q][c]
                 prior[r][q][channels + c] += change[r][q][channels + c]
-        tables, signs = [], []
+        coded, tables, signs = [], [], []
         for r, q, c in half:
             i = indices[(r * w + q) * channels + c]
             level = _sigma_index(part, prior[r][q][channels + c], node_map[r][q])
-            tables.append(part.gaussian[32 * level + (i if i < 32 else 63 - i)])
-            signs.append(1 if i < 32 else -1)
+            table = part.gaussian[32 * level + (i if i < 32 else 63 - i)]
+            if _others(table) >= part.skip:
+                coded.append((r, q, c))
+                tables.append(table)
+                signs.append(1 if i < 32 else -1)
         if large and data[0]:
             if number:
                 stream = RangeDecoder(parts[1][1:])
             k = _decode_lanes(stream, 16 * parts[number][0], tables)
         else:
             k = [stream.symbol(table) for table in tables]
-        for (r, q, c), sign, value in zip(half, signs, k, strict=True):
+        for (r, q, c), sign, value in zip(coded, signs, k, strict=True):
             j[r][q][c] = sign * value
     if not (large and data[0]):
         stream.finish()
@@ -124,6 +127,15 @@ def decode_payload(part: Part, data: bytes, h: int, w: int, node_map: list[list[
         [v for row in prior for at in row for v in at[:channels]],
         [v for row in prior for at in row for v in at[channels:]],
     )
+
+
+def _others(table: Table) -> int:
+    """What of 2^16 all values but 0 have."""
+    minimum, starts = table
+    place = 1 - minimum  # of 0: place 0 is the escape
+    if not 1 <= place < len(starts):
+        return 65536
+    return 65536 - ([*starts, 65536][place + 1] - starts[place])
 
 
 def _sigma_index(part: Part, log2_sigma: int, node: int) -> int:

@@ -35,6 +35,7 @@ class Part:
     hyper_weight: list[int] | None
     context: list[dict] | None
     centroids: list[int]
+    skip: int
     gain: list[int]
     step: list[int]
 
@@ -94,6 +95,7 @@ def read_part(blob: bytes) -> Part:
         hyper_weight=weight,
         context=context,
         centroids=numbers("centroids") if "centroids" in header else [],
+        skip=description.get("skip", 0),
         gain=numbers("context.gain") if context else [],
         step=numbers("context.step") if context else [],
     )

@@ -19,9 +19,9 @@ from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import IntegerPart, LevelContext
 
 
-@pytest.fixture(scope="module", params=["varying", "halves", "centroids"])
+@pytest.fixture(scope="module", params=["varying", "halves", "centroids", "skipping"])
 def varying(golden, request) -> ModuleType:
-    """The modules tests/golden/varying.py, halves.py and centroids.py."""
+    """The modules tests/golden/varying.py, halves.py, centroids.py and skipping.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(golden.HERE))
         return importlib.import_module(request.param)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 
@@ -73,6 +74,31 @@ def test_all_equal_symbols(part: IntegerPart) -> None:
     for value in (0, 1, -7, 32767, -32767):
         check(part, (np.zeros_like(z), np.full_like(j, value), levels))
         check(part, (np.full_like(z, value), j, levels))
+
+
+@pytest.mark.parametrize("skip", [1000, 30_000, 65_535])
+@pytest.mark.parametrize("lanes", [None, 0, 16])
+def test_what_is_not_coded_is_zero_and_free(part: IntegerPart, skip: int, lanes: int | None) -> None:
+    """In one stream and in lanes, up to a picture with no symbol at all."""
+    z, j, levels = make_scene(part, 64, 72, 3, seed=6)
+    skipping = dataclasses.replace(part, skip=skip)
+    index = part.sigma_index(part.predict(z, levels), levels)
+    dither = dither_indices(*j.shape)
+    # What decides is the probability of 0 in the tables, a word of 2^16 at a time.
+    zero = 2.0 ** -part.gaussian.bits(index, dither, np.zeros_like(j))
+    coded = skipping.coded(index, dither)
+    assert np.array_equal(coded, np.rint((1 - zero) * 65536) >= skip)
+    assert coded.mean() < 0.95 and coded.any() == (skip < 65_535)
+    with pytest.raises(RcodecError, match="expected 0 where"):
+        encode_symbols(skipping, z, np.where(coded, j, 1), levels)
+    j = np.where(coded, j, 0)
+    large = 10**9 if lanes is None else 1
+    payload = encode_symbols(skipping, z, j, levels, lanes=lanes, lanes_from=large)
+    back = decode_symbols(skipping, payload, *coded.shape[:2], levels, lanes_from=large)
+    assert np.array_equal(back.j, j) and np.array_equal(back.z, z)
+    bits_z, bits_y = skipping.bits(z, j, levels)
+    assert not np.any(bits_y[~coded])
+    assert len(payload) <= (bits_z.sum() + bits_y.sum()) / 8 * 1.01 + 24
 
 
 def test_outliers(part: IntegerPart) -> None:

@@ -268,7 +268,7 @@ def test_a_decoder_with_hints_gives_our_picture_alone(with_hints, tmp_path) -> N
     assert difference.max() <= 1 and difference.mean() < 0.001
 
 
-@pytest.mark.parametrize("name", ["varying", "halves", "centroids"])
+@pytest.mark.parametrize("name", ["varying", "halves", "centroids", "skipping"])
 def test_priors_are_ours_bit_by_bit(name: str, nano, tmp_path) -> None:
     """Of models whose prior varies, with and without context network."""
     golden = NANO.parent / name

@@ -91,7 +91,7 @@ def draw(part: IntegerPart, levels: LevelMap, seed: int) -> tuple[np.ndarray, np
         drawn[-1] = 32767  # the far ends of what an escape can say
         if drawn.size > 100:
             drawn[50], drawn[99] = -32767, 1000
-        j[half] = drawn
+        j[half] = np.where(part.coded(index[half], dither[half]), drawn, 0)
     return z, j
 
 

@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from rcodec_jax.entropy.coder.lanetables import LaneTables
+from rcodec_jax.entropy.coder.rangecoder import TOTAL
 from rcodec_jax.entropy.coder.tables import TableBank, integer_frequencies
 from rcodec_jax.errors import BundleError
 from rcodec_jax.levels import SCALE_MAX, SCALE_MIN
@@ -126,6 +127,15 @@ class GaussianTables:
         mirrored = dither >= STORED_DITHERS
         stored = np.where(mirrored, DITHER_POINTS - 1 - dither, dither)
         return sigma_index.astype(np.int64) * STORED_DITHERS + stored, np.where(mirrored, -1, 1)
+
+    @cached_property
+    def others(self) -> np.ndarray:
+        """What of 2^16 all values but 0 have, by level and dither index: int64 [64, 64]."""
+        bank = self.bank
+        listed = (bank.minimum <= 0) & (bank.minimum + bank.count > 0)
+        of_zero = np.where(listed, bank.freq[bank.base + np.where(listed, 1 - bank.minimum, 0)], 0)
+        stored = (TOTAL - of_zero).reshape(SIGMA_LEVELS, STORED_DITHERS)
+        return np.concatenate([stored, stored[:, ::-1]], axis=1)
 
     @cached_property
     def lanes(self) -> LaneTables:

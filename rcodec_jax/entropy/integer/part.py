@@ -56,6 +56,8 @@ class IntegerPart:
         fraction bits; None where z is coded without them.
       context: the network that corrects the prior of the latent's second half, or None.
       centroids: what integers stand for, or None for linear estimates.
+      skip: latents are 0 and not coded where their table gives all other values together less than
+        this, of 2^16.
       sees: which of `partfile.SIGHTS` networks and tables of z see of the levels, in that order.
 
     Raises:
@@ -73,6 +75,7 @@ class IntegerPart:
     hyper_weight: np.ndarray | None = None
     context: ContextModel | None = None
     centroids: Centroids | None = None
+    skip: int = 0
     sees: tuple[str, ...] = partfile.SIGHTS
     _stored_digest: bytes | None = field(default=None, repr=False)
 
@@ -97,6 +100,8 @@ class IntegerPart:
                 raise BundleError(f"{name}: expected {expected}, got {given}")
         if np.abs(self.node_log2_s.astype(np.int64)).max() > _MAX_LOG2_S:
             raise BundleError(f"node_log2_s: not within +-{_MAX_LOG2_S}")
+        if not 0 <= self.skip <= partfile.MAX_SKIP:
+            raise BundleError(f"skip: expected 0..{partfile.MAX_SKIP}, got {self.skip}")
         classes, rest = divmod(self.hyper_tables.classes, 1 if weight is None else CONTEXTS)
         if rest or self.node_class.max() >= classes:
             raise BundleError(
@@ -300,6 +305,15 @@ class IntegerPart:
         index, dither = (np.concatenate(parts) for parts in zip(*found, strict=True))
         return index, dither
 
+    def coded(self, sigma_index: np.ndarray, dither_index: np.ndarray) -> np.ndarray:
+        """Which latents of these indices (uint8, same shape) are coded; the others are 0: bool."""
+        return self._coded[sigma_index, dither_index]
+
+    @cached_property
+    def _coded(self) -> np.ndarray:
+        coded: np.ndarray = self.gaussian.others >= self.skip
+        return coded
+
     def bits(
         self,
         z: np.ndarray,
@@ -322,7 +336,8 @@ class IntegerPart:
         index = self.sigma_index(prior, levels)
         height, width = levels.level_map.shape
         dither = dither_indices(height, width, self.latent_channels)
-        return self.hyper_bits(z, levels), self.gaussian.bits(index, dither, j)
+        bits_y = np.where(self.coded(index, dither), self.gaussian.bits(index, dither, j), 0.0)
+        return self.hyper_bits(z, levels), bits_y
 
     @staticmethod
     def check_levels(levels: Levels) -> LevelContext:

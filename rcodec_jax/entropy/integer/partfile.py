@@ -22,7 +22,10 @@ PART_VERSION = 0
 SIGHTS = ("node", "map")
 """What networks and tables of z may see of the levels: the picture's timestep, and its map."""
 
+MAX_SKIP = (1 << 16) - 1
+
 _NUMBERS = ("latent_channels", "hyper_channels", "hyper_stride")
+_OPTIONAL = {"context", "sees", "skip"}
 _NODE_TENSORS = ("node_log2_s", "node_class")
 _HYPER_WEIGHT = "hyper.weight"
 _CENTROIDS = "centroids"
@@ -55,6 +58,8 @@ def serialise(fields: Mapping[str, Any]) -> bytes:
     }
     if fields["sees"] != SIGHTS:  # an ablation
         description["sees"] = list(fields["sees"])
+    if fields["skip"]:
+        description["skip"] = int(fields["skip"])
     if fields["hyper_weight"] is not None:
         tensors[_HYPER_WEIGHT] = fields["hyper_weight"]
     if fields["centroids"] is not None:
@@ -100,7 +105,7 @@ def parse(blob: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise BundleError(f"integer part: metadata {METADATA_KEY} is missing or bad") from error
     wanted = {"version", "layers", *_NUMBERS}
-    if not isinstance(description, dict) or set(description) - {"context", "sees"} != wanted:
+    if not isinstance(description, dict) or set(description) - _OPTIONAL != wanted:
         raise BundleError("integer part: the description has missing or unknown fields")
     if description["version"] != PART_VERSION:
         raise BundleError(
@@ -111,6 +116,10 @@ def parse(blob: bytes) -> dict[str, Any]:
         raise BundleError(f"integer part: sizes must be 1..4096, got {numbers}")
     if "sees" in description:
         numbers["sees"] = _sights(description["sees"])
+    if "skip" in description:
+        numbers["skip"] = skip = description["skip"]
+        if type(skip) is not int or not 1 <= skip <= MAX_SKIP:
+            raise BundleError(f"integer part: skip must be 1..{MAX_SKIP}, got {str(skip)[:80]}")
     numbers["network"] = _network(description["layers"], "", tensors)
     if "context" in description:
         network = _network(description["context"], _CONTEXT, tensors)
