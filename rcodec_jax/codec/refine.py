@@ -42,7 +42,7 @@ same as in training, so that quality means the same."""
 STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.1}
 """The same of the structural distance, times the root of the signal-to-noise ratio."""
 
-TEXTURE = 3.0
+TEXTURE = 1.5
 """What the deviation of local detail counts in it: a descent saves bits on texture otherwise."""
 
 RATE_WEIGHTS: dict[str, float] = {"mse": 1.0, "balanced": 0.6, "perceptual": 0.4}

@@ -9,8 +9,9 @@ import pytest
 from skimage import data
 
 from rcodec_jax.codec.codec import Codec
+from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.codec.tablefit import fit_tables
-from rcodec_jax.entropy import IntegerPart
+from rcodec_jax.entropy import IntegerPart, dither_indices
 from rcodec_jax.entropy.distributions.gaussian import GaussianTables
 from rcodec_jax.errors import DigestError
 from rcodec_jax.model.bundle import load_bundle
@@ -47,6 +48,18 @@ def test_tables_are_a_model_of_their_own(bundle, codec, fitted) -> None:
     )
     with pytest.raises(DigestError):
         codec.decode(file)
+
+
+def test_what_they_are_sure_of_is_not_coded(bundle, fitted, astronaut) -> None:
+    part, _ = fitted
+    codec = Codec(dataclasses.replace(bundle, integers=part))
+    encoded = codec.encode_detailed(astronaut[128:256, 128:256].copy(), quality=40, effort=1)
+    j, levels = encoded.symbols.j, encoded.symbols.levels
+    index = part.sigma_index(encoded.symbols.prior, levels)
+    coded = part.coded(index, dither_indices(*j.shape))
+    assert coded.any() and not coded.all() and not np.any(j[~coded])
+    _, _, symbols = read_symbols(encoded.data, part)
+    np.testing.assert_array_equal(symbols.j, j)
 
 
 def test_the_same_pictures_give_the_same_tables(bundle, astronaut) -> None:

@@ -78,7 +78,9 @@ def test_all_equal_symbols(part: IntegerPart) -> None:
 
 @pytest.mark.parametrize("skip", [1000, 30_000, 65_535])
 @pytest.mark.parametrize("lanes", [None, 0, 16])
-def test_what_is_not_coded_is_zero_and_free(part: IntegerPart, skip: int, lanes: int | None) -> None:
+def test_what_is_not_coded_is_zero_and_free(
+    part: IntegerPart, skip: int, lanes: int | None
+) -> None:
     """In one stream and in lanes, up to a picture with no symbol at all."""
     z, j, levels = make_scene(part, 64, 72, 3, seed=6)
     skipping = dataclasses.replace(part, skip=skip)
