@@ -34,6 +34,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         help="start from the ends of an earlier bundle, or of 'shipped': what they differ in from "
         "its decoder is added to this one; with '--minutes 0 --fidelity-minutes 0' that is all",
     )
+    parser.add_argument(
+        "--extrapolate",
+        type=arguments.number(0, 10, "a number in 0..10"),
+        metavar="X",
+        help="leave the realism end untrained: it is the decoder, moved on by X times what it "
+        "differs in from the fidelity end",
+    )
     minutes = arguments.number(0, 1e9, "a number of at least 0")
     above = arguments.above_zero("a number above 0")
     for name, default, parse, what in (
@@ -61,8 +68,11 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
+    if args.extrapolate is not None:
+        args.minutes = 0.0
     training = args.minutes > 0 or args.fidelity_minutes > 0
-    if args.ends_from is None and not (args.minutes > 0 and args.fidelity_minutes > 0):
+    made = args.minutes > 0 or args.extrapolate is not None
+    if args.ends_from is None and not (made and args.fidelity_minutes > 0):
         raise UsageError("an end that is not trained: expected --ends-from")
     if training and args.data is None:
         raise UsageError("ends are trained: expected --data")
@@ -88,6 +98,11 @@ def run(args: argparse.Namespace) -> int:
     if training:
         trained, figures = _train(args, bundle, entropy[0], ends)
         ends |= trained
+    if args.extrapolate is not None:
+        from rcodec_jax.train.realism import extrapolated
+
+        ends[REALISM] = extrapolated(ends[FIDELITY], bundle.params["decoder"], args.extrapolate)
+        figures[REALISM] = {"extrapolate": args.extrapolate}
     card = bundle.card | {"ends": figures | card}
     changed = dataclasses.replace(bundle, params=bundle.params | ends, card=card)
     save_changed(folder, changed, entropy)

@@ -54,6 +54,10 @@ class Codec:
         self.bundle = bundle
         self.dtype = dtype
 
+    def __repr__(self) -> str:
+        digests = f"{self.bundle.integers.digest.hex()}/{self.bundle.float_digest.hex()}"
+        return f"<rcodec model {self.bundle.card.get('name', 'without a name')}, {digests}>"
+
     @property
     def card(self) -> dict[str, Any]:
         """Name, figures and digests of the model."""

@@ -183,6 +183,20 @@ def carried_over(end: Params, before: Params, decoder: Params) -> Params:
     )
 
 
+def extrapolated(end: Params, decoder: Params, share: float) -> Params:
+    """A decoder beyond another, seen from an end: what it differs in from it, once more.
+
+    Weights on the line through two decoders of one origin are decoders, too (Wang et al., CVPR
+    2019, "Deep network interpolation"), also a little outside of it.
+
+    Args:
+      end, decoder: their parameters.
+      share: of the difference that is added.
+    """
+    moved = _towards(_in_floats(end), _in_floats(decoder), 1.0 + share)
+    return jax.tree.map(np.asarray, moved)
+
+
 def train_fidelity(
     networks: Networks,
     decoder: Params,

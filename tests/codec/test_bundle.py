@@ -54,6 +54,9 @@ def test_written_is_read(bundle, golden, tmp_path) -> None:
     assert sorted(path.name for path in tmp_path.iterdir()) == [MANIFEST, FLOAT, INTEGER]
     card = Codec(again).card
     assert card["name"] == "copy" and card["integer_digest"] == bundle.integers.digest.hex()
+    assert repr(Codec(again)) == (
+        f"<rcodec model copy, {card['integer_digest']}/{card['float_digest']}>"
+    )
 
 
 def test_flatten_is_undone() -> None:

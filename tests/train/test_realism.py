@@ -23,6 +23,7 @@ from rcodec_jax.train.realism import (
     RealismConfig,
     carried_over,
     collect,
+    extrapolated,
     train_fidelity,
     train_realism,
 )
@@ -111,6 +112,16 @@ def test_what_an_end_differs_in_carries_over(model):
         np.testing.assert_allclose(c, a + 0.25, rtol=1e-5, atol=1e-6)
 
 
+def test_beyond_a_decoder_lies_what_it_differs_in_once_more(model):
+    decoder = jax.tree.map(np.asarray, model[2]["decoder"])
+    end = jax.tree.map(lambda leaf: leaf - np.float32(0.5), decoder)
+    for share in (0.0, 0.4):
+        for a, b in zip(
+            *map(jax.tree.leaves, (extrapolated(end, decoder, share), decoder)), strict=True
+        ):
+            np.testing.assert_allclose(a, b + 0.5 * share, rtol=1e-5, atol=1e-6)
+
+
 def test_crops_bring_their_hints(with_hints):
     bundle = with_hints(load_bundle(NANO))
     networks, (hyper, _) = Networks(bundle.config), unfreeze(NANO, bundle)
@@ -171,3 +182,11 @@ def test_the_command_carries_ends_over(tmp_path, capsys):
     for end in (FIDELITY, REALISM):
         for a, b in zip(*map(jax.tree.leaves, (later.params[end], ends[end])), strict=True):
             np.testing.assert_allclose(np.asarray(a, np.float32), b, rtol=2e-3, atol=1e-3)
+
+    command[3] = str(tmp_path / "beyond")
+    assert main([*command, str(tmp_path / "earlier"), "--extrapolate", "0.5"]) == 0
+    beyond = load_bundle(tmp_path / "beyond")
+    assert beyond.card["ends"][REALISM] == {"extrapolate": 0.5}
+    for a, b in zip(*map(jax.tree.leaves, (beyond.params[REALISM], own)), strict=True):
+        wanted = 1.05 * np.asarray(b, np.float32)
+        np.testing.assert_allclose(np.asarray(a, np.float32), wanted, rtol=2e-3, atol=1e-3)
