@@ -55,8 +55,8 @@ class Codec:
         self.dtype = dtype
 
     def __repr__(self) -> str:
-        digests = f"{self.bundle.integers.digest.hex()}/{self.bundle.float_digest.hex()}"
-        return f"<rcodec model {self.bundle.card.get('name', 'without a name')}, {digests}>"
+        card = {"name": "without a name"} | self.card
+        return "<rcodec model {name}, {integer_digest}/{float_digest}>".format(**card)
 
     @property
     def card(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ TUNES: tuple[Tune, ...] = get_args(Tune)
 
 DEFAULT_TUNE: Tune = "balanced"
 DEFAULT_EFFORT = 3
+
 MSE_WEIGHT = 5.0
 """Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
 same as in training, so that quality means the same."""
@@ -57,6 +58,7 @@ HALO = 16
 
 _POINTS = tuple((i + 0.5) / 8 - 0.5 for i in range(8))
 """Quantisation errors over which the rate is averaged: the rate under dither but without noise."""
+
 _Z_MAX = 32767
 _SEED = 0
 

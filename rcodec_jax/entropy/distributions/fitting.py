@@ -23,8 +23,8 @@ REACH = 400
 """Integers beyond it in magnitude are not counted; theory speaks for them."""
 
 SKIP = 33
-"""Latents are not coded where fitted tables give other values than 0 less than this, of 2^16: at
-least half of them at usual rates, for a sixth of a percent of the bytes (`IntegerPart.skip`)."""
+"""Latents are not coded where fitted tables give other values than 0 less than this, of 2^16:
+41 to 66 % of them on two photos at .4 and .15 bpp (`IntegerPart.skip`)."""
 
 _LEAST_REACH = 3
 """Where sigma is small theory lists no integer beyond 2; an encoder may write more all the same."""
