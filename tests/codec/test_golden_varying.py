@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import lzma
 import os
 import platform
 import subprocess
 import sys
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,40 +19,40 @@ from rcodec_jax.codec.symbols import read_symbols
 from rcodec_jax.entropy import IntegerPart, LevelContext
 
 
-@pytest.fixture(scope="module", params=["varying", "halves", "centroids", "skipping"])
-def varying(golden, request) -> ModuleType:
-    """The modules tests/golden/varying.py, halves.py, centroids.py and skipping.py."""
+@pytest.fixture(scope="module")
+def models(golden) -> ModuleType:
+    """The module tests/golden/models.py."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(golden.HERE))
-        return importlib.import_module(request.param)
+        return importlib.import_module("models")
+
+
+@pytest.fixture(scope="module", params=["varying", "halves", "centroids", "skipping"])
+def model(models, request) -> Any:
+    return models.MODELS[request.param]
 
 
 @pytest.fixture(scope="module")
-def part(varying) -> IntegerPart:
-    return IntegerPart.from_bytes(lzma.decompress(varying.PART.read_bytes()))
+def part(model) -> IntegerPart:
+    return model.load()
 
 
-@pytest.fixture(scope="module")
-def record(varying) -> dict:
-    return json.loads(varying.RECORD.read_text(encoding="utf-8"))
+def test_files_hold_the_recorded_symbols(model, part) -> None:
+    assert part.digest.hex() == model.record["integer_digest"]
+    assert model.hashes() == model.record["files"]
+    assert {f"{name}.rdc" for name in model.cases} == set(model.record["files"])
 
 
-def test_files_hold_the_recorded_symbols(varying, part, golden, record) -> None:
-    assert part.digest.hex() == record["integer_digest"]
-    assert golden.hashes(part, varying.FOLDER) == record["files"]
-    assert {f"{name}.rdc" for name in varying.CASES} == set(record["files"])
-
-
-def test_bytes_follow_from_integer_symbols(varying, part, golden) -> None:
-    for name, case in varying.CASES.items():
+def test_bytes_follow_from_integer_symbols(model, part, golden) -> None:
+    for name, case in model.cases.items():
         made = golden.make(part, bytes(4), case)
-        assert made == (varying.FOLDER / f"{name}.rdc").read_bytes(), name
+        assert made == (model.folder / f"{name}.rdc").read_bytes(), name
 
 
-@pytest.mark.parametrize("varying", ["varying"], indirect=True)
-def test_the_prior_varies(varying, part) -> None:
+@pytest.mark.parametrize("model", ["varying"], indirect=True)
+def test_the_prior_varies(model, part) -> None:
     """From cell to cell, from channel to channel, with z and with the node; and one is in lanes."""
-    data = (varying.FOLDER / "gradient.rdc").read_bytes()
+    data = (model.folder / "gradient.rdc").read_bytes()
     container, levels, symbols = read_symbols(data, part)
     for array in (symbols.prior.mean, symbols.prior.log2_sigma):
         assert array.std(axis=(0, 1)).min() > 1024 and array.std(axis=2).min() > 1024
@@ -67,19 +67,17 @@ def test_the_prior_varies(varying, part) -> None:
             for i in (level, level - 1)
         )
         assert (here.log2_sigma != before.log2_sigma).mean() > 0.9
-    large = read_symbols((varying.FOLDER / "lanes_box.rdc").read_bytes(), part)[0]
+    large = read_symbols((model.folder / "lanes_box.rdc").read_bytes(), part)[0]
     assert large.payload[0] > 0
 
 
-def test_the_second_half_knows_the_first(golden) -> None:
+def test_the_second_half_knows_the_first(models) -> None:
     """The context network changes most of the second half's prior and none of the first's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(golden.HERE))
-        halves = importlib.import_module("halves")
-    part = halves.make_part()
-    assert part.digest.hex() == json.loads(halves.RECORD.read_text())["integer_digest"]
+    halves = models.MODELS["halves"]
+    part = halves.make()
+    assert part.digest.hex() == halves.record["integer_digest"]
     for name in ("gradient", "lanes_box"):
-        data = (halves.FOLDER / f"{name}.rdc").read_bytes()
+        data = (halves.folder / f"{name}.rdc").read_bytes()
         _, levels, symbols = read_symbols(data, part)
         before = part.predict(symbols.z, levels)
         first, second = part.halves(*levels.level_map.shape)
@@ -105,18 +103,18 @@ CORES = ["Haswell", "Nehalem"] if platform.machine() in ("x86_64", "AMD64") else
     [{"OPENBLAS_NUM_THREADS": "1"}, *({"OPENBLAS_CORETYPE": core} for core in CORES)],
     ids=lambda variables: "-".join(variables.values()),
 )
-def test_symbols_do_not_depend_on_threads_or_blas_kernel(varying, record, variables) -> None:
+def test_symbols_do_not_depend_on_threads_or_blas_kernel(models, model, variables) -> None:
     """In a process of its own, which imports no JAX (the script sees to that)."""
-    command = [sys.executable, varying.__file__, "hashes"]
+    command = [sys.executable, models.__file__, "hashes", model.make.__name__]
     found = subprocess.run(
         command, env=os.environ | variables, check=True, capture_output=True, text=True
     )
-    assert json.loads(found.stdout) == record["files"]
+    assert json.loads(found.stdout) == model.record["files"]
 
 
-def test_rcodec_verify_checks_them(varying, part, tmp_path, capsys) -> None:
+def test_rcodec_verify_checks_them(model, part, tmp_path, capsys) -> None:
     (tmp_path / "integer.safetensors").write_bytes(part.to_bytes())
-    command = ["verify", str(varying.FOLDER), "--symbols-only", "--model", str(tmp_path), "--json"]
+    command = ["verify", str(model.folder), "--symbols-only", "--model", str(tmp_path), "--json"]
     assert main(command) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["agrees"] and len(figures["files"]) == len(varying.CASES)
+    assert figures["agrees"] and len(figures["files"]) == len(model.cases)
