@@ -23,7 +23,7 @@ setup: $(INSTALLED) ## make the virtual environment and install into it
 $(INSTALLED): pyproject.toml $(CONSTRAINTS)
 	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version.split()[0] + "; set PYTHON=") if sys.version_info < (3, 11) else 0'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $@
 
 demo: $(INSTALLED) ## encode and decode a real photo with a region of interest

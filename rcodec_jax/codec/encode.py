@@ -12,7 +12,6 @@ from rcodec_jax.bitstream import Header
 from rcodec_jax.bitstream.metadata import encode_metadata
 from rcodec_jax.codec.bitsmap import cell_bits
 from rcodec_jax.codec.checks import check_number, target_bytes
-from rcodec_jax.codec.descent import SHORT, STEPS
 from rcodec_jax.codec.exchange import exchange_rate, span_at
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.latents import Latents
@@ -24,6 +23,7 @@ from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA
 from rcodec_jax.errors import UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE, NODE_COUNT
 from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.descent import SHORT, STEPS
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.budget import MAX_PROBES, fit_base, fit_by_sample, is_short, why_short
 from rcodec_jax.regions.levelmap import (

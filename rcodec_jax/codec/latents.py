@@ -13,13 +13,13 @@ from rcodec_jax.bitstream import Header, read_container, write_container
 from rcodec_jax.codec.decode import draw
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import Quantised, quantise
-from rcodec_jax.codec.refine import MSE_WEIGHT
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, take_blocks
 from rcodec_jax.codec.tone import finish, fit_tone
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import Symbols, decode_tone, encode_symbols
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.descent import MSE_WEIGHT
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape
 
 

@@ -17,7 +17,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rcodec_jax.codec.descent import STEPS, Pair, Schedule, State, adam, schedule
 from rcodec_jax.codec.tiling import coarser, extend, finer, tiles
 from rcodec_jax.codec.tracing import Program
 from rcodec_jax.diffusion.forward import uniform_noise
@@ -25,8 +24,16 @@ from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.errors import BundleError, UsageError
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.model.descent import (
+    RATE_WEIGHTS,
+    STEPS,
+    STRUCTURE_WEIGHTS,
+    Schedule,
+    State,
+    adam,
+    schedule,
+)
 from rcodec_jax.ops.pixels import to_signed
-from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.levelmap import LevelMap
 
@@ -36,28 +43,11 @@ TUNES: tuple[Tune, ...] = get_args(Tune)
 DEFAULT_TUNE: Tune = "balanced"
 DEFAULT_EFFORT = 3
 
-MSE_WEIGHT = 5.0
-"""Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
-same as in training, so that quality means the same."""
-
-STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.1}
-"""The same of the structural distance, times the root of the signal-to-noise ratio."""
-
-TEXTURE = 1.5
-"""What the deviation of local detail counts in it: a descent saves bits on texture otherwise."""
-
-RATE_WEIGHTS: dict[str, float] = {"mse": 1.0, "balanced": 0.6, "perceptual": 0.4}
-"""What a bit counts. Fewer bits at the same error make a picture smoother; where looks are what
-matters, the descent spends more of them on detail."""
-
 TILE = 128
 """Pictures with a side of more cells are refined in tiles: memory does not grow with them."""
 
 HALO = 16
 """Cells of context on either side of a tile's core, a multiple of HYPER_STRIDE."""
-
-_POINTS = tuple((i + 0.5) / 8 - 0.5 for i in range(8))
-"""Quantisation errors over which the rate is averaged: the rate under dither but without noise."""
 
 _Z_MAX = 32767
 _SEED = 0
@@ -183,7 +173,7 @@ class Refiner:
     ) -> tuple[np.ndarray, np.ndarray]:
         values = (jnp.array(y[None]), jnp.array(z[None]))  # copies: steps overwrite them
         zeros = [tuple(jnp.array(np.zeros(a.shape, a.dtype)) for a in values) for _ in range(2)]
-        state = State(values, *zeros)  # type: ignore[arg-type]
+        state = State(values, *zeros)
         structure, bits = STRUCTURE_WEIGHTS[tune], RATE_WEIGHTS[tune]
         run = self._step(structure > 0)
 
@@ -239,28 +229,43 @@ class Refiner:
         share of the learning rate for hyper-latents, weight of the rate.
         """
         if structural not in self._steps:
+            bundle = self._bundle
+            shift, scale = (a.reshape(1, 1, 1, -1) for a in (bundle.shift, bundle.scale))
+
+            def unscale(y: jax.Array) -> jax.Array:
+                return y / scale + shift
 
             def step(
                 params: dict[str, Any], state: State, picture: Picture, scalars: jax.Array
             ) -> tuple[State, jax.Array]:
                 from rcodec_jax.model.networks import LevelInputs, node_values
+                from rcodec_jax.model.objective import objective
 
                 number, rate, noise, structure, hyper, bits = scalars
-                node_map = LevelInputs.of(picture.level_map, picture.nodes).node_map
-                table = node_values(self._bundle.config)
-                quantiser_step = jnp.exp2(-table["log2_scale"][node_map])[..., None]
+                levels = LevelInputs.of(picture.level_map, picture.nodes)
+                table = node_values(bundle.config)
+                quantiser_step = jnp.exp2(-table["log2_scale"][levels.node_map])[..., None]
                 key = jax.random.fold_in(jax.random.key(_SEED), number.astype(jnp.int32))
                 own = [-(-picture.size // s) for s in (CELL_PX, CELL_PX * HYPER_STRIDE)]
                 y, z = (_mirror(a, n) for a, n in zip(state.values, own, strict=True))
                 values, masks = (y, z), (_inside(y, own[0]), _inside(z, own[1]))
 
-                def f(values: Pair) -> jax.Array:
-                    error = noise * uniform_noise(key, values[0].shape)
-                    weights = (bits, structure if structural else None)
-                    z_error = uniform_noise(jax.random.fold_in(key, 1), values[1].shape)
-                    return self._objective(params, values, masks, picture, error, z_error, *weights)
+                original = to_signed(picture.pixels)
+                inside = _inside(original, picture.size)
+                errors = (
+                    noise * uniform_noise(key, y.shape),
+                    uniform_noise(jax.random.fold_in(key, 1), z.shape),
+                )
 
-                objective, gradients = jax.value_and_grad(f)(values)
+                def per_pixel(values: tuple[jax.Array, jax.Array]) -> jax.Array:
+                    total = objective(
+                        self._networks, params, values, levels, original, unscale,
+                        errors=errors, dither=picture.dither, bits=bits,
+                        structure=structure if structural else None, masks=masks, inside=inside,
+                    )  # fmt: skip
+                    return total / jnp.sum(inside)
+
+                before, gradients = jax.value_and_grad(per_pixel)(values)
                 gradients = (gradients[0] * masks[0], gradients[1] * masks[1])
                 return adam(
                     State(values, *state[1:]),
@@ -268,50 +273,13 @@ class Refiner:
                     number,
                     (rate * quantiser_step, rate * hyper),
                     (jnp.mean(masks[0]), jnp.mean(masks[1])),
-                ), objective
+                ), before
 
-            constants = [a.tolist() for a in (self._bundle.shift, self._bundle.scale)]
-            key = f"refine {structural} {self._bundle.config} {constants}"
+            constants = [a.tolist() for a in (bundle.shift, bundle.scale)]
+            key = f"refine {structural} {bundle.config} {constants}"
             result = State(*[(0, 0)] * 3), 0  # type: ignore[arg-type]
             self._steps[structural] = Program(step, key, result=result, donated=(1,))
         return self._steps[structural]
-
-    def _objective(
-        self,
-        params: dict[str, Any],
-        values: Pair,
-        masks: Pair,
-        picture: Picture,
-        error: jax.Array,
-        z_error: jax.Array,
-        bits: jax.Array,
-        structure: jax.Array | None,
-    ) -> jax.Array:
-        """Rate and weighted distortion in bits per pixel of the picture's own part."""
-        from rcodec_jax.model.networks import LevelInputs
-        from rcodec_jax.model.relaxed import Dithered, code_latent
-        from rcodec_jax.model.structure import structural_distance
-
-        y, z = values
-        levels = LevelInputs.of(picture.level_map, picture.nodes)
-        coded = code_latent(
-            self._networks, params, y, z, levels,
-            quantiser=Dithered(error, _POINTS), z_noise=z_error, dither=picture.dither,
-        )  # fmt: skip
-        shift, scale = (a.reshape(1, 1, 1, -1) for a in (self._bundle.shift, self._bundle.scale))
-        decoded = self._networks.decode(params, coded.clean / scale + shift, coded.hints)
-        original = to_signed(picture.pixels)
-        inside = _inside(original, picture.size)
-        pixels = jnp.sum(inside)
-        rate = jnp.sum(coded.bits_y * masks[0]) + jnp.sum(coded.bits_z * masks[1])
-        snr = coded.alpha_bar / (1.0 - coded.alpha_bar)
-        worth = upsample_nearest(snr, CELL_PX) * inside
-        squared = jnp.mean(jnp.square(decoded - original), axis=-1, keepdims=True)
-        total = bits * rate + MSE_WEIGHT * jnp.sum(worth * squared)
-        if structure is not None:
-            worth = upsample_nearest(jnp.sqrt(snr), CELL_PX) * inside
-            total += structure * structural_distance(original, decoded, worth, texture=TEXTURE)
-        return total / pixels
 
 
 def _inside(x: jax.Array, own: jax.Array) -> jax.Array:

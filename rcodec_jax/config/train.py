@@ -18,6 +18,8 @@ from rcodec_jax.config.model import ModelConfig
 CROP_PX = {"autoencoder": 8, "codec": 32, "joint": 32}
 """Crops are multiples of it: what the latent's networks reduce by, beyond the autoencoder's 8."""
 
+MAX_REFINE = 8
+"""Longer descents change hyper-latents, too."""
 
 MapKind = Literal["uniform", "regions", "gradient", "blobs", "masks"]
 
@@ -101,6 +103,9 @@ class StageConfig:
       latents: batches hold cached latents instead of pictures (kind "codec" only).
       noise: what stands for quantisation: "uniform", as dithered files have it, or (ablation)
         "gaussian" of the same variance.
+      refine: steps of gradient descent that latents go through first, as in an encoder with effort
+        (2 at the default); kind "joint" with `loss.trim`. Each is a forward and a backward pass
+        more, so they are for the last stage.
       rescale: shift and scale of the latent follow the encoder while it is trained; False keeps
         those of the weights, which a denoiser trained elsewhere expects.
     """
@@ -118,12 +123,13 @@ class StageConfig:
     freeze: tuple[str, ...] = ()
     latents: bool = False
     noise: Literal["uniform", "gaussian"] = "uniform"
+    refine: int = 0
     rescale: bool = True
     loss: LossConfig = LossConfig()
 
     def __post_init__(self) -> None:
         refuse_below(self, 1, "steps", "batch_size", "accumulate")
-        refuse_below(self, 0, "final_learning_rate", "warmup")
+        refuse_below(self, 0, "final_learning_rate", "warmup", "refine")
         refuse_zero_and_below(self, "learning_rate")
         refuse_other_nodes("node_range", self.node_range)
         multiple = CROP_PX[self.kind]
@@ -138,6 +144,10 @@ class StageConfig:
             )
         if self.latents and self.kind != "codec":
             raise ValueError(f"latents: expected kind codec, got {self.kind}")
+        if self.refine > MAX_REFINE:
+            raise ValueError(f"refine: expected at most {MAX_REFINE}, got {self.refine}")
+        if self.refine and not (self.kind == "joint" and self.loss.trim):
+            raise ValueError("refine: expected kind joint and loss.trim above 0 with it")
         if self.noise != "uniform" and self.loss.trim:
             raise ValueError(f"noise: expected uniform with loss.trim, got {self.noise}")
 

@@ -1,4 +1,7 @@
-"""Descent at encoding: the learning rates of a descent of so many steps, and its optimiser."""
+"""Gradient descent on the latents of a picture: its weights, learning rates and optimiser.
+
+Encoders do it (`codec.refine`), and training may, so that decoders learn from what they will get.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,20 @@ STEPS = (0, 1, 2, 4, 8, 30, 60, 100, 200)
 
 SHORT = 8
 """Descents of so many steps or fewer leave hyper-latents alone."""
+
+MSE_WEIGHT = 5.0
+"""Bits per pixel that a squared error of 1, in -1..1, is worth at a signal-to-noise ratio of 1; the
+same as in training, so that quality means the same."""
+
+STRUCTURE_WEIGHTS: dict[str, float] = {"mse": 0.0, "balanced": 0.1, "perceptual": 0.1}
+"""The same of the structural distance, times the root of the signal-to-noise ratio; by tune."""
+
+TEXTURE = 1.5
+"""What the deviation of local detail counts in it: a descent saves bits on texture otherwise."""
+
+RATE_WEIGHTS: dict[str, float] = {"mse": 1.0, "balanced": 0.6, "perceptual": 0.4}
+"""What a bit counts. Fewer bits at the same error make a picture smoother; where looks are what
+matters, the descent spends more of them on detail."""
 
 _BETA_1, _BETA_2 = 0.9, 0.99
 
@@ -49,20 +66,20 @@ def schedule(steps: int) -> Schedule:
     return Schedule(steps, 0.01, 0.001, noise=1.0, hyper=1.5)
 
 
-Pair = tuple[jax.Array, jax.Array]
-"""Something of the latents and of the hyper-latents."""
+Parts = tuple[jax.Array, ...]
+"""Something of the latents and, where they move too, of the hyper-latents."""
 
 
 class State(NamedTuple):
-    """What descent changes: latents [1, h, w, C], hyper-latents [1, h/4, w/4, Z] and, for each, the
+    """What descent changes: latents [B, h, w, C], hyper-latents [B, h/4, w/4, Z] and, for each, the
     running means of the gradient and of its square."""
 
-    values: Pair
-    means: Pair
-    squares: Pair
+    values: Parts
+    means: Parts
+    squares: Parts
 
 
-def adam(state: State, gradients: Pair, number: jax.Array, rates: Pair, shares: Pair) -> State:
+def adam(state: State, gradients: Parts, number: jax.Array, rates: Parts, shares: Parts) -> State:
     """A step of Adam (Kingma and Ba, 2015), the squares of gradients averaged by channel.
 
     Element by element, those that matter to nothing would move as far as those that matter, and

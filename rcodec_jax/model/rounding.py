@@ -114,8 +114,7 @@ class Trimmed(NamedTuple):
 
     @property
     def _values(self) -> jax.Array:
-        """g of the indices, as `entropy.dither.dither_values`."""
-        return (2.0 * self.dither + 1.0 - DITHER_POINTS) / (2 * DITHER_POINTS)
+        return values_of(self.dither)
 
     def _taken_for(self, u: jax.Array, sigma: jax.Array) -> jax.Array:
         if self.tables.centroids is None:
@@ -192,3 +191,8 @@ def dither_of(noise: jax.Array) -> jax.Array:
     """Dither indices int32 of uniform noise in [-1/2, 1/2]."""
     index = jnp.floor((noise + 0.5) * DITHER_POINTS).astype(jnp.int32)
     return jnp.clip(index, 0, DITHER_POINTS - 1)
+
+
+def values_of(index: jax.Array) -> jax.Array:
+    """Dither g in -1/2..1/2 of indices, as `entropy.dither_values`."""
+    return (2.0 * index + 1.0 - DITHER_POINTS) / (2 * DITHER_POINTS)

@@ -12,18 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rcodec_jax.codec import descent, refine
+from rcodec_jax.codec import refine
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
 from rcodec_jax.diffusion.schedule import node_table
+from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.errors import UsageError
-from rcodec_jax.model import structure
+from rcodec_jax.model import descent, structure
 from rcodec_jax.model.bundle import TRAINING, Bundle
 from rcodec_jax.model.networks import LevelInputs, Networks
 from rcodec_jax.model.relaxed import Dithered, code_latent
 from rcodec_jax.model.structure import structural_distance
+from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
+from rcodec_jax.train.step.descended import descended
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -109,16 +112,41 @@ def objective(refiner, image, y, z, levels, tune) -> float:
     snr = float(coded.alpha_bar.mean() / (1 - coded.alpha_bar.mean()))
     squared = np.square(decoded[:, : image.shape[1]] - original).mean()
     total = (
-        refine.RATE_WEIGHTS[tune] * bits / image[..., 0].size + refine.MSE_WEIGHT * snr * squared
+        descent.RATE_WEIGHTS[tune] * bits / image[..., 0].size + descent.MSE_WEIGHT * snr * squared
     )
-    if weight := refine.STRUCTURE_WEIGHTS[tune]:
+    if weight := descent.STRUCTURE_WEIGHTS[tune]:
         wide = extend(image, 8 * height, 8 * width)[None] / 127.5 - 1.0
         own = np.zeros((1, 8 * height, 8 * width, 1), np.float32)
         own[:, : image.shape[0], : image.shape[1]] = 1.0
-        measure = functools.partial(structural_distance, texture=refine.TEXTURE)
+        measure = functools.partial(structural_distance, texture=descent.TEXTURE)
         distance = jax.jit(measure)(jnp.asarray(wide, jnp.float32), whole, jnp.asarray(own))
         total += weight * math.sqrt(snr) * float(distance) / image[..., 0].size
     return total
+
+
+def test_training_refines_as_encoders_do(codec, astronaut) -> None:
+    """The latents that a training step's decoder is given are those of a file, of this dither."""
+    image = np.ascontiguousarray(astronaut[:128, 100:228])  # no extension, which training has not
+    y, z, levels = start(codec, image)
+    found = codec._refiner(image, y, z, levels, steps=2)[0]
+    bundle = codec.bundle
+    shift, scale = (a.reshape(1, 1, 1, -1) for a in (bundle.shift, bundle.scale))
+    params = codec._refiner._params | {"hyper_analysis": bundle.params["hyper_analysis"]}
+    inputs = LevelInputs.of(
+        jnp.asarray(levels.level_map[None]), jnp.asarray(levels.padded_nodes[None])
+    )
+    dither = dither_values(dither_indices(*y.shape))[None].astype(np.float32)
+
+    @jax.jit
+    def run(params, y, image):
+        return descended(
+            Networks(bundle.config, folded=True), params, y, to_signed(image), inputs, dither,
+            lambda y: y / scale + shift, 2,
+        )  # fmt: skip
+
+    other = np.asarray(run(params, y[None], image[None]))[0]
+    assert np.abs(found - y).max() > 0.1
+    np.testing.assert_allclose(other, found, atol=2e-3)
 
 
 @pytest.mark.parametrize("node", [200, 500])

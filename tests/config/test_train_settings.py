@@ -32,6 +32,8 @@ NANO = str(Path(__file__).parents[2] / "configs" / "nano.py")
         ("data.maps", "()", "maps: expected at least one, got none"),
         ("stages.0.loss.lpips", "-1", "lpips: expected numbers of at least 0, got -1.0"),
         ("stages.0.loss.texture", "3", "texture: expected structure above 0 with it, got 0"),
+        ("stages.0.refine", "9", "refine: expected at most 8, got 9"),
+        ("stages.0.refine", "2", "refine: expected kind joint and loss.trim above 0 with it"),
         ("steps", "0", "steps: expected whole numbers of at least 1"),
         ("ema_decay", "1.5", "ema_decay: expected a number in 0..1, got 1.5"),
         ("clip", "0", "clip: expected a number above 0, got 0.0"),

@@ -160,7 +160,7 @@ def _measured(
     if stage.kind == "autoencoder":
         loss, seen = autoencoder_loss(*given)
     else:
-        loss, seen = codec_loss(*given, joint=stage.kind == "joint")
+        loss, seen = codec_loss(*given, joint=stage.kind == "joint", refine=stage.refine)
     latent, hints, decoded = seen.raw, None, seen.decoded
     if seen.coded is not None:
         parts = (seen.coded.bits_y, seen.coded.bits_z)

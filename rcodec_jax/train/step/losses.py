@@ -5,6 +5,7 @@ The unit is bits per pixel.
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import NamedTuple, Protocol
 
@@ -16,10 +17,12 @@ from rcodec_jax.config.train import LossConfig, StageConfig
 from rcodec_jax.levels import CELL_PX, HYPER_STRIDE
 from rcodec_jax.model.networks import LevelInputs, Networks, Params
 from rcodec_jax.model.relaxed import Coded
+from rcodec_jax.model.rounding import dither_of, values_of
 from rcodec_jax.model.structure import structural_distance
 from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.ops.spatial import upsample_nearest
 from rcodec_jax.train.step import statistics
+from rcodec_jax.train.step.descended import descended
 from rcodec_jax.train.step.forward import Noise, code_latent
 from rcodec_jax.train.step.statistics import Observed, Stats, observe
 
@@ -135,6 +138,7 @@ def codec_loss(
     perceptual: Perceptual | None = None,
     *,
     joint: bool,
+    refine: int = 0,
 ) -> tuple[jax.Array, Seen]:
     """Stages "codec" and "joint".
 
@@ -146,6 +150,7 @@ def codec_loss(
       perceptual: LPIPS or the like.
       joint: pixels count, through a decode in one step; otherwise the autoencoder is frozen and
         only rate and the denoiser's error do.
+      refine: as `StageConfig.refine`.
 
     Returns:
       The loss in bits per pixel, and what was seen.
@@ -161,6 +166,10 @@ def codec_loss(
         raw = jax.lax.stop_gradient(raw)
     y = statistics.scale_in_training(raw, stats) if joint else statistics.scale(raw, stats)
     noise = Noise(batch["noise_y"], batch["noise_z"])
+    if refine:
+        dither = values_of(dither_of(noise.y))
+        unscale = functools.partial(statistics.unscale, stats=stats)
+        y = descended(networks, params, y, image, levels, dither, unscale, refine)
     coded = code_latent(networks, params, y, levels, noise=noise, trim=loss.trim)
     clean, bits_y, bits_z, hints, alpha_bar, ranges = coded
 

@@ -45,7 +45,7 @@ def make_gradient(
     if stage.kind == "autoencoder":
         loss_of: Any = autoencoder_loss
     else:
-        loss_of = functools.partial(codec_loss, joint=stage.kind == "joint")
+        loss_of = functools.partial(codec_loss, joint=stage.kind == "joint", refine=stage.refine)
 
     def of(state: TrainState, batch: Batch) -> Gradient:
         key = jax.random.fold_in(jax.random.key(config.seed + 1), state.step)
