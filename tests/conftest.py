@@ -28,12 +28,18 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
+# And XLA is to compile quickly, in commands that tests start as well: with few optimisations, by
+# its older code generator, in one piece. What is compiled runs for moments; it takes half the time.
+_QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
+_flags = os.environ.get("XLA_FLAGS", "").split()
+os.environ["XLA_FLAGS"] = " ".join([*_flags, *(flag for flag in _QUICK if flag not in _flags)])
+
 import hypothesis
 import jax  # its first import draws a random number, which a test may not
 import numpy as np
 import pytest
 
-from rcodec_jax.model import compiling
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.model.networks import parameter_shapes
 from rcodec_jax.model.trees import flatten, unflatten
@@ -48,9 +54,6 @@ hypothesis.settings.register_profile(
     "fuzz", deadline=None, max_examples=5000, database=None, print_blob=True
 )
 hypothesis.settings.load_profile(os.environ.get("RCODEC_HYPOTHESIS_PROFILE", "rcodec"))
-
-QUICK = {"xla_cpu_use_fusion_emitters": False, "xla_cpu_parallel_codegen_split_count": 1}
-"""XLA's older code generator, in one piece: half the time to compile a training step."""
 
 SLOW = ("multihost", "train", "export", "codec")
 """Folders of the files that take longest: they come first, so that no process ends with one."""
@@ -75,36 +78,6 @@ def with_hints() -> Callable[[Bundle], Bundle]:
         return dataclasses.replace(bundle, config=config, params=unflatten(params))
 
     return hinted
-
-
-@pytest.fixture(scope="session")
-def quick_options() -> dict[str, bool | int]:
-    """Options of the compiler for tests of what is compiled once and run for a moment."""
-    return QUICK
-
-
-@pytest.fixture(scope="module")
-def quick_compilation(quick_options: dict[str, bool | int]):
-    """Few optimisations, for modules of tests that compile for longer than they run.
-
-    What they compile of functions that other modules call, too, stays as it is.
-    """
-    name = "jax_disable_most_optimizations"
-    before = jax.config.values[name]
-    jax.config.update(name, True)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiling, "_OPTIONS", compiling._OPTIONS | quick_options)
-        compiling._is_known.cache_clear()
-        yield
-    compiling._is_known.cache_clear()
-    jax.config.update(name, before)
-
-
-@pytest.fixture(scope="session")
-def quick_environment() -> dict[str, str]:
-    """The same for commands, with few optimisations."""
-    flags = " ".join(f"--{name}={value}".lower() for name, value in QUICK.items())
-    return {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": flags}
 
 
 def _refuse(name: str):

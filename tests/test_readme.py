@@ -23,7 +23,7 @@ def python_blocks() -> list[str]:
 
 
 def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    astronaut = pytest.importorskip("skimage.data").astronaut()[:256, :384]
+    astronaut = pytest.importorskip("skimage.data").astronaut()[:256, :256]
     monkeypatch.chdir(tmp_path)
     Image.fromarray(astronaut).save("photo.png")
     (block,) = python_blocks()

@@ -28,8 +28,6 @@ from rcodec_jax.ops.pixels import to_signed
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, uniform_level_map
 from rcodec_jax.train.step.descended import descended
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 NODE = 300
 
 

@@ -45,9 +45,6 @@ SOURCES = {"programs": Path(loader.__file__), "symbols": Path(symbols_alone.__fi
 SIZES = ((3, 3, 1), (1, 2, 3))
 """Pictures and sides in units of the model's own multiple."""
 
-QUICK = {"XLA_FLAGS": "--xla_llvm_disable_expensive_passes=true"}
-"""Most of the time here is compiling."""
-
 ALONE = """
 import importlib.metadata, re, sys
 named = set()
@@ -207,7 +204,7 @@ def run_alone(folder: Path, work: Path, given: dict) -> dict:
     for name in ("programs", "symbols"):
         shutil.copyfile(SOURCES[name], work / f"rcodec_{name}.py")
     words = [sys.executable, "run.py", str(folder), "given.npz", "found.npz"]
-    done = subprocess.run(words, cwd=work, capture_output=True, text=True, env=os.environ | QUICK)
+    done = subprocess.run(words, cwd=work, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     with np.load(work / "found.npz") as found:
         return dict(found)

@@ -55,9 +55,7 @@ class Launched:
       folder: what lies around it.
     """
 
-    def __init__(
-        self, folder: Path, processes: int, quick: dict[str, str], *arguments: str
-    ) -> None:
+    def __init__(self, folder: Path, processes: int, *arguments: str) -> None:
         self.folder, self.workdir = folder, folder / "run"
         folder.mkdir(exist_ok=True)
         self._said = (folder / "launcher.log").open("w+", encoding="utf-8")
@@ -66,7 +64,6 @@ class Launched:
             "PYTHONPATH": str(ROOT),
             "RCODEC": f"{sys.executable} -m rcodec_jax.cli",
             "PYTHON": sys.executable,
-            **quick,
         }
         local = ["bash", str(ROOT / "launch" / "local.sh"), "-n", str(processes)]
         local += ["-d", str(8 // processes), "-l", str(folder / "logs")]
@@ -175,18 +172,16 @@ class Cluster:
 
     Attributes:
       recipe, pictures: of all runs.
-      quick: environment that makes them compile quickly.
     """
 
     recipe: Path
     pictures: Path
-    quick: dict[str, str]
     steps: int = STEPS
 
     def launch(self, folder: Path, *arguments: str, processes: int = 2) -> Launched:
         """Starts a run; `arguments` are further ones of `rcodec train`."""
         given = [str(self.recipe), "--data", str(self.pictures), *arguments]
-        return Launched(folder, processes, self.quick, *given)
+        return Launched(folder, processes, *given)
 
     def run(self, folder: Path, *arguments: str, processes: int = 2) -> Launched:
         """Starts a run and waits for its good end."""
@@ -208,7 +203,7 @@ class Cluster:
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, quick_environment: dict[str, str]) -> Cluster:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Cluster:
     folder = tmp_path_factory.mktemp("cluster")
     (folder / "pico.py").write_text(RECIPE)
     (folder / "pictures").mkdir()
@@ -216,7 +211,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, quick_environment: dict[st
     for n in range(5):
         pixels = np.kron(rng.integers(0, 255, (12, 10, 3)), np.ones((8, 8, 1)))
         Image.fromarray(pixels.astype(np.uint8)).save(folder / "pictures" / f"{n}.png")
-    return Cluster(folder / "pico.py", folder / "pictures", quick_environment)
+    return Cluster(folder / "pico.py", folder / "pictures")
 
 
 @pytest.fixture(scope="session")

@@ -25,11 +25,6 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quickly(quick_compilation) -> None:
-    """Compilation is most of these tests' time."""
-
-
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory) -> Path:
     """Five pictures with edges, slopes and texture."""

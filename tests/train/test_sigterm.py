@@ -35,14 +35,12 @@ def config():
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_stopped_by_sigterm_and_started_again(
-    pictures, tools, quick_environment, tmp_path: Path
-) -> None:
+def test_stopped_by_sigterm_and_started_again(pictures, tools, tmp_path: Path) -> None:
     recipe = tmp_path / "pico.py"
     recipe.write_text(RECIPE)
     root = Path(__file__).parents[2]
     environment = {k: v for k, v in os.environ.items() if k != "JAX_NUM_CPU_DEVICES"}
-    environment |= {"PYTHONPATH": str(root)} | quick_environment
+    environment |= {"PYTHONPATH": str(root)}
 
     def start(name: str) -> subprocess.Popen:
         command = [sys.executable, "-m", "rcodec_jax.cli", "train", str(recipe)]
