@@ -36,7 +36,7 @@ _flags = os.environ.get("XLA_FLAGS", "").split()
 os.environ["XLA_FLAGS"] = " ".join([*_flags, *(flag for flag in _QUICK if flag not in _flags)])
 
 import hypothesis
-import jax  # its first import draws a random number, which a test may not
+import jax  # noqa: F401  (its first import draws a random number, which a test may not)
 import numpy as np
 import pytest
 

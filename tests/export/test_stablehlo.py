@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import json
 import lzma
-import os
 import shutil
 import subprocess
 import sys
