@@ -16,6 +16,7 @@ from rcodec_jax.codec import refine
 from rcodec_jax.codec.codec import Codec
 from rcodec_jax.codec.quantise import quantise
 from rcodec_jax.codec.refine import Refiner
+from rcodec_jax.config.train import MAX_REFINE
 from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import dither_indices, dither_values
 from rcodec_jax.errors import UsageError
@@ -120,6 +121,10 @@ def objective(refiner, image, y, z, levels, tune) -> float:
         distance = jax.jit(measure)(jnp.asarray(wide, jnp.float32), whole, jnp.asarray(own))
         total += weight * math.sqrt(snr) * float(distance) / image[..., 0].size
     return total
+
+
+def test_training_refines_by_short_descents_alone() -> None:
+    assert MAX_REFINE == descent.SHORT
 
 
 def test_training_refines_as_encoders_do(codec, astronaut) -> None:
