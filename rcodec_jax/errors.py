@@ -11,6 +11,10 @@ class UsageError(RcodecError):
     """Bad user input; the message says what was expected and what was given."""
 
 
+class BudgetError(UsageError):
+    """A budget in bytes below the smallest file of a picture."""
+
+
 class StorageError(RcodecError):
     """A disk that is full or went away in the middle of a run; the same again may go well."""
 

@@ -37,6 +37,7 @@ SAVE_OPTIONS = (
     "roi_strength",
     "effort",
     "tune",
+    "resampling",
     "metadata",
 )
 """Options of `Image.save` that count; Pillow hands out those of other formats, too."""

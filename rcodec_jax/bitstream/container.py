@@ -30,7 +30,8 @@ FLOAT_DIGEST_BYTES = 4
 CRC_BYTES = 4
 _SIZE_OFFSET = len(MAGIC) + 1
 _NODE_BYTES = 3
-_HAS_TONE, _GREY, _HAS_METADATA = 1 << 20, 1 << 21, 1 << 22  # the bits above the nodes
+_HAS_TONE, _GREY, _HAS_METADATA, _HALVED = (1 << bit for bit in range(20, 24))  # above the nodes
+RESAMPLINGS = (1, 2)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Header:
       integer_digest: 8 bytes, names the model's integer part.
       float_digest: 4 bytes, names the model's float part.
       grey: the picture has no colour, and its decoder gives it none.
+      resampling: 1, or 2 if what is coded is the picture at half its width and height.
 
     Raises:
       RcodecError: a value outside its range.
@@ -58,6 +60,7 @@ class Header:
     integer_digest: bytes
     float_digest: bytes
     grey: bool = False
+    resampling: int = 1
 
     def __post_init__(self) -> None:
         if self.height_px < 1 or self.width_px < 1:
@@ -75,16 +78,23 @@ class Header:
         sizes = (len(self.integer_digest), len(self.float_digest))
         if sizes != (INTEGER_DIGEST_BYTES, FLOAT_DIGEST_BYTES):
             raise RcodecError(f"digests: expected 8 and 4 bytes, got {sizes[0]} and {sizes[1]}")
+        if self.resampling not in RESAMPLINGS:
+            raise RcodecError(f"resampling: expected 1 or 2, got {self.resampling}")
+
+    @property
+    def coded_size(self) -> tuple[int, int]:
+        """Height and width in pixels of what is coded."""
+        return coded_size(self.height_px, self.width_px, self.resampling)
 
     @property
     def height_cells(self) -> int:
         """h, rows of latent cells."""
-        return -(-self.height_px // CELL_PX)
+        return -(-self.coded_size[0] // CELL_PX)
 
     @property
     def width_cells(self) -> int:
         """w, columns of latent cells."""
-        return -(-self.width_px // CELL_PX)
+        return -(-self.coded_size[1] // CELL_PX)
 
     @property
     def nodes(self) -> np.ndarray:
@@ -110,6 +120,11 @@ class Header:
                 "load(FOLDER) in Python)",
                 offset=self.digest_offset,
             )
+
+
+def coded_size(height_px: int, width_px: int, resampling: int) -> tuple[int, int]:
+    """Height and width in pixels of a picture that is coded at 1/resampling of its sides."""
+    return -(-height_px // resampling), -(-width_px // resampling)
 
 
 @dataclass(frozen=True)
@@ -182,6 +197,7 @@ def write_container(
         )
     about = encode_metadata(metadata or {})
     flags = bool(tone) * _HAS_TONE | header.grey * _GREY | bool(about) * _HAS_METADATA
+    flags |= (header.resampling == 2) * _HALVED
     head = b"".join(
         [
             MAGIC,
@@ -244,8 +260,6 @@ def read_container(data: bytes, *, limits: Limits | None = None) -> Container:
     end = fixed + _NODE_BYTES + INTEGER_DIGEST_BYTES + FLOAT_DIGEST_BYTES
     _require(data, end)
     packed = int.from_bytes(data[fixed : fixed + _NODE_BYTES], "little")
-    if packed >> 23:
-        raise BitstreamError("reserved bits are set", offset=fixed + 2)
     map_length = tone_length = about_length = 0
     about_offset = end
     if level_count > 1:
@@ -274,6 +288,7 @@ def read_container(data: bytes, *, limits: Limits | None = None) -> Container:
             integer_digest=digests[:INTEGER_DIGEST_BYTES],
             float_digest=digests[INTEGER_DIGEST_BYTES:],
             grey=bool(packed & _GREY),
+            resampling=2 if packed & _HALVED else 1,
         )
     except RcodecError as error:  # sizes and level count are known to be right: the nodes
         raise BitstreamError(str(error), offset=fixed) from error

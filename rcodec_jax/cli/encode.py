@@ -33,6 +33,13 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     batch.add_inputs(parser, metavar="PICTURE", result="FILE", what="picture")
     arguments.add_rate_options(parser)
     arguments.add_effort_options(parser)
+    parser.add_argument(
+        "--resampling",
+        type=arguments.whole(1, 2, "1 or 2"),
+        metavar="N",
+        help="1 codes all pixels, 2 the picture at half its width and height (default: 2 for a "
+        "budget that is spent better so, which is tried on pictures of more than 4 megapixels)",
+    )
     arguments.add_region_options(parser)
     arguments.add_picture_options(parser)
     parser.add_argument(
@@ -158,6 +165,7 @@ def _encode(
         **({} if args.roi_strength is None else {"roi_strength": args.roi_strength}),
         effort=args.effort,
         tune=args.tune,
+        resampling=args.resampling,
         metadata=picture.metadata if args.keep_metadata else {},
         progress=progress,
     )

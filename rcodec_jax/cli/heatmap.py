@@ -33,8 +33,8 @@ def draw(
 
     Args:
       bits: float [h,w], bits of each cell.
-      height_px: height of the picture, at most h * CELL_PX.
-      width_px: width of the picture, at most w * CELL_PX.
+      height_px: height of the picture, at most h * CELL_PX; twice that if it was coded halved.
+      width_px: width of the picture, the same of w.
       peak: bits drawn as the brightest colour; default the 99.5th percentile, so that a single
         dear cell does not darken all others.
 
@@ -47,6 +47,8 @@ def draw(
 
 
 def magnify(cells: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
-    """Repeats each cell CELL_PX times along both sides and cuts to the picture: [h,w,...]."""
-    large = cells.repeat(CELL_PX, axis=0).repeat(CELL_PX, axis=1)
-    return large[:height_px, :width_px]
+    """Repeats each cell as often as it has pixels along either side: [h,w,...] -> the picture's."""
+    for axis, length_px in enumerate((height_px, width_px)):
+        whole = cells.shape[axis] * CELL_PX >= length_px
+        cells = cells.repeat(CELL_PX if whole else 2 * CELL_PX, axis=axis)
+    return cells[:height_px, :width_px]

@@ -171,7 +171,8 @@ def _describe(container: Container, size_bytes: int) -> dict[str, Any]:
         "height_px": header.height_px,
         "pixels": pixels,
         "ratio": 3 * pixels / size_bytes,
-        "cell_px": CELL_PX,
+        "resampling": header.resampling,
+        "cell_px": CELL_PX * header.resampling,
         "cell_rows": level_map.shape[0],
         "cell_columns": level_map.shape[1],
         "levels": header.level_count,
@@ -199,6 +200,7 @@ def _in_words(figures: dict[str, Any]) -> str:
         f"{figures['input']}: {figures['width_px']}x{figures['height_px']}, "
         f"{figures['bytes']} bytes, {figures['bpp']:.4f} bpp, format {figures['format_version']}",
         f"model: integers {figures['integer_digest']}, networks {figures['float_digest']}",
+        *(["coded at half its width and height"] if figures["resampling"] == 2 else []),
         *(f"{key}: {value}" for key, value in figures["metadata"].items()),
         output.table(
             ("section", "bytes"), [(name, str(size)) for name, size in figures["sections"].items()]

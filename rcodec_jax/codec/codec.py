@@ -13,7 +13,7 @@ import numpy as np
 from rcodec_jax.bitstream import read_container
 from rcodec_jax.bitstream.metadata import KEYS
 from rcodec_jax.codec import decode as decoding
-from rcodec_jax.codec import encode as encoding
+from rcodec_jax.codec import halving
 from rcodec_jax.codec.checks import check_process
 from rcodec_jax.codec.encode import Encoded
 from rcodec_jax.codec.inference import Programs
@@ -77,6 +77,7 @@ class Codec:
         roi_strength: float = DEFAULT_STRENGTH,
         effort: int | None = None,
         tune: Tune = DEFAULT_TUNE,
+        resampling: int | None = None,
         metadata: bool | Mapping[str, str] = False,
     ) -> bytes:
         """Encodes a picture.
@@ -98,6 +99,9 @@ class Codec:
             lacks what it takes.
           tune: what effort beyond 1 is for: "mse" for PSNR alone, "balanced" for it and for how
             pictures look, "perceptual" for the latter.
+          resampling: 1 to code all pixels, 2 for a picture of half the width and height, which
+            decoders enlarge again. None: 2 for a budget that is spent better so (`codec.halving`),
+            else 1.
           metadata: True to keep date taken, copyright and artist of a picture that says them (a
             path or a Pillow picture); or what to write (`bitstream.metadata`).
 
@@ -117,6 +121,7 @@ class Codec:
             roi_strength=roi_strength,
             effort=effort,
             tune=tune,
+            resampling=resampling,
             metadata=metadata,
         ).data
 
@@ -141,7 +146,7 @@ class Codec:
         picture = picture_of(image)
         notes = list(picture.notes)
         importance = importance_of(importance, picture.pixels.shape[:2], notes)
-        encoded = encoding.encode(
+        encoded = halving.encode(
             self.bundle,
             self._programs,
             picture.pixels,

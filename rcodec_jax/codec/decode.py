@@ -10,6 +10,7 @@ import numpy as np
 
 from rcodec_jax.codec.checks import check_number, check_whole
 from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.resampling import enlarge
 from rcodec_jax.codec.symbols import read_symbols, read_tone
 from rcodec_jax.codec.tiling import Window
 from rcodec_jax.codec.tone import finish
@@ -64,10 +65,13 @@ def decode(
         )
     tone = read_tone(container)
     pixels = draw(
-        programs, symbols, levels, (header.height_px, header.width_px),
+        programs, symbols, levels, header.coded_size,
         steps=steps, kind=trajectory, realism=realism, progress=progress,
     )  # fmt: skip
-    return finish(pixels, tone, grey=header.grey)
+    finished = finish(pixels, tone, grey=header.grey)
+    if header.resampling == 1:
+        return finished
+    return enlarge(finished, header.height_px, header.width_px)
 
 
 def draw(

@@ -17,10 +17,11 @@ from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.latents import Latents
 from rcodec_jax.codec.quantise import Quantised
 from rcodec_jax.codec.refine import DEFAULT_EFFORT, DEFAULT_TUNE, Refiner, check_effort
+from rcodec_jax.codec.resampling import halve, halve_importance
 from rcodec_jax.codec.sample import SAMPLE_SIDE, Blocks, sample_blocks, take_blocks
 from rcodec_jax.codec.tone import error_bits, is_grey, is_smooth
 from rcodec_jax.entropy.distributions.rdoq import RDOQ_LAMBDA
-from rcodec_jax.errors import UsageError
+from rcodec_jax.errors import BudgetError, UsageError
 from rcodec_jax.levels import DEFAULT_STRENGTH, HYPER_STRIDE, NODE_COUNT
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.model.descent import SHORT, STEPS
@@ -97,28 +98,35 @@ def encode(
     tune: str = DEFAULT_TUNE,
     metadata: Mapping[str, str] | None = None,
     rdoq_lambda: float = RDOQ_LAMBDA,
+    resampling: int = 1,
     refiner: Refiner | None = None,
     progress: Progress = no_progress,
 ) -> Encoded:
     """Encodes a picture; see `Codec.encode_detailed`.
 
     Args:
+      resampling: 1, or 2 to code the picture at half its width and height.
       refiner: of the same bundle, None to make one; one that is kept compiles once.
+
+    Raises:
+      BudgetError: a budget below what the model can reach.
+      UsageError: other arguments that it cannot take.
     """
     check_image(image)
     check_effort(effort, tune)
     encode_metadata(metadata or {})  # before the work
     check_number(roi_strength, "a strength in 0..1", 0, 1)
-    height, width = image.shape[:2]
-    total = target_bytes(quality, bpp, size_bytes, height * width)
+    shown = image.shape[:2]
+    total = target_bytes(quality, bpp, size_bytes, math.prod(shown))
     base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
-    cells = (
-        None
-        if importance is None
-        else pool_importance(check_shape(importance, image), *cell_shape(height, width))
-    )
+    importance = None if importance is None else check_shape(importance, image)
+    if resampling == 2:
+        image = halve(image)
+        importance = None if importance is None else halve_importance(importance)
+    height, width = image.shape[:2]
+    cells = None if importance is None else pool_importance(importance, *cell_shape(height, width))
     refiner = Refiner(bundle) if refiner is None else refiner
-    steps, notes = _steps(refiner, effort, height * width)
+    steps, notes = _steps(refiner, effort, math.prod(shown))
     if tune != DEFAULT_TUNE and not steps:
         notes += ("at effort 1 nothing is tuned: --tune counts from effort 2 on",)
     if cells is not None and cells.min() == cells.max():
@@ -143,7 +151,7 @@ def encode(
 
     progress(0, _STAGES, "analysing")
     blocks = sample_blocks(*cell_shape(height, width)) if height * width > LARGE_PX else None
-    size, y, span = (height, width), programs.latent(image), 0
+    y, span = programs.latent(image), 0
     if cells is not None and roi_strength:
         rate = 1.0  # of no matter at full strength
         if roi_strength < 1:
@@ -155,8 +163,8 @@ def encode(
                 f"{NODE_COUNT} timesteps coarser (a budget in bytes moves them to the region)",
             )
     latents = Latents(
-        bundle, programs, levels_at, size, rdoq_lambda, y,
-        blocks=blocks, grey=is_grey(image), metadata=metadata or {},
+        bundle, programs, levels_at, (shown[0], shown[1]), rdoq_lambda, y,
+        blocks=blocks, grey=is_grey(image), resampling=resampling, metadata=metadata or {},
     )  # fmt: skip
     progress(1, _STAGES, "coding")
     plain, start, target, (low, high) = latents, base, math.inf, bundle.config.node_range
@@ -204,7 +212,7 @@ def encode(
     return Encoded(
         data=data,
         header=latents.header(symbols.levels),
-        bpp=len(data) * 8 / (height * width),
+        bpp=len(data) * 8 / math.prod(shown),
         base_node=max(at, bundle.config.node_range[0]),
         symbols=symbols,
         notes=notes,
@@ -312,11 +320,11 @@ def _fit(
     return base, data
 
 
-def _too_small(data: bytes, target: float, latents: Latents) -> UsageError:
+def _too_small(data: bytes, target: float, latents: Latents) -> BudgetError:
     """The error for a budget below the smallest file of a picture."""
     bpp = len(data) * 8 / math.prod(latents.size)
     best = math.ceil(max(latents.sizes.values(), default=len(data)))
-    return UsageError(
+    return BudgetError(
         f"expected a budget of at least {len(data)} bytes for this picture ({bpp:.4g} bits per "
         f"pixel; its best file has {best} bytes), got {target:.4g} bytes"
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from rcodec_jax.bitstream import Header, read_container, write_container
+from rcodec_jax.bitstream.container import coded_size
 from rcodec_jax.codec.decode import draw
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.quantise import Quantised, quantise
@@ -30,13 +31,14 @@ class Latents:
     Attributes:
       bundle, programs: the model.
       levels_at: the level map of a base, and of the cells in blocks at that.
-      size: height and width of the picture in pixels.
+      size: height and width of the picture in pixels, as it is shown.
       rdoq_lambda: see `quantise.rdoq`.
       y: of a bucket [h', w', C].
       z: int32 [hz, wz, Z]; None for what the model's analysis gives at each base.
       blocks: places of a sample (`sample_blocks`), None where the whole is small enough to be
         looked at for every base.
       grey: the picture has no colour.
+      resampling: 2 if the latents are those of the picture at half its width and height.
       metadata: what files say of the picture.
       sizes: of files, by base.
       known: what has been quantised, by base; of a large picture the last alone.
@@ -51,6 +53,7 @@ class Latents:
     z: np.ndarray | None = None
     blocks: Blocks | None = None
     grey: bool = False
+    resampling: int = 1
     metadata: Mapping[str, str] = dataclasses.field(default_factory=dict)
     sizes: dict[int, float] = dataclasses.field(default_factory=dict)
     known: dict[int, Quantised] = dataclasses.field(default_factory=dict)
@@ -87,7 +90,8 @@ class Latents:
     @functools.cached_property
     def _share(self) -> float:
         """Cells of the picture for each of the sample."""
-        return math.prod(cell_shape(*self.size)) / math.prod(cell_shape(*self._sample.size))
+        cells = cell_shape(*coded_size(*self.size, self.resampling))
+        return math.prod(cells) / math.prod(cell_shape(*self._sample.size))
 
     @functools.cached_property
     def _sample(self) -> Latents:
@@ -107,8 +111,11 @@ class Latents:
     ) -> tuple[bytes, np.ndarray]:
         """The file of a base with a tone map, if there is one that is worth its bits.
 
+        Args:
+          image: what the latents are of, uint8 [H, W, 3].
+
         Returns:
-          The file, and what it decodes to: uint8 [H, W, 3].
+          The file, and what it decodes to before it is enlarged: uint8 [H, W, 3].
         """
         s, steps = self.at(base), self.bundle.config.steps
         symbols = Symbols(s.z, s.j, s.prior)
@@ -153,4 +160,5 @@ class Latents:
             integer_digest=self.bundle.integers.digest,
             float_digest=self.bundle.float_digest,
             grey=self.grey,
+            resampling=self.resampling,
         )

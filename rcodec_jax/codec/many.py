@@ -91,4 +91,4 @@ def file_programs(data: bytes) -> tuple[int, int] | None:
         header = read_container(data).header
     except BitstreamError:
         return None
-    return programs_of(header.height_px, header.width_px)
+    return programs_of(*header.coded_size)

@@ -97,7 +97,7 @@ def read_tone(container: Container) -> ToneMap | None:
     if not container.tone:
         return None
     try:
-        return decode_tone(container.tone, container.header.height_px, container.header.width_px)
+        return decode_tone(container.tone, *container.header.coded_size)
     except BitstreamError as error:
         raise error.in_section(container.tone_offset) from error
 

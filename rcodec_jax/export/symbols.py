@@ -10,7 +10,8 @@ This file lies beside the programs of a frozen model, so that the folder is all 
 Symbols are the integers of a file after its entropy decoder: `read_symbols` of the package gives
 them. What follows from them is the same bit by bit here and there: all networks here are integers
 (the package's FORMAT.md, sections 6 to 8), held in float64, where no operation on them rounds. The
-tone map that a file may have is none of them: its reader adds it to the picture (section 5.1).
+tone map that a file may have is none of them: its reader adds it to the picture (section 5.1), and
+enlarges a picture that was coded at half its sides, those of `size` then (section 2).
 """
 
 from __future__ import annotations

@@ -73,7 +73,9 @@ def read_container(data: bytes) -> Container:
     require(len(data) >= at + 15, "the header is cut")
     packed = int.from_bytes(data[at : at + 3], "little")
     n_lo, n_hi = packed & 1023, packed >> 10 & 1023
-    require(packed >> 23 == 0 and n_lo <= n_hi, "nodes")
+    require(n_lo <= n_hi, "nodes")
+    if packed >> 23:  # section 2: the reduced picture
+        width, height = (width + 1) // 2, (height + 1) // 2
     require(levels > 1 or n_lo == n_hi, "one level has one node")
     digests = data[at + 3 : at + 15]
     at, length, tone_length = at + 15, 0, 0
@@ -83,7 +85,7 @@ def read_container(data: bytes) -> Container:
     if packed >> 20 & 1:
         tone_length, at = read_varint(data, at)
         require(tone_length >= 1, "no tone map")
-    if packed >> 22:
+    if packed >> 22 & 1:
         about, at = read_varint(data, at)
         require(1 <= about <= 1024, "no metadata, or too many")
         at += about

@@ -39,6 +39,7 @@ def headers(draw: st.DrawFn) -> Header:
         integer_digest=draw(st.binary(min_size=8, max_size=8)),
         float_digest=draw(st.binary(min_size=4, max_size=4)),
         grey=draw(st.booleans()),
+        resampling=draw(st.sampled_from([1, 2])),
     )
 
 
@@ -89,6 +90,7 @@ def test_a_wrong_model_is_named_with_the_right_one() -> None:
         {"level_count": 1},
         {"integer_digest": b"short"},
         {"float_digest": b""},
+        {"resampling": 3},
     ],
 )
 def test_headers_out_of_range_are_refused(change: dict) -> None:
@@ -148,7 +150,6 @@ def signed(head: bytes, payload: bytes = b"") -> bytes:
         (b"rdc\x00" + write_varint(65537) + b"\x01" + bytes(15), LimitError),
         (b"rdc\x00" + write_varint(2**34) + write_varint(2**34) + bytes(15), LimitError),
         (b"rdc\x00\x00\x01" + bytes(15), BitstreamError),  # no columns
-        (b"rdc\x00\x08\x08\x00\x00\x40" + bytes(12), BitstreamError),  # reserved bit
         (b"rdc\x00\x08\x08\x00\x00\x10" + bytes(13), BitstreamError),  # no tone map
         (b"rdc\x00\x08\x08\x00\x04\x00" + bytes(12), BitstreamError),  # one level, two nodes
         (b"rdc\x01\x08\x08\x05\x04\x00" + bytes(12) + b"\x01m", BitstreamError),  # nodes descend

@@ -49,6 +49,8 @@ def test_there_and_back(codec, photo, pixels, tmp_path, capsys):
         (["--effort", "7"], "effort", 7),
         ([], "effort", None),
         (["--tune", "perceptual"], "tune", "perceptual"),
+        (["--resampling", "2"], "resampling", 2),
+        ([], "resampling", None),
     ],
 )
 def test_options_reach_the_codec(codec, photo, tmp_path, words, option, value):
@@ -56,8 +58,11 @@ def test_options_reach_the_codec(codec, photo, tmp_path, words, option, value):
     assert codec.calls[0][option] == value
 
 
-@pytest.mark.parametrize("words", [["--effort", "0"], ["--effort", "2.5"], ["--tune", "ssim"]])
-def test_wrong_effort_or_tune_is_named(codec, photo, tmp_path, capsys, words):
+@pytest.mark.parametrize(
+    "words",
+    [["--effort", "0"], ["--effort", "2.5"], ["--tune", "ssim"], ["--resampling", "3"]],
+)
+def test_wrong_choices_are_named(codec, photo, tmp_path, capsys, words):
     assert main(["encode", photo, str(tmp_path / "p.rdc"), *words]) == 2
     assert repr(words[1]) in capsys.readouterr().err
     assert not codec.calls

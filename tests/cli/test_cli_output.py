@@ -68,4 +68,6 @@ def test_map_has_the_pictures_size_and_shows_the_dear_cells():
     assert picture.shape == (37, 50, 3) and picture.dtype == np.uint8
     np.testing.assert_array_equal(picture[16:24, 24:32], heatmap.colours(np.ones((8, 8))))
     np.testing.assert_array_equal(picture[:16], heatmap.colours(np.zeros((16, 50))))
+    halved = heatmap.draw(bits, 79, 99, peak=9.0)  # 5 x 7 cells of 40 x 50 pixels
+    np.testing.assert_array_equal(halved[:74, :99], picture.repeat(2, 0).repeat(2, 1)[:74, :99])
     heatmap.draw(np.zeros((5, 7)), 37, 50)  # nothing spent anywhere is no division by zero
