@@ -58,8 +58,8 @@ def add_inputs(parser: argparse.ArgumentParser, *, metavar: str, result: str, wh
     group.add_argument(
         "--resume",
         action="store_true",
-        help="skip what has a result in the folder already that is no older; options and masks are "
-        "not compared",
+        help="skip what has a result in the folder already that is no older and, of coded files, "
+        "not damaged; options and masks are not compared",
     )
     group.add_argument(
         "--workers",
@@ -186,7 +186,17 @@ def _is_done(job: Job) -> bool:
         made, source = os.stat(job.target), os.stat(job.source)
     except OSError:
         return False
-    return made.st_size > 0 and made.st_mtime_ns >= source.st_mtime_ns
+    if not made.st_size or made.st_mtime_ns < source.st_mtime_ns:
+        return False
+    if Path(job.target).suffix not in CODED:
+        return True
+    from rcodec_jax.bitstream import read_container
+
+    try:
+        read_container(Path(job.target).read_bytes())
+    except (RcodecError, OSError):
+        return False
+    return True
 
 
 def run(

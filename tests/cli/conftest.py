@@ -12,9 +12,7 @@ import pytest
 from PIL import Image
 
 import rcodec_jax
-from rcodec_jax.errors import UnsupportedVersionError
-
-MAGIC = b"FAKE"
+from rcodec_jax.bitstream import Header, read_container, write_container
 
 
 @dataclasses.dataclass
@@ -28,7 +26,7 @@ class FakeEncoded:
 
 @dataclasses.dataclass
 class FakeCodec:
-    """Records how it was loaded and called."""
+    """Records how it was loaded and called; its payload is a PNG file."""
 
     model: str | None = None
     dtype: str = "float32"
@@ -40,7 +38,8 @@ class FakeCodec:
         self.calls.append({"image": image, "importance": importance, **options})
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "PNG")
-        data = MAGIC + buffer.getvalue()
+        header = Header(*image.shape[:2], 0, 0, 1, b"no model", b"none")
+        data = write_container(header, b"", buffer.getvalue())
         bits = np.ones((-(-image.shape[0] // 8), -(-image.shape[1] // 8)))
         return FakeEncoded(data, len(data) * 8 / image[..., 0].size, cell_bits=bits)
 
@@ -54,9 +53,7 @@ class FakeCodec:
         self, data, steps=None, trajectory="proportional", realism=0.5, limits=None, progress=None
     ) -> np.ndarray:
         self.calls.append({"steps": steps, "trajectory": trajectory, "realism": realism})
-        if not data.startswith(MAGIC):
-            raise UnsupportedVersionError("expected an rcodec file,\ngot another", offset=0)
-        return np.asarray(Image.open(io.BytesIO(data[len(MAGIC) :])))
+        return np.asarray(Image.open(io.BytesIO(read_container(data).payload)))
 
 
 @pytest.fixture

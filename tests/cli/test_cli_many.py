@@ -94,7 +94,9 @@ def test_json_has_all_files_and_what_failed(codec, tree, tmp_path, capsys):
     assert [figures["width_px"] for figures in told["files"]] == [10, 13, 19, 18]
     assert [item["input"] for item in told["failed"]] == [str(tree / "bad.png")]
     assert all(os.path.getsize(f["output"]) == f["bytes"] for f in told["files"])
-    assert main(["info", str(tmp_path / "out"), "--json"]) == 1  # the fake codec's are no files
+    for path in (tmp_path / "out").rglob("*.rdc"):
+        path.write_bytes(path.read_bytes()[:-1])
+    assert main(["info", str(tmp_path / "out"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert told["files"] == [] and len(told["failed"]) == 4
 
@@ -104,12 +106,14 @@ def test_what_is_there_needs_a_word(codec, tree, tmp_path, capsys):
     assert main(words) == 0
     (tmp_path / "out" / "a.rdc").unlink()
     os.utime(tree / "trip" / "c.png", (time.time() + 60,) * 2)  # changed since
+    damaged = tmp_path / "out" / "trip" / "b.rdc"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
     codec.calls.clear()
     assert main(words) == 2
     assert "--resume" in capsys.readouterr().err and not codec.calls
     assert main([*words, "--resume"]) == 0
-    assert sorted(call["image"].shape[0] for call in codec.calls) == [9, 17]
-    assert "2 of 4 files, 2 skipped" in capsys.readouterr().out
+    assert sorted(call["image"].shape[0] for call in codec.calls) == [9, 12, 17]
+    assert "3 of 4 files, 1 skipped" in capsys.readouterr().out
 
 
 def test_several_folders_and_files(codec, tree, tmp_path):
