@@ -264,6 +264,17 @@ def add_effort_options(parser: argparse.ArgumentParser, *, default: int | None =
     )
 
 
+def add_resampling_option(parser: argparse.ArgumentParser) -> None:
+    """--resampling of the encoder."""
+    parser.add_argument(
+        "--resampling",
+        type=whole(1, 2, "1 or 2"),
+        metavar="N",
+        help="1 codes all pixels, 2 the picture at half its width and height (default: 2 for a "
+        "budget that is spent better so, which is tried on pictures of more than 4 megapixels)",
+    )
+
+
 def add_rate_options(parser: argparse.ArgumentParser) -> None:
     """--quality, --bpp and --bytes, which exclude one another."""
     group = parser.add_mutually_exclusive_group()

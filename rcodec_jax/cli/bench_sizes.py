@@ -40,6 +40,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
         help="size of our files in bits per pixel (default: %(default)s)",
     )
     arguments.add_effort_options(parser, default=1)
+    arguments.add_resampling_option(parser)
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
     arguments.add_run_options(parser, jax=False)
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             tuple(args.megapixels),
             bpp=args.bpp,
             peers=[peer.name for peer in peers],
-            encoder_options=arguments.given(args, "effort", "tune"),
+            encoder_options=arguments.given(args, "effort", "tune", "resampling"),
             options=arguments.given(args, "model", "threads"),
             progress=progress.update,
         )

@@ -33,13 +33,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     batch.add_inputs(parser, metavar="PICTURE", result="FILE", what="picture")
     arguments.add_rate_options(parser)
     arguments.add_effort_options(parser)
-    parser.add_argument(
-        "--resampling",
-        type=arguments.whole(1, 2, "1 or 2"),
-        metavar="N",
-        help="1 codes all pixels, 2 the picture at half its width and height (default: 2 for a "
-        "budget that is spent better so, which is tried on pictures of more than 4 megapixels)",
-    )
+    arguments.add_resampling_option(parser)
     arguments.add_region_options(parser)
     arguments.add_picture_options(parser)
     parser.add_argument(

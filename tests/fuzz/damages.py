@@ -124,7 +124,8 @@ def _damaged_fields(head: bytes, rng: np.random.Generator) -> bytes:
         width, height = (int(rng.integers(1, 400)) for _ in range(2))
     elif kind == 6:
         packed = int(rng.integers(1024)) | int(rng.integers(1024)) << 10
-        nodes = (packed | (rng.random() < 0.1) << 20).to_bytes(3, "little")
+        flags = sum((rng.random() < 0.1) << bit for bit in (20, 23))  # a tone map, halved
+        nodes = (packed | flags).to_bytes(3, "little")
     else:
         digests = mangle(digests, rng)
     sizes = [write_varint(width), write_varint(height)]
