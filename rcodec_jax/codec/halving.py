@@ -20,6 +20,7 @@ from rcodec_jax.codec.encode import LARGE_PX, Encoded, check_image
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.errors import BudgetError
 from rcodec_jax.model.bundle import Bundle
+from rcodec_jax.progress import Progress, no_progress
 
 _BLOCKS = 4  # along either side of the picture
 _BLOCK_PX = 256
@@ -38,6 +39,7 @@ def encode(
     quality: float | None = None,
     bpp: float | None = None,
     size_bytes: int | None = None,
+    progress: Progress = no_progress,
     **options: Any,
 ) -> Encoded:
     """Encodes a picture, with all its pixels or a quarter of them; see `Codec.encode_detailed`.
@@ -57,7 +59,7 @@ def encode(
         return encoding.encode(
             bundle, programs, image,
             importance=importance, quality=quality, bpp=bpp, size_bytes=size_bytes,
-            resampling=factor, **options,
+            resampling=factor, progress=progress, **options,
         )  # fmt: skip
 
     if resampling is not None:
@@ -66,8 +68,10 @@ def encode(
     if budget is None:
         return at(1)
     large = image[..., 0].size > LARGE_PX
-    if large and importance is None and _pays(bundle, programs, image, budget):
-        return _noted(at(2), "which suits this budget better")
+    if large and importance is None:
+        progress(0, 1, "trying half the resolution")
+        if _pays(bundle, programs, image, budget):
+            return _noted(at(2), "which suits this budget better")
     try:
         return at(1)
     except BudgetError:
