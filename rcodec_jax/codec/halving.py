@@ -86,12 +86,12 @@ def _noted(encoded: Encoded, why: str) -> Encoded:
 def _pays(bundle: Bundle, programs: Programs, image: np.ndarray, budget: float) -> bool:
     """Whether a sample of a picture, coded to its share of the budget, is better when halved."""
     sample = _sample(image)
-    share = budget * sample[..., 0].size / image[..., 0].size
+    share = max(1, int(budget * sample[..., 0].size / image[..., 0].size))
 
     def error(factor: int) -> float:
         try:
             made = encoding.encode(
-                bundle, programs, sample, size_bytes=int(share), resampling=factor, effort=1
+                bundle, programs, sample, size_bytes=share, resampling=factor, effort=1
             )
         except BudgetError:
             return np.inf

@@ -100,6 +100,9 @@ def test_large_pictures_are_halved_where_a_sample_is_better_so(codec, astronaut,
         (blurred, {"quality": 20}),
     ):
         assert codec.encode_detailed(image, effort=1, **options).header.resampling == 1
+    tall = np.concatenate([blurred] * 6)  # of which a sample is a part
+    with pytest.raises(BudgetError, match="got 1 bytes"):
+        codec.encode(tall, size_bytes=1, effort=1)
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 1.5, "2", True])
