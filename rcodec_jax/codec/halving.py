@@ -24,9 +24,10 @@ from rcodec_jax.progress import Progress, no_progress
 
 _BLOCKS = 4  # along either side of the picture
 _BLOCK_PX = 256
-_WORTH = 1.05
+_WORTH = 1.08
 """Of the squared error with all pixels: what the halved sample must stay below. Where its blocks
-meet they cost it more, 8 % of the squared error, than they cost the one with all pixels."""
+meet they cost it more than the one with all pixels: of 24 megapixels the sample says 1.055 where
+the whole has .96."""
 
 
 def encode(
