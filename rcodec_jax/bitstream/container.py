@@ -197,7 +197,7 @@ def write_container(
         )
     about = encode_metadata(metadata or {})
     flags = bool(tone) * _HAS_TONE | header.grey * _GREY | bool(about) * _HAS_METADATA
-    flags |= (header.resampling == 2) * _HALVED
+    flags |= int(header.resampling == 2) * _HALVED
     head = b"".join(
         [
             MAGIC,

@@ -173,6 +173,7 @@ def _encode(
         "height_px": height,
         "bytes": len(result.data),
         "bpp": len(result.data) * 8 / (width * height),
+        "resampling": result.header.resampling,
         "base_node": int(result.base_node),
         "seconds": seconds,
         "notes": [*notes, *result.notes],

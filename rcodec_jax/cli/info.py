@@ -215,13 +215,13 @@ def _in_words(figures: dict[str, Any]) -> str:
         "nodes: 0 is the finest, 1023 the coarsest",
     ]
     if "bits" in figures:
-        bits = figures["bits"]
+        bits, side = figures["bits"], figures["cell_px"]
         lines.append(
             f"symbols: {(bits['hyper'] + bits['latent']) / 8:.1f} bytes at best "
             f"(hyper-latents {bits['hyper'] / 8:.1f}, latents {bits['latent'] / 8:.1f})"
         )
         lines.append(
-            f"bits per cell of 8x8 px: {bits['cell_min']:.2f} least, {bits['cell_mean']:.2f} mean, "
-            f"{bits['cell_max']:.2f} most"
+            f"bits per cell of {side}x{side} px: {bits['cell_min']:.2f} least, "
+            f"{bits['cell_mean']:.2f} mean, {bits['cell_max']:.2f} most"
         )
     return "\n".join(lines)

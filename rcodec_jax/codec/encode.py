@@ -31,6 +31,7 @@ from rcodec_jax.regions.levelmap import (
     LevelMap,
     build_level_map,
     cell_shape,
+    checked_importance,
     pool_importance,
 )
 
@@ -122,7 +123,8 @@ def encode(
     importance = None if importance is None else check_shape(importance, image)
     if resampling == 2:
         image = halve(image)
-        importance = None if importance is None else halve_importance(importance)
+        if importance is not None:
+            importance = halve_importance(checked_importance(importance))
     height, width = image.shape[:2]
     cells = None if importance is None else pool_importance(importance, *cell_shape(height, width))
     refiner = Refiner(bundle) if refiner is None else refiner

@@ -14,7 +14,7 @@ from rcodec_jax.bitstream.container import coded_size
 def halve(pixels: np.ndarray) -> np.ndarray:
     """The picture at half its sides, rounded up: uint8 [H, W, 3] -> [ceil(H/2), ceil(W/2), 3]."""
     height, width = coded_size(pixels.shape[0], pixels.shape[1], 2)
-    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def halve_importance(importance: np.ndarray) -> np.ndarray:
@@ -26,4 +26,4 @@ def halve_importance(importance: np.ndarray) -> np.ndarray:
 def enlarge(pixels: np.ndarray, height_px: int, width_px: int) -> np.ndarray:
     """The reduced picture at the sides that it is shown with: uint8 [height_px, width_px, 3]."""
     image = Image.fromarray(pixels)
-    return np.asarray(image.resize((width_px, height_px), Image.Resampling.BICUBIC))
+    return np.array(image.resize((width_px, height_px), Image.Resampling.BICUBIC))

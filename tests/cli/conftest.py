@@ -22,6 +22,7 @@ class FakeEncoded:
     base_node: int = 7
     notes: tuple[str, ...] = ("a note",)
     cell_bits: np.ndarray | None = None
+    header: Header | None = None
 
 
 @dataclasses.dataclass
@@ -41,7 +42,7 @@ class FakeCodec:
         header = Header(*image.shape[:2], 0, 0, 1, b"no model", b"none")
         data = write_container(header, b"", buffer.getvalue())
         bits = np.ones((-(-image.shape[0] // 8), -(-image.shape[1] // 8)))
-        return FakeEncoded(data, len(data) * 8 / image[..., 0].size, cell_bits=bits)
+        return FakeEncoded(data, len(data) * 8 / image[..., 0].size, cell_bits=bits, header=header)
 
     def encode(self, image, importance=None, **options) -> bytes:
         return self.encode_detailed(image, importance, **options).data

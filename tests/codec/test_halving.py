@@ -55,6 +55,9 @@ def test_a_halved_file_is_that_of_the_reduced_picture(codec, photos) -> None:
     for part in ("payload", "level_map", "tone"):
         assert getattr(ours, part) == getattr(theirs, part)
     decoded = codec.decode(data)
+    assert decoded.flags.writeable
+    same = codec.encode(image, importance=importance, resampling=np.int64(2), **options)
+    assert same == data
     np.testing.assert_array_equal(decoded, enlarge(codec.decode(reduced), *image.shape[:2]))
 
 
@@ -101,6 +104,10 @@ def test_large_pictures_are_halved_where_a_sample_is_better_so(codec, astronaut,
     ):
         assert codec.encode_detailed(image, effort=1, **options).header.resampling == 1
     tall = np.concatenate([blurred] * 6)  # of which a sample is a part
+    assert codec.encode_detailed(tall, bpp=0.1, effort=1).header.resampling == 2
+    beside = tall.copy()
+    beside[256:426:2], beside[257:426:2] = 0, 255  # between its blocks
+    assert codec.encode_detailed(beside, bpp=0.1, effort=1).header.resampling == 1
     with pytest.raises(BudgetError, match="got 1 bytes"):
         codec.encode(tall, size_bytes=1, effort=1)
 
@@ -109,6 +116,13 @@ def test_large_pictures_are_halved_where_a_sample_is_better_so(codec, astronaut,
 def test_other_factors_are_refused(codec, photos, wrong) -> None:
     with pytest.raises(UsageError, match="resampling of 1 or 2"):
         codec.encode(photos["face"], resampling=wrong)
+
+
+def test_importance_out_of_range_is_refused_before_it_is_halved(codec, photos) -> None:
+    importance = np.zeros((200, 300), np.float32)
+    importance[0, 0] = -1
+    with pytest.raises(UsageError, match="importance values in 0..1"):
+        codec.encode(photos["face"], importance=importance, resampling=2)
 
 
 def test_pillow_saves_halved_pictures(codec, photos, tmp_path) -> None:
