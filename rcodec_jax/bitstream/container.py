@@ -196,8 +196,13 @@ def write_container(
             f"got {header.width_px}x{header.height_px}"
         )
     about = encode_metadata(metadata or {})
-    flags = bool(tone) * _HAS_TONE | header.grey * _GREY | bool(about) * _HAS_METADATA
-    flags |= int(header.resampling == 2) * _HALVED
+    stated = (
+        (_HAS_TONE, tone),
+        (_GREY, header.grey),
+        (_HAS_METADATA, about),
+        (_HALVED, header.resampling == 2),
+    )
+    flags = sum(flag for flag, holds in stated if holds)
     head = b"".join(
         [
             MAGIC,

@@ -19,6 +19,7 @@ from rcodec_jax.codec.decode import decode
 from rcodec_jax.codec.encode import LARGE_PX, Encoded, check_image
 from rcodec_jax.codec.inference import Programs
 from rcodec_jax.codec.resampling import enlarge, halve
+from rcodec_jax.codec.sample import take_blocks
 from rcodec_jax.errors import BudgetError
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
@@ -129,10 +130,4 @@ def _sample(image: np.ndarray) -> np.ndarray:
         np.linspace(0, max(side - _BLOCK_PX, 0), min(_BLOCKS, -(-side // _BLOCK_PX))).astype(int)
         for side in image.shape[:2]
     )
-    high, wide = (min(side, _BLOCK_PX) for side in image.shape[:2])
-    return np.concatenate(
-        [
-            np.concatenate([image[top : top + high, left : left + wide] for left in columns], 1)
-            for top in rows
-        ]
-    )
+    return take_blocks(image, (rows, columns), _BLOCK_PX)

@@ -52,7 +52,10 @@ def _starts(first: int, end: int, side: int) -> np.ndarray:
 
 
 def take_blocks(x: np.ndarray, blocks: Blocks, side: int) -> np.ndarray:
-    """The blocks of [h, w, ...] beside one another: [n side, m side, ...]."""
-    rows, columns = ((s[:, None] + np.arange(side)).reshape(-1) for s in blocks)
+    """The blocks of [h, w, ...] beside one another: [n side, m side, ...], of what h and w have."""
+    rows, columns = (
+        (starts[:, None] + np.arange(min(side, length))).reshape(-1)
+        for starts, length in zip(blocks, x.shape, strict=False)
+    )
     taken: np.ndarray = x[rows[:, None], columns]
     return taken
