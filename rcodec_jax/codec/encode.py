@@ -114,9 +114,7 @@ def encode(
       UsageError: other arguments that it cannot take.
     """
     check_image(image)
-    check_effort(effort, tune)
-    encode_metadata(metadata or {})  # before the work
-    check_number(roi_strength, "a strength in 0..1", 0, 1)
+    check_options(roi_strength, effort, tune, metadata)
     shown = image.shape[:2]
     total = target_bytes(quality, bpp, size_bytes, math.prod(shown))
     base = base_of_quality(DEFAULT_QUALITY if quality is None else quality, bundle)
@@ -250,6 +248,15 @@ def base_of_quality(quality: float, bundle: Bundle) -> int:
     return round(high - (high - low) * quality / 100)
 
 
+def check_options(
+    roi_strength: float, effort: int | None, tune: str, metadata: Mapping[str, str] | None
+) -> None:
+    """Raises UsageError for options that no picture can be encoded with, before the work."""
+    check_effort(effort, tune)
+    encode_metadata(metadata or {})
+    check_number(roi_strength, "a strength in 0..1", 0, 1)
+
+
 def check_image(image: np.ndarray) -> None:
     """Raises UsageError unless the picture is uint8 [H, W, 3]."""
     if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3:
@@ -324,9 +331,8 @@ def _fit(
 
 def _too_small(data: bytes, target: float, latents: Latents) -> BudgetError:
     """The error for a budget below the smallest file of a picture."""
-    bpp = len(data) * 8 / math.prod(latents.size)
-    best = math.ceil(max(latents.sizes.values(), default=len(data)))
+    least, given = (8 * size / math.prod(latents.size) for size in (len(data), target))
     return BudgetError(
-        f"expected a budget of at least {len(data)} bytes for this picture ({bpp:.4g} bits per "
-        f"pixel; its best file has {best} bytes), got {target:.4g} bytes"
+        f"expected a budget of at least {len(data)} bytes for this picture ({least:.4g} bits per "
+        f"pixel), got {target:.4g} bytes ({given:.4g} bits per pixel)"
     )

@@ -3,11 +3,13 @@
 Cameras record more pixels than their lenses resolve. At a low bit rate a large picture spends its
 bits better on a quarter of the pixels, and takes a quarter of the time. Whether it does is tried,
 both ways, on blocks from all over it. A budget that is out of reach otherwise is met so, too.
+Pictures with a region are not tried: what its weight is against the rest is not told by an error.
 """
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,17 @@ from rcodec_jax.bitstream.container import RESAMPLINGS
 from rcodec_jax.codec import encode as encoding
 from rcodec_jax.codec.checks import check_whole, target_bytes
 from rcodec_jax.codec.decode import decode
-from rcodec_jax.codec.encode import LARGE_PX, Encoded, check_image
+from rcodec_jax.codec.encode import LARGE_PX, Encoded, check_image, check_options, check_shape
 from rcodec_jax.codec.inference import Programs
+from rcodec_jax.codec.refine import DEFAULT_TUNE
 from rcodec_jax.codec.resampling import enlarge, halve
 from rcodec_jax.codec.sample import take_blocks
 from rcodec_jax.errors import BudgetError
+from rcodec_jax.levels import DEFAULT_STRENGTH
 from rcodec_jax.model.bundle import Bundle
 from rcodec_jax.progress import Progress, no_progress
+from rcodec_jax.regions.budget import is_short
+from rcodec_jax.regions.levelmap import checked_importance
 
 _BLOCKS = 4  # along either side of the picture
 _BLOCK_PX = 256
@@ -42,6 +48,10 @@ def encode(
     quality: float | None = None,
     bpp: float | None = None,
     size_bytes: int | None = None,
+    roi_strength: float = DEFAULT_STRENGTH,
+    effort: int | None = None,
+    tune: str = DEFAULT_TUNE,
+    metadata: Mapping[str, str] | None = None,
     progress: Progress = no_progress,
     **options: Any,
 ) -> Encoded:
@@ -49,19 +59,23 @@ def encode(
 
     Args:
       resampling: 1 or 2; None for 2 where a budget in bytes is spent better so: a large picture
-        without importance of which a sample says so, or a budget that 1 cannot reach.
-      options: as for `codec.encode.encode`.
+        without a region of which a sample says so, or a budget that 1 cannot reach.
+      options: others of `codec.encode.encode`.
 
     Raises:
       UsageError: as `codec.encode.encode`, or another resampling.
     """
     check_image(image)
+    check_options(roi_strength, effort, tune, metadata)
     budget = target_bytes(quality, bpp, size_bytes, image[..., 0].size)
+    if importance is not None:
+        importance = checked_importance(check_shape(importance, image))
 
     def at(factor: int) -> Encoded:
         return encoding.encode(
             bundle, programs, image,
             importance=importance, quality=quality, bpp=bpp, size_bytes=size_bytes,
+            roi_strength=roi_strength, effort=effort, tune=tune, metadata=metadata,
             resampling=factor, progress=progress, **options,
         )  # fmt: skip
 
@@ -70,8 +84,8 @@ def encode(
         return at(int(resampling))
     if budget is None:
         return at(1)
-    large = image[..., 0].size > LARGE_PX
-    if large and importance is None:
+    has_region = importance is not None and roi_strength > 0 and np.ptp(importance) > 0
+    if image[..., 0].size > LARGE_PX and not has_region:
         progress(0, 1, "trying half the resolution")
         if _pays(bundle, programs, image, budget):
             return _noted(at(2), "which suits this budget better")
@@ -96,19 +110,23 @@ def _pays(bundle: Bundle, programs: Programs, image: np.ndarray, budget: float) 
     share = max(1, int(budget * sample[..., 0].size / image[..., 0].size))
     inner = np.ix_(*(_inside(side) for side in sample.shape[:2]))
 
-    def error(factor: int) -> float:
+    def coded(factor: int) -> tuple[int, float]:
+        """Bytes and squared error of the sample."""
         try:
             made = encoding.encode(
                 bundle, programs, sample, size_bytes=share, resampling=factor, effort=1
             )
         except BudgetError:
-            return np.inf
+            return 0, np.inf
         decoded = decode(bundle, programs, made.data)
-        return _squared(decoded[inner], sample[inner])
+        return len(made.data), _squared(decoded[inner], sample[inner])
 
+    size, halved = coded(2)
+    if is_short(size, share):  # which all the pixels would make better use of
+        return False
     missed = _squared(enlarge(halve(image), *image.shape[:2]), image)
     missed -= _squared(enlarge(halve(sample), *sample.shape[:2])[inner], sample[inner])
-    return error(2) + max(missed, 0.0) < error(1)
+    return halved + max(missed, 0.0) < coded(1)[1]
 
 
 def _inside(side: int) -> np.ndarray:

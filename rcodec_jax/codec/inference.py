@@ -69,7 +69,7 @@ class Programs:
         self._halo = (WIDE_HALO if self._blend else HALO) if halo is None else halo
 
     def _params(self, part: str) -> dict[str, Any]:
-        """Parameters of one network on the device: encoding never needs the denoiser's."""
+        """Parameters of one network on the device: what is not used is not placed there."""
         if part not in self._device:
             host = self._host[part]
             if "context" in host:

@@ -92,24 +92,84 @@ def test_large_pictures_are_halved_where_a_sample_is_better_so(codec, astronaut,
     everywhere[:128] = 1
     for size, expected in ((1 << 20, 1), (1 << 15, 2)):
         monkeypatch.setattr(halving, "LARGE_PX", size)
-        encoded = codec.encode_detailed(blurred, bpp=0.1, effort=1)
+        encoded = codec.encode_detailed(blurred, bpp=0.08, effort=1)
         assert encoded.header.resampling == expected
-        assert len(encoded.data) * 8 <= 0.1 * 256 * 256
+        assert len(encoded.data) * 8 <= 0.08 * 256 * 256
         assert any("half its width" in note for note in encoded.notes) == (expected == 2)
     for image, options in (
         (lines, {"bpp": 0.5}),
-        (blurred, {"bpp": 0.1, "resampling": 1}),
-        (blurred, {"bpp": 0.1, "importance": everywhere}),
+        (blurred, {"bpp": 0.08, "resampling": 1}),
+        (blurred, {"bpp": 0.08, "importance": everywhere}),
         (blurred, {"quality": 20}),
     ):
         assert codec.encode_detailed(image, effort=1, **options).header.resampling == 1
     tall = np.concatenate([blurred] * 6)  # of which a sample is a part
-    assert codec.encode_detailed(tall, bpp=0.1, effort=1).header.resampling == 2
+    assert codec.encode_detailed(tall, bpp=0.08, effort=1).header.resampling == 2
     beside = tall.copy()
     beside[256:426:2], beside[257:426:2] = 0, 255  # between its blocks
-    assert codec.encode_detailed(beside, bpp=0.1, effort=1).header.resampling == 1
+    assert codec.encode_detailed(beside, bpp=0.08, effort=1).header.resampling == 1
     with pytest.raises(BudgetError, match="got 1 bytes"):
         codec.encode(tall, size_bytes=1, effort=1)
+
+
+@pytest.fixture
+def encodings(monkeypatch) -> list[dict]:
+    """Options of all that is encoded from here on; pictures above 2^15 pixels are large."""
+    made: list[dict] = []
+    encode = halving.encoding.encode
+
+    def counted(bundle, programs, image, **options):
+        made.append(options)
+        return encode(bundle, programs, image, **options)
+
+    monkeypatch.setattr(halving.encoding, "encode", counted)
+    monkeypatch.setattr(halving, "LARGE_PX", 1 << 15)
+    return made
+
+
+def test_a_budget_that_half_the_sides_cannot_use_needs_no_comparison(
+    codec, photos, encodings
+) -> None:
+    assert codec.encode_detailed(photos["cat"], bpp=6, effort=1).header.resampling == 1
+    assert [options["resampling"] for options in encodings] == [2, 1]
+
+
+@pytest.mark.parametrize("importance, strength", [(0.25, 0.5), (None, 0.5), ("half", 0.0)])
+def test_importance_without_a_region_is_tried(
+    codec, photos, encodings, importance, strength
+) -> None:
+    image = photos["cat"]
+    if importance is not None:
+        value, importance = importance, np.full(image.shape[:2], 0.25, np.float32)
+        importance[:100] = 1 if value == "half" else value
+    codec.encode(image, bpp=0.1, effort=1, importance=importance, roi_strength=strength)
+    assert [options["resampling"] for options in encodings[:2]] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"effort": 0}, {"tune": "speed"}, {"roi_strength": 2.0}, {"metadata": {"date": "today"}},
+     {"importance": np.zeros((3, 3), np.float32)}],
+)  # fmt: skip
+def test_wrong_options_are_refused_before_anything_is_tried(
+    codec, photos, encodings, wrong
+) -> None:
+    with pytest.raises(UsageError):
+        codec.encode(photos["cat"], bpp=0.1, **wrong)
+    assert not encodings
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (17, 1), (33, 50)])
+@pytest.mark.parametrize("grey", [False, True])
+def test_halved_pictures_of_any_size_come_back(codec, photos, size, grey) -> None:
+    image = np.ascontiguousarray(photos["cat"][: size[0], : size[1]])
+    if grey:
+        image = np.repeat(image[..., :1], 3, axis=2)
+    data = codec.encode(image, quality=60, effort=1, resampling=2)
+    header, decoded = read_container(data).header, codec.decode(data)
+    assert (header.resampling, header.grey) == (2, grey)
+    assert decoded.shape == image.shape and decoded.dtype == np.uint8
+    assert not grey or np.all(decoded == decoded[..., :1])
 
 
 @pytest.mark.parametrize("wrong", [0, 3, 1.5, "2", True])
