@@ -50,16 +50,18 @@ class Case:
     """A picture to encode.
 
     Attributes:
-      name: of the file, without its ending.
+      name: of the file, without its extension.
       pixels: uint8 [H, W, 3].
       importance: float32 [H, W] in 0..1, or None.
       quality: 0..100.
+      resampling: 1, or 2 for half the width and height.
     """
 
     name: str
     pixels: np.ndarray
     importance: np.ndarray | None
     quality: float
+    resampling: int = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,7 +121,7 @@ class Manifest:
 
 
 def make_cases(pictures: Mapping[str, np.ndarray]) -> list[Case]:
-    """Pictures -> cases that cover maps and rates: each uniform, with a box and with a slope.
+    """Pictures -> cases that cover maps and rates: uniform, a box, a slope, and halved.
 
     Args:
       pictures: uint8 [H, W, 3] by name.
@@ -131,12 +133,13 @@ def make_cases(pictures: Mapping[str, np.ndarray]) -> list[Case]:
         box[height // 4 : height // 4 + (height + 1) // 2, width // 4 : (3 * width + 3) // 4] = 1
         steps = np.linspace(0, 1, width, dtype=np.float32)
         slope = np.ascontiguousarray(np.broadcast_to(steps, (height, width)))
-        for kind, importance, quality in (
-            ("coarse", None, 15.0),
-            ("box", box, 50.0),
-            ("slope", slope, 90.0),
+        for kind, importance, quality, resampling in (
+            ("coarse", None, 15.0, 1),
+            ("box", box, 50.0, 1),
+            ("slope", slope, 90.0, 1),
+            ("halved", None, 60.0, 2),
         ):
-            cases.append(Case(f"{name}-{kind}", pixels, importance, quality))
+            cases.append(Case(f"{name}-{kind}", pixels, importance, quality, resampling))
     return cases
 
 
@@ -190,7 +193,13 @@ def write_set(
     entries: dict[str, dict[str, Any]] = {}
     for done, case in enumerate(cases):
         progress(done, len(cases), case.name)
-        data = codec.encode(case.pixels, importance=case.importance, quality=case.quality, effort=1)
+        data = codec.encode(
+            case.pixels,
+            importance=case.importance,
+            quality=case.quality,
+            resampling=case.resampling,
+            effort=1,
+        )
         picture = folder / f"{case.name}.png"
         (folder / f"{case.name}.rdc").write_bytes(data)
         write_image(picture, codec.decode(data))

@@ -39,6 +39,7 @@ class Container:
     tone: bytes
     payload: bytes
     grey: bool
+    shown: tuple[int, int]
 
 
 def crc32c(data: bytes) -> int:
@@ -74,6 +75,7 @@ def read_container(data: bytes) -> Container:
     packed = int.from_bytes(data[at : at + 3], "little")
     n_lo, n_hi = packed & 1023, packed >> 10 & 1023
     require(n_lo <= n_hi, "nodes")
+    shown = height, width
     if packed >> 23:  # section 2: the reduced picture
         width, height = (width + 1) // 2, (height + 1) // 2
     require(levels > 1 or n_lo == n_hi, "one level has one node")
@@ -97,7 +99,7 @@ def read_container(data: bytes) -> Container:
     require(crc32c(payload) == int.from_bytes(data[-4:], "little"), "payload CRC")
     return Container(
         width, height, levels, n_lo, n_hi, digests[:8], digests[8:],
-        data[at:tone], data[tone:end], payload, bool(packed >> 21 & 1),
+        data[at:tone], data[tone:end], payload, bool(packed >> 21 & 1), shown,
     )  # fmt: skip
 
 

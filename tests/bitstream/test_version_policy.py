@@ -24,6 +24,7 @@ BYTES: dict[int, dict[str, str]] = {
         "centroids/odd_box.rdc": "92eafa98a2dcb705",
         "centroids/pixel.rdc": "6c4db031a34ad047",
         "ends.rdc": "c61d67b8790188f1",
+        "halved_box.rdc": "2c4581382e446b80",
         "halves/gradient.rdc": "67b4c13e4d2a5344",
         "halves/lanes_box.rdc": "09da0ab655397a15",
         "halves/odd_box.rdc": "edca8a1f5231c8a0",

@@ -62,7 +62,7 @@ def test_the_golden_photo_is_within_the_tolerance(codec, golden) -> None:
 
 
 def test_what_is_written_is_found_again(written, stub, bundle) -> None:
-    assert sorted(written.files) == ["a-box.rdc", "a-coarse.rdc", "a-slope.rdc"]
+    assert [name[2:-4] for name in sorted(written.files)] == ["box", "coarse", "halved", "slope"]
     assert written.made_with == {"device": "a stub"}
     assert verify.read_manifest(written.folder) == written
     assert set(check(written, bundle).values()) == {()}
@@ -72,13 +72,14 @@ def test_what_is_written_is_found_again(written, stub, bundle) -> None:
 
 def test_cases_cover_maps_and_rates() -> None:
     cases = verify.make_cases({"a": np.zeros((1, 1, 3), np.uint8), "b": picture()})
-    assert len({case.name for case in cases}) == len(cases) == 6
-    assert len({case.quality for case in cases}) == 3
+    assert len({case.name for case in cases}) == len(cases) == 8
+    assert len({case.quality for case in cases}) == 4
+    assert {case.resampling for case in cases} == {1, 2}
     for case in cases:
         if case.importance is not None:
             assert case.importance.shape == case.pixels.shape[:2]
             assert case.importance.min() >= 0 and case.importance.max() <= 1
-    box, slope = cases[4].importance, cases[5].importance
+    box, slope = cases[5].importance, cases[6].importance
     assert box is not None and slope is not None
     assert set(np.unique(box)) == {0, 1} and np.unique(slope).size > 16
 

@@ -15,6 +15,7 @@ import json
 import sys
 from bisect import bisect_right
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,6 +23,7 @@ if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from rcodec_jax.bitstream import FORMAT_VERSION, Header, write_container
+from rcodec_jax.bitstream.container import coded_size
 from rcodec_jax.codec.verify import symbol_hashes
 from rcodec_jax.entropy import IntegerPart, dither_indices, encode_level_map, encode_symbols
 from rcodec_jax.regions.levelmap import LevelMap, cell_shape, quantise_nodes, uniform_level_map
@@ -31,25 +33,37 @@ BUNDLE = HERE / "nano"
 RECORD = HERE / "golden.json"
 PHOTO = "photo.rdc"
 
+
+class Case(NamedTuple):
+    """What a golden file holds: sides in pixels, map, nodes, and whether the picture is halved."""
+
+    height: int
+    width: int
+    kind: str
+    low: int
+    high: int
+    resampling: int = 1
+
+
 CASES = {
-    # name: (height, width, map, lowest node, highest node)
-    "pixel": (1, 1, "uniform", 300, 300),
-    "line": (1, 17, "uniform", 80, 80),
-    "odd_fine": (37, 53, "uniform", 100, 100),
-    "odd_box": (37, 53, "box", 150, 600),
-    "tall_gradient": (129, 64, "gradient", 80, 880),
-    "wide_middle": (200, 300, "uniform", 400, 400),
-    "wide_coarse": (200, 300, "uniform", 880, 880),
-    "wide_box": (200, 300, "box", 200, 600),
-    "wide_gradient": (200, 300, "gradient", 120, 700),
-    "ends": (64, 96, "gradient", 0, 1023),
+    "pixel": Case(1, 1, "uniform", 300, 300),
+    "line": Case(1, 17, "uniform", 80, 80),
+    "odd_fine": Case(37, 53, "uniform", 100, 100),
+    "odd_box": Case(37, 53, "box", 150, 600),
+    "tall_gradient": Case(129, 64, "gradient", 80, 880),
+    "wide_middle": Case(200, 300, "uniform", 400, 400),
+    "wide_coarse": Case(200, 300, "uniform", 880, 880),
+    "wide_box": Case(200, 300, "box", 200, 600),
+    "wide_gradient": Case(200, 300, "gradient", 120, 700),
+    "ends": Case(64, 96, "gradient", 0, 1023),
+    "halved_box": Case(75, 105, "box", 150, 600, 2),
 }
 
 
-def levels_of(case: tuple[int, int, str, int, int]) -> LevelMap:
+def levels_of(case: Case) -> LevelMap:
     """Level map of a case."""
-    height, width, kind, low, high = case
-    h, w = cell_shape(height, width)
+    _, _, kind, low, high, _ = case
+    h, w = cell_shape(*coded_size(case.height, case.width, case.resampling))
     if kind == "uniform":
         return uniform_level_map(h, w, node=low)
     nodes = np.full((h, w), high, np.int32)
@@ -95,11 +109,12 @@ def draw(part: IntegerPart, levels: LevelMap, seed: int) -> tuple[np.ndarray, np
     return z, j
 
 
-def make(part: IntegerPart, float_digest: bytes, case: tuple[int, int, str, int, int]) -> bytes:
+def make(part: IntegerPart, float_digest: bytes, case: Case) -> bytes:
     """The file of a case."""
     levels = levels_of(case)
-    z, j = draw(part, levels, seed=sum(case[:2]) + case[3])
-    return assemble(part, float_digest, case[:2], levels, z, j)
+    z, j = draw(part, levels, seed=case.height + case.width + case.low)
+    size = case.height, case.width
+    return assemble(part, float_digest, size, levels, z, j, resampling=case.resampling)
 
 
 def assemble(
@@ -109,6 +124,8 @@ def assemble(
     levels: LevelMap,
     z: np.ndarray,
     j: np.ndarray,
+    *,
+    resampling: int = 1,
 ) -> bytes:
     """A file from symbols."""
     header = Header(
@@ -119,6 +136,7 @@ def assemble(
         level_count=levels.level_count,
         integer_digest=part.digest,
         float_digest=float_digest,
+        resampling=resampling,
     )
     payload = encode_symbols(part, z, j, levels)
     return write_container(header, encode_level_map(levels.level_map, levels.level_count), payload)
