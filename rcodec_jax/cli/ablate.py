@@ -14,33 +14,38 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "ablate",
         help="train and compare variants of a recipe",
-        description="Trains base.py of a folder and each ablation beside it, measures rate and "
-        "PSNR at fixed timesteps, and prints the rate at equal quality with 95 % intervals over "
-        "the pictures. The same command run again goes on where it was stopped.",
+        description="Trains base.py in FOLDER and each ablation beside it, measures rate and PSNR "
+        "at fixed nodes, and prints the rate at equal quality with 95 % confidence intervals over "
+        "the pictures. Running the same command again continues a stopped run.",
     )
-    parser.add_argument("folder", metavar="FOLDER", help="such as configs/ablations")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="folder of recipes, such as configs/ablations"
+    )
     parser.add_argument(
         "--data", required=True, metavar="SOURCE", help="pictures to train on, as for 'train'"
     )
     parser.add_argument(
-        "--pictures", required=True, metavar="FOLDER", help="other pictures, to measure on"
+        "--pictures", required=True, metavar="FOLDER", help="other pictures to measure on"
     )
     parser.add_argument(
-        "--out", required=True, metavar="FOLDER", help="folder of runs, figures and the table"
+        "--out",
+        required=True,
+        metavar="FOLDER",
+        help="folder for the runs, the results and the table",
     )
     parser.add_argument(
         "--limit",
         type=arguments.whole(2, None, "a whole number of at least 2"),
         default=24,
         metavar="N",
-        help="most pictures to measure on (default: %(default)s)",
+        help="maximum number of pictures to measure on (default: %(default)s)",
     )
     parser.add_argument(
         "--crop",
         type=arguments.whole(32, None, "a whole number of at least 32"),
         default=192,
         metavar="PX",
-        help="side of the crop from their middles, a multiple of 32 (default: %(default)s)",
+        help="side of the centre crops in pixels, a multiple of 32 (default: %(default)s)",
     )
     arguments.add_set_option(
         parser, what="a value of the base recipe", example="train.stages.0.steps=200"

@@ -4,56 +4,24 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
-import sys
-from collections.abc import Callable, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable
 
 from rcodec_jax.cli import environment
-from rcodec_jax.errors import UsageError
+from rcodec_jax.cli.parser import did_you_mean
 
 Subparsers = argparse._SubParsersAction
 
 DTYPES = ("float32", "bfloat16")
 """What networks can be asked to compute in."""
 
-
-class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are UsageErrors, so that they too take one line.
-
-    Options may stand anywhere among paths, and coordinates may begin with a minus.
-    """
-
-    _is_within = False
-
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: Any = None
-    ) -> tuple[Any, list[str]]:
-        words = _with_values(sys.argv[1:] if args is None else list(args))
-        takes_many = any(not a.option_strings and a.nargs in ("*", "+") for a in self._actions)
-        if self._is_within or not takes_many:
-            return super().parse_known_args(words, namespace)
-        # argparse gives the first run of paths to all positional arguments at once; this way it
-        # takes the options first. It comes back here for either step.
-        self._is_within = True
-        try:
-            return self.parse_known_intermixed_args(words, namespace)
-        finally:
-            self._is_within = False
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see '{self.prog} --help')")
-
-
-def _with_values(words: list[str]) -> list[str]:
-    """Joins an option and coordinates that begin with a minus, which look like an option."""
-    out: list[str] = []
-    for word in words:
-        if re.fullmatch(r"-[\d.][^,]*,.*", word) and out and re.fullmatch("--[a-z-]+", out[-1]):
-            out[-1] += f"={word}"
-        else:
-            out.append(word)
-    return out
+IMPORTANCE = {
+    "box:X0,Y0,X1,Y1": "for a box in pixels",
+    "centre": "for the middle of the picture",
+    "faces": "for detected faces (needs OpenCV 4)",
+    "gaze:X,Y": "for the surroundings of a point in pixels",
+    "saliency": "for an estimate of the salient parts",
+}
+"""What `regions.sources.SOURCES` has; that imports NumPy, which help must not."""
 
 
 def number(low: float, high: float, meaning: str) -> Callable[[str], float]:
@@ -111,6 +79,16 @@ def _coordinates(text: str, meaning: str, *, count: int) -> tuple[float, ...]:
     return values
 
 
+def importance(text: str) -> str:
+    """NAME or NAME:ARGUMENT of a source of importance."""
+    known = [form.partition(":")[0] for form in IMPORTANCE]
+    name = text.partition(":")[0]
+    if name not in known:
+        near = did_you_mean(name, known)
+        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}, got {name!r}{near}")
+    return text
+
+
 def rates(text: str) -> tuple[float, ...]:
     """Rates in bits per pixel, separated by commas, in ascending order."""
     return _numbers(text, 100, "rates in bits per pixel such as .1,.2,.3")
@@ -150,20 +128,20 @@ def add_run_options(parser: argparse.ArgumentParser, *, jax: bool = True) -> Non
         "--threads",
         type=whole(1, 4096, "a whole number of at least 1"),
         metavar="N",
-        help="threads to use (default: all cores)",
+        help="number of threads (default: all cores)",
     )
     if jax:
         parser.add_argument(
             "--device",
             choices=sorted(environment.PLATFORMS),
-            help="kind of device to run on (default: JAX's own choice)",
+            help="kind of device to run on (default: chosen by JAX)",
         )
 
 
 def add_model_option(parser: argparse.ArgumentParser) -> None:
     """--model."""
     parser.add_argument(
-        "--model", metavar="BUNDLE", help="bundle folder to use, or shipped (the default)"
+        "--model", metavar="BUNDLE", help="model bundle: a folder, or 'shipped' (default: shipped)"
     )
 
 
@@ -189,7 +167,9 @@ def add_set_option(parser: argparse.ArgumentParser, *, what: str, example: str) 
 
 def add_split_option(parser: argparse.ArgumentParser) -> None:
     """--split of a source of training data."""
-    parser.add_argument("--split", default="train", help="of a TFDS data set")
+    parser.add_argument(
+        "--split", default="train", help="split of a TFDS data set (default: %(default)s)"
+    )
 
 
 def add_dtype_option(parser: argparse.ArgumentParser) -> None:
@@ -198,30 +178,31 @@ def add_dtype_option(parser: argparse.ArgumentParser) -> None:
         "--dtype",
         choices=DTYPES,
         default="float32",
-        help="what the float networks compute in; bfloat16 halves memory and is fast on "
-        "accelerators, changes pixels a little and symbols never (default: float32)",
+        help="precision of the float networks. bfloat16 halves memory use and is fast on "
+        "accelerators; it changes pixels slightly and never the coded symbols "
+        "(default: float32)",
     )
 
 
 def add_seed_option(parser: argparse.ArgumentParser, of: str) -> None:
-    """--seed; `of` is what is drawn by it."""
+    """--seed; `of` names the random numbers that are drawn with it."""
     parser.add_argument(
         "--seed",
         type=whole(0, 2**32 - 1, "a whole number in 0..2^32 - 1"),
         default=0,
         metavar="N",
-        help=f"of {of} (default: %(default)s)",
+        help=f"seed of {of} (default: %(default)s)",
     )
 
 
 def add_json_option(parser: argparse.ArgumentParser) -> None:
     """--json."""
-    parser.add_argument("--json", action="store_true", help="report the figures as JSON")
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
 def add_force_option(parser: argparse.ArgumentParser) -> None:
     """--force."""
-    parser.add_argument("--force", action="store_true", help="overwrite what is there")
+    parser.add_argument("--force", action="store_true", help="overwrite existing files")
 
 
 def add_steps_options(parser: argparse.ArgumentParser) -> None:
@@ -230,14 +211,16 @@ def add_steps_options(parser: argparse.ArgumentParser) -> None:
         "--steps",
         type=whole(1, 50, "a whole number in 1..50"),
         metavar="N",
-        help="denoising steps, 1..50: few are faithful, more look more natural "
-        "(default: the model's own choice)",
+        help="denoising steps, 1..50 (default: the model's own number, 1 for the shipped model). "
+        "More steps are for models that were trained for them. They cost PSNR with the shipped "
+        "model: 23.48, 23.31, 23.19 and 23.06 dB for 1, 2, 4 and 10 steps on one Kodak picture",
     )
     parser.add_argument(
         "--trajectory",
         choices=("proportional", "synchronous"),
         default="proportional",
-        help="how the steps are shared out between regions (default: %(default)s)",
+        help="how the denoising steps are distributed over regions of different quality "
+        "(default: %(default)s)",
     )
 
 
@@ -246,21 +229,27 @@ TUNES = ("mse", "balanced", "perceptual")
 
 def add_effort_options(parser: argparse.ArgumentParser, *, default: int | None = None) -> None:
     """--effort and --tune of the encoder; `default` is the effort's, None the encoder's own."""
-    usual = "3, or 1 where the model has not what it takes" if default is None else str(default)
+    usual = str(default)
+    if default is None:
+        usual = (
+            "3; 1 above 4 megapixels, and for a bundle without training.safetensors, which "
+            "'rcodec freeze' writes"
+        )
     parser.add_argument(
         "--effort",
         type=whole(1, 9, "a whole number in 1..9"),
         default=default,
         metavar="N",
-        help="time to fit the file to this picture, 1..9: 1 is fast, more makes files smaller at "
-        f"the same quality; decoding takes no longer (default: {usual})",
+        help="encoding effort, 1..9. 1 is fastest; higher values refine the file for this picture, "
+        "which makes it smaller at the same quality. Decoding time is the same "
+        f"(default: {usual})",
     )
     parser.add_argument(
         "--tune",
         choices=TUNES,
         default="balanced",
-        help="what effort beyond 1 is spent on: squared error (PSNR), how pictures look, or both "
-        "(default: %(default)s)",
+        help="target of the refinement at effort 2 and above: mse for PSNR, perceptual for visual "
+        "quality, balanced for both (default: %(default)s)",
     )
 
 
@@ -270,8 +259,9 @@ def add_resampling_option(parser: argparse.ArgumentParser) -> None:
         "--resampling",
         type=whole(1, 2, "1 or 2"),
         metavar="N",
-        help="1 codes all pixels, 2 the picture at half its width and height (default: 2 for a "
-        "budget that is spent better so, which is tried on pictures of more than 4 megapixels)",
+        help="1 codes the picture at full size, 2 at half its width and height. By default the "
+        "encoder chooses: with a budget it tries both on pictures above 4 megapixels without a "
+        "region, and it uses 2 where 1 cannot meet the budget; otherwise it uses 1",
     )
 
 
@@ -282,20 +272,20 @@ def add_rate_options(parser: argparse.ArgumentParser) -> None:
         "--quality",
         type=number(0, 100, "a number in 0..100"),
         metavar="Q",
-        help="quality in 0..100, of the region where there is one (default: 50)",
+        help="quality, 0..100; with a region of interest, that of the region (default: 50)",
     )
     group.add_argument(
         "--bpp",
         type=above_zero("a number of bits per pixel above 0"),
         metavar="R",
-        help="largest size of the file in bits per pixel",
+        help="maximum file size in bits per pixel",
     )
     group.add_argument(
         "--bytes",
         type=whole(1, None, "a whole number of bytes above 0"),
         metavar="N",
         dest="size_bytes",
-        help="largest size of the file in bytes",
+        help="maximum file size in bytes",
     )
 
 
@@ -305,24 +295,26 @@ def add_picture_options(parser: argparse.ArgumentParser) -> None:
         "--background",
         default="white",
         metavar="COLOUR",
-        help="what shows where the picture is transparent: a name or #rrggbb (default: white)",
+        help="colour behind transparent pixels: a name or #rrggbb (default: white)",
     )
     parser.add_argument(
         "--allow-truncated",
         action="store_true",
-        help="read what is there of a cut or damaged JPEG, PNG, BMP or PPM",
+        help="read the intact part of a truncated or damaged JPEG, PNG, BMP or PPM",
     )
 
 
 def add_region_options(parser: argparse.ArgumentParser) -> None:
     """Where the bits should go: --roi, --roi-id, --box, --gaze, --faces, --saliency and others."""
-    group = parser.add_argument_group("region of interest (several are joined by their maximum)")
-    group.add_argument("--roi", metavar="MASK", help="mask picture: bright is important")
+    group = parser.add_argument_group(
+        "region of interest (several regions are combined by their maximum)"
+    )
+    group.add_argument("--roi", metavar="MASK", help="mask picture; bright pixels are important")
     group.add_argument(
         "--roi-id",
         type=whole(0, None, "a whole number of at least 0"),
         metavar="K",
-        help="use pixels of value K of the mask (a picture of labels)",
+        help="use the pixels of value K in the mask, a label map",
     )
     group.add_argument(
         "--box",
@@ -331,32 +323,33 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="X0,Y0,X1,Y1",
         dest="boxes",
-        help="box in pixels, the last corner outside it (repeatable)",
+        help="box in pixels; X1,Y1 is excluded (repeatable)",
     )
-    group.add_argument("--gaze", type=point, metavar="X,Y", help="point looked at, in pixels")
+    group.add_argument("--gaze", type=point, metavar="X,Y", help="gaze point in pixels")
     group.add_argument(
-        "--faces", action="store_true", help="find faces, those from the front best (OpenCV 4)"
+        "--faces", action="store_true", help="detect faces, best in frontal view (needs OpenCV 4)"
     )
     group.add_argument(
-        "--saliency", action="store_true", help="guess what stands out in the picture"
+        "--saliency", action="store_true", help="estimate the salient parts of the picture"
     )
     group.add_argument(
         "--importance",
+        type=importance,
         action="append",
         default=[],
         metavar="NAME[:ARGUMENT]",
-        help="any source by its name, such as centre or gaze:120,80 (repeatable; those of "
-        "rcodec_jax/regions/sources)",
+        help="importance map by name (repeatable): "
+        + "; ".join(f"{name} {text}" for name, text in IMPORTANCE.items()),
     )
     group.add_argument(
         "--show-importance",
         metavar="PNG",
-        help="write what was found important as a mask, such as --roi takes",
+        help="write the importance map as a mask picture, which --roi can read",
     )
     group.add_argument(
         "--roi-strength",
         type=number(0, 1, "a number in 0..1"),
         metavar="S",
-        help="0: no difference, 0.5: as much as is worth it in this picture, 1: the largest "
-        "difference, the background paying most (default: 0.5)",
+        help="how much the region is favoured. 0: not at all; 0.5: as far as it pays off in this "
+        "picture; 1: as far as possible, at the expense of the background (default: 0.5)",
     )

@@ -38,38 +38,39 @@ class Job:
     name: str
 
 
-def add_inputs(parser: argparse.ArgumentParser, *, metavar: str, result: str, what: str) -> None:
+def add_inputs(parser: argparse.ArgumentParser, *, metavar: str) -> None:
     """The inputs and the output, one positional list, and the options of many files.
 
     Args:
       metavar: of an input.
-      result: metavar of the output.
-      what: what is read, for the help.
     """
+    parser.usage = (
+        f"%(prog)s [OPTIONS] {metavar} OUTPUT\n       %(prog)s [OPTIONS] {metavar}... --out FOLDER"
+    )
     parser.add_argument(
         "paths",
         nargs="+",
-        metavar=metavar,
-        help=f"{what} to read and then the {result} to write, - for standard input and output; "
-        "with --out any number of files and folders to read",
+        metavar=f"{metavar} OUTPUT",
+        help="file to read and file to write, - for standard input or output. With --out: any "
+        "number of files and folders to read",
     )
     group = parser.add_argument_group("many files")
-    group.add_argument("--out", metavar="FOLDER", help="folder for the results, made if need be")
+    group.add_argument("--out", metavar="FOLDER", help="folder for the results, created if missing")
     group.add_argument(
         "--resume",
         action="store_true",
-        help="skip what has a result in the folder already that is no older and, of coded files, "
-        "not damaged; options and masks are not compared",
+        help="skip inputs whose result in the folder is up to date and, for coded files, not "
+        "damaged; options and masks are not compared",
     )
     group.add_argument(
         "--workers",
         type=arguments.whole(1, 64, "a whole number in 1..64"),
         metavar="N",
-        help="files at a time, each of which takes memory (default: 2)",
+        help="number of files processed at once; each takes memory (default: 2)",
     )
 
 
-def set_one(args: argparse.Namespace, *, metavar: str, result: str) -> bool:
+def set_one(args: argparse.Namespace, *, metavar: str) -> bool:
     """Finds out whether one file is meant, and then sets `args.input` and `args.output`.
 
     Raises:
@@ -77,18 +78,20 @@ def set_one(args: argparse.Namespace, *, metavar: str, result: str) -> bool:
     """
     if args.out is not None:
         if files.PIPE in args.paths:
-            raise UsageError("--out: expected files and folders to read, got - (a pipe)")
+            raise UsageError("--out: expected files and folders to read, got - (standard input)")
         return False
     for option, given in (("--resume", args.resume), ("--workers", args.workers is not None)):
         if given:
-            raise UsageError(f"{option}: expected --out FOLDER with it, got none")
+            raise UsageError(f"{option}: only valid with --out FOLDER")
     if len(args.paths) != 2:
         raise UsageError(
-            f"expected {metavar} {result}, or any number of files and folders with --out FOLDER, "
-            f"got {len(args.paths)} path{'s'[: len(args.paths) > 1]}"
+            f"expected {metavar} OUTPUT, or any number of files and folders with --out FOLDER, "
+            f"got {output.counted(len(args.paths), 'path')}"
         )
     if os.path.isdir(args.paths[0]):
-        raise UsageError(f"{args.paths[0]}: a folder needs --out FOLDER for its results")
+        raise UsageError(
+            f"{args.paths[0]}: to process a folder, name one for the results: --out FOLDER"
+        )
     args.input, args.output = args.paths
     return True
 
@@ -97,20 +100,20 @@ def jobs(
     paths: Sequence[str],
     out: str | None,
     *,
-    endings: frozenset[str],
-    ending: str,
+    extensions: frozenset[str],
+    extension: str,
     others: str = "",
 ) -> list[Job]:
     """The files below some paths and where their results go.
 
     A folder's tree is kept. Of several inputs a folder keeps its name, too. Where two files would
-    have one result (`a.jpg` and `a.png`), their own endings stay in its name.
+    have one result (`a.jpg` and `a.png`), their own extensions stay in its name.
 
     Args:
       paths: files and folders; hidden files and folders inside them are left out.
       out: folder of the results, which is never searched; None where nothing is written.
-      endings: of the files in folders that count.
-      ending: of the results.
+      extensions: of the files in folders that count.
+      extension: of the results.
       others: what else the command takes, for the error.
 
     Raises:
@@ -119,11 +122,11 @@ def jobs(
     found: list[tuple[str, Path]] = []
     for path in paths:
         if os.path.isdir(path):
-            below = list(_below(Path(path), endings, None if out is None else Path(out)))
+            below = list(_below(Path(path), extensions, None if out is None else Path(out)))
             if not below:
                 raise UsageError(
-                    f"{path}: expected a folder with files ending in "
-                    f"{' '.join(sorted(endings))}{others}, got none"
+                    f"{path}: expected a folder with files of extension "
+                    f"{' '.join(sorted(extensions))}{others}, got none"
                 )
             inside = Path(Path(path).resolve().name) if len(paths) > 1 else Path()
             found += [(str(Path(path) / name), inside / name) for name in below]
@@ -133,21 +136,23 @@ def jobs(
         return [Job(source, "", source) for source, _ in found]
     if os.path.exists(out) and not os.path.isdir(out):
         raise UsageError(f"{out}: expected a folder to write, got a file")
-    shared = Counter(os.path.normcase(name.with_suffix(ending)) for _, name in found)
+    shared = Counter(os.path.normcase(name.with_suffix(extension)) for _, name in found)
 
     def result(name: Path) -> str:
-        plain = name.with_suffix(ending)
+        plain = name.with_suffix(extension)
         alone = shared[os.path.normcase(plain)] == 1
-        return str(Path(out) / (plain if alone else name.with_name(name.name + ending)))
+        return str(Path(out) / (plain if alone else name.with_name(name.name + extension)))
 
     made = [Job(source, result(name), name.as_posix()) for source, name in found]
     twice = [target for target, count in Counter(job.target for job in made).items() if count > 1]
     if twice:
-        raise UsageError(f"{twice[0]}: expected files of different names, got two for this one")
+        raise UsageError(
+            f"{twice[0]}: expected inputs of different names, got two with this output"
+        )
     return made
 
 
-def _below(root: Path, endings: frozenset[str], out: Path | None) -> Iterator[Path]:
+def _below(root: Path, extensions: frozenset[str], out: Path | None) -> Iterator[Path]:
     def unreadable(error: OSError) -> None:
         raise UsageError(f"{error.filename}: {files.describe(error)}") from error
 
@@ -159,7 +164,7 @@ def _below(root: Path, endings: frozenset[str], out: Path | None) -> Iterator[Pa
             if not name.startswith(".") and (Path(folder) / name).resolve() != own
         )
         for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in endings:
+            if not name.startswith(".") and Path(name).suffix.lower() in extensions:
                 yield (Path(folder) / name).relative_to(root)
 
 
@@ -175,8 +180,8 @@ def to_do(all_jobs: Sequence[Job], *, force: bool, resume: bool) -> list[Job]:
                 raise UsageError(f"{job.target}: expected an output other than the input")
             if not (force or resume):
                 raise UsageError(
-                    f"{job.target}: exists already (--force overwrites, --resume skips what is "
-                    "done)"
+                    f"{job.target}: exists already (--force overwrites it, --resume skips "
+                    "finished files)"
                 )
     return [job for job in all_jobs if not (resume and _is_done(job))]
 
@@ -208,7 +213,10 @@ def run(
     in_words: Callable[[Figures], str],
     totals: Callable[[Sequence[Figures]], str],
 ) -> int:
-    """Does the jobs that are left, goes on past files that cannot be done, and reports.
+    """Does the jobs that are left, continues after files that fail, and reports.
+
+    Each failure is printed once: in a list at the end where a bar is shown, which counts them till
+    then, or else as it happens, as for a log.
 
     Args:
       args: options of `add_inputs`, `--force` and `--json`.
@@ -235,44 +243,56 @@ def run(
 
     made: list[Figures] = []
     failed: list[dict[str, str]] = []
+    skipped = len(all_jobs) - len(todo)
     with output.Progress(label) as bar:
         bar.update(0, len(todo), "")
-        for job, figures, reason in in_order(attempt, todo, workers=args.workers or WORKERS):
+        try:
+            for job, figures, reason in in_order(attempt, todo, workers=args.workers or WORKERS):
+                bar.clear()
+                if figures is None:
+                    failed.append({"input": job.source, "error": reason})
+                    if not bar.shown:
+                        output.message("error", f"{job.source}: {reason}")
+                else:
+                    made.append(figures)
+                    if not args.json:
+                        output.notes(f"{job.name}: {note}" for note in figures.get("notes", ()))
+                        print(in_words(figures), flush=True)
+                parts = [f"{len(failed)} failed"] if failed else []
+                parts += [totals(made)] if made else []
+                bar.update(len(made) + len(failed), len(todo), ", ".join(parts))
+        except KeyboardInterrupt:
             bar.clear()
-            if figures is None:
-                failed.append({"input": job.source, "error": reason})
-                output.message("error", f"{job.source}: {reason}")
-            else:
-                made.append(figures)
-                if not args.json:
-                    output.notes(f"{job.name}: {note}" for note in figures.get("notes", ()))
-                    print(in_words(figures), flush=True)
-            bar.update(len(made) + len(failed), len(todo), totals(made))
+            close_failed(failed, len(all_jobs), listed=bar.shown)
+            raise
     seconds = time.perf_counter() - start
-    skipped = len(all_jobs) - len(todo)
     summary = {"files": made, "failed": failed, "skipped": skipped, "seconds": seconds}
-    counted = f"{len(made)} of {len(all_jobs)} files" + (f", {skipped} skipped" if skipped else "")
-    output.report(
-        summary,
-        f"{counted}: {totals(made)}, {seconds:.1f} s",
-        as_json=args.json,
-        stream=sys.stdout,
-    )
-    return list_failed(failed)
+    counted = f"{len(made)} of {output.counted(len(all_jobs), 'file')}"
+    counted += f", {skipped} skipped" if skipped else ""
+    text = f"{counted}: {totals(made)}" if made else counted
+    output.report(summary, f"{text}, {seconds:.1f} s", as_json=args.json, stream=sys.stdout)
+    return close_failed(failed, len(all_jobs), listed=bar.shown)
 
 
-def list_failed(failed: Sequence[dict[str, str]]) -> int:
-    """Lists the files that could not be done at the end, where they are seen; the exit code."""
+def close_failed(failed: Sequence[dict[str, str]], count: int, *, listed: bool) -> int:
+    """Says at the end how many of `count` files failed; the exit code.
+
+    Args:
+      failed: path and error of each.
+      count: of all files.
+      listed: whether each is printed here, as nobody has seen it yet.
+    """
     if not failed:
         return 0
-    output.message("error", f"{len(failed)} could not be done:")
-    for item in failed:
+    end = ":" if listed else ", as reported above"
+    output.message("error", f"{len(failed)} of {output.counted(count, 'file')} failed{end}")
+    for item in failed if listed else ():
         print(f"  {item['input']}: {item['error']}", file=sys.stderr, flush=True)
     return SOME_FAILED
 
 
 def why(error: BaseException, source: str) -> str:
-    """Why a file could not be done, in one line, without its name in front."""
+    """Why a file failed, in one line, without its name in front."""
     if isinstance(error, OSError):
         text = files.describe(error)
     else:

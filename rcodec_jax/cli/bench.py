@@ -19,9 +19,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "bench", help="measure speed and memory", description="Measures speed and memory."
     )
-    benches = parser.add_subparsers(
-        title="benchmarks", metavar="BENCHMARK", required=True, parser_class=arguments.Parser
-    )
+    benches = parser.add_subparsers(title="benchmarks", metavar="BENCHMARK", required=True)
     for bench in (
         bench_codec, bench_sizes, bench_coder, bench_data, bench_train, bench_unet, bench_level_map,
     ):  # fmt: skip

@@ -19,21 +19,21 @@ def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     codec = benches.add_parser(
         "codec",
-        help="encode and decode, beside JPEG and WebP",
-        description="Times encode and decode at 768x512: warm calls in one process, and whole "
-        "commands, cold and warm, with their processor time and peak memory.",
+        help="encode and decode, compared with JPEG and WebP",
+        description="Times encode and decode at 768x512: warm calls in one process, then complete "
+        "commands, cold and warm, with their CPU time and peak memory.",
     )
     codec.add_argument(
         "--picture",
         metavar="PICTURE",
-        help="picture to use, cut and scaled to 768x512 (default: a synthetic one)",
+        help="picture to use, cropped and scaled to 768x512 (default: a synthetic one)",
     )
     codec.add_argument(
         "--bpp",
         type=arguments.above_zero("a number of bits per pixel above 0"),
         default=0.2,
         metavar="R",
-        help="size of the files in bits per pixel (default: %(default)s)",
+        help="file size in bits per pixel (default: %(default)s)",
     )
     codec.add_argument(
         "--steps",
@@ -48,9 +48,9 @@ def add_parser(benches: arguments.Subparsers) -> None:
         type=arguments.whole(1, 1000, "a whole number of at least 1"),
         default=3,
         metavar="N",
-        help="timed calls, of which the median counts (default: %(default)s)",
+        help="number of timed calls; the median is reported (default: %(default)s)",
     )
-    codec.add_argument("--no-commands", action="store_true", help="leave out the command-line runs")
+    codec.add_argument("--no-commands", action="store_true", help="skip the command-line runs")
     arguments.add_model_option(codec)
     arguments.add_json_option(codec)
     arguments.add_run_options(codec)
@@ -145,7 +145,7 @@ def _in_words(rows: list[Row], machine: str, model: str) -> str:
             for row in rows
         ],
     )
-    commands = "commands: cold, warm; CPU s: of the warm ones, encode, decode"
+    commands = "commands: cold, warm. CPU s: encode, decode of the warm commands"
     return f"{text}\n{commands}\nmodel: {model}\n{machine}"
 
 

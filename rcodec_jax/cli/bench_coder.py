@@ -13,26 +13,26 @@ def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     coder = benches.add_parser(
         "coder",
-        help="the entropy coder, beside constriction's and CompressAI's",
-        description="Times the entropy coder from symbols to bytes and back, beside those of "
+        help="the entropy coder, compared with constriction and CompressAI",
+        description="Times the entropy coder from symbols to bytes and back, compared with "
         "constriction and CompressAI where they are installed, on the same symbols with the same "
-        "integer tables. CPU time of one thread. Counted is the whole way from symbols and numbers "
-        "of tables in raster order to bytes and back. constriction takes one table per call, so "
-        "its time includes sorting by table, but for 'sorted before', which leaves that out.",
+        "integer tables. Times are CPU times of one thread, from symbols and table indices in "
+        "raster order to bytes and back. constriction takes one table per call, so its time "
+        "includes sorting by table, except in the row 'sorted before'.",
     )
     coder.add_argument(
         "--max-symbols",
         type=arguments.whole(1000, None, "a whole number of at least 1000"),
         default=1_000_000,
         metavar="N",
-        help="largest number of symbols, of 1k to 10M (default: %(default)s)",
+        help="maximum number of symbols; sizes run from 1k to 10M (default: %(default)s)",
     )
     coder.add_argument(
         "--node",
         type=arguments.whole(0, 1023, "a whole number in 0..1023"),
         default=600,
         metavar="N",
-        help="node the symbols are quantised at, 0 finest (default: %(default)s, about .1 bpp)",
+        help="quantiser node of the symbols, 0 is the finest (default: %(default)s, about 0.1 bpp)",
     )
     arguments.add_model_option(coder)
     arguments.add_json_option(coder)
@@ -47,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
 
     part = load_integers(args.model or shipped_bundle())
     missing = coderpeers.missing()
-    output.notes(f"{name} is not installed, so it is left out" for name in missing)
+    output.notes(f"{name} is not installed, so it is skipped" for name in missing)
     with output.Progress("bench") as progress:
         rows = coder.run(
             part, max_symbols=args.max_symbols, node=args.node, progress=progress.update

@@ -13,52 +13,53 @@ def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     data = benches.add_parser(
         "data",
-        help="the training loader, beside the step it has to feed",
-        description="Measures how many crops a second the training loader delivers from a source, "
-        "by threads and worker processes, and whether a step of a given time would wait for it.",
+        help="the training loader, compared with the speed of a training step",
+        description="Measures how many crops per second the training loader delivers from a "
+        "source, by threads and worker processes, and whether a step of a given time would wait "
+        "for it.",
     )
-    data.add_argument("source", metavar="SOURCE", help="as for 'train --data'")
+    data.add_argument("source", metavar="SOURCE", help="pictures, as for 'train --data'")
     arguments.add_split_option(data)
     data.add_argument(
         "--crop-px",
         type=arguments.whole(8, 8192, "a whole number of at least 8"),
         default=128,
         metavar="PX",
-        help="side of the crops (default: %(default)s)",
+        help="side of the crops in pixels (default: %(default)s)",
     )
     data.add_argument(
         "--batch",
         type=arguments.whole(1, 65536, "a whole number of at least 1"),
         default=8,
         metavar="N",
-        help="crops a step (default: %(default)s)",
+        help="crops per step (default: %(default)s)",
     )
     data.add_argument(
         "--step-seconds",
         type=arguments.above_zero("a number of seconds above 0"),
         metavar="S",
-        help="time of a training step, as 'rcodec bench train' gives it",
+        help="time of a training step, as 'rcodec bench train' reports it",
     )
     data.add_argument(
         "--workers",
         type=arguments.whole(0, 4096, "a whole number of at least 0"),
         default=0,
         metavar="N",
-        help="also measure N worker processes (default: threads only)",
+        help="also measure with N worker processes (default: threads only)",
     )
     data.add_argument(
         "--cache-mb",
         type=arguments.whole(0, None, "a whole number of at least 0"),
         default=0,
         metavar="MB",
-        help="decoded pictures kept in memory (default: none)",
+        help="memory for decoded pictures in megabytes (default: none)",
     )
     data.add_argument(
         "--seconds",
         type=arguments.above_zero("a number of seconds above 0"),
         default=3.0,
         metavar="S",
-        help="length of each measurement (default: %(default)s)",
+        help="duration of each measurement in seconds (default: %(default)s)",
     )
     arguments.add_json_option(data)
     data.set_defaults(run=run)
@@ -98,7 +99,8 @@ def run(args: argparse.Namespace) -> int:
     }
     shown = [
         (
-            f"{row.threads} threads" + (f" x {row.workers} workers" if row.workers else ""),
+            output.counted(row.threads, "thread")
+            + (f" x {output.counted(row.workers, 'worker')}" if row.workers else ""),
             f"{row.crops_per_s:,.0f}",
             f"{row.mb_per_s:,.1f}",
             "-" if row.crops_per_core_s is None else f"{row.crops_per_core_s:,.0f}",
@@ -110,9 +112,9 @@ def run(args: argparse.Namespace) -> int:
     header = ("loader", "crops/s", "MB/s", "crops/s per core", "x needed", "wait %")
     text = output.table(header, shown)
     if needed is not None:
-        text += f"\na step of {args.step_seconds:g} s takes {needed:,.1f} crops/s"
+        text += f"\na step of {args.step_seconds:g} s needs {needed:,.1f} crops/s"
     text += "\n\n" + output.table(
-        ("JPEG of 768x512 on one core", "pictures/s", "Pillow's pixels"),
+        ("JPEG of 768x512 on one core", "pictures/s", "same pixels as Pillow"),
         [(d.name, f"{d.pictures_per_s:,.0f}", "yes" if d.equal else "no") for d in decoders],
     )
     output.report(figures, text, as_json=args.json, stream=sys.stdout)

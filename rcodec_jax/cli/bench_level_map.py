@@ -1,4 +1,4 @@
-"""`rcodec bench level-map`: what level maps cost."""
+"""`rcodec bench level-map`: bytes of level maps."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     parser = benches.add_parser(
         "level-map",
-        help="bytes of typical level maps, beside PNG, raw packing and an entropy",
+        help="bytes of typical level maps, compared with PNG, raw packing and an entropy bound",
         description="Codes the level maps of typical regions of a 768x512 picture, and of the "
-        "object masks of a folder. The entropy is that of an entry given its four known "
-        "neighbours, by the map's own statistics, which no reader has.",
+        "object masks in a folder. The entropy is that of an entry given its four known "
+        "neighbours. It uses the statistics of the map itself, which a decoder does not have.",
     )
     parser.add_argument(
         "--masks",
         metavar="FOLDER",
-        help="folder of label PNGs; object 1 of each counts unless it is a speck or fills most",
+        help="folder of label PNGs; object 1 of each is used unless it is tiny or fills most of it",
     )
     arguments.add_json_option(parser)
     arguments.add_run_options(parser, jax=False)
@@ -40,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     text = output.table(
-        ("map", "maps", "levels", "bytes", "PNG", "raw", "entropy", "% of 0.1 bpp", "most"),
+        ("map", "maps", "levels", "bytes", "PNG", "raw", "entropy", "% of 0.1 bpp", "max"),
         [
             (
                 row.name,

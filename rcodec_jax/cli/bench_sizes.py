@@ -6,23 +6,22 @@ import argparse
 import dataclasses
 import sys
 
-from rcodec_jax.cli import arguments, output
+from rcodec_jax.cli import arguments, environment, output
 
 
 def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     parser = benches.add_parser(
         "sizes",
-        help="commands on small and large pictures, beside AVIF and JPEG XL",
-        description="Times whole commands, from PNG and to PNG, on pictures of several sizes, with "
-        "their peak memory. AVIF and JPEG XL (with pillow-jxl-plugin) run with their defaults, on "
-        "all cores.",
+        help="commands on small and large pictures, compared with AVIF and JPEG XL",
+        description="Times complete commands, from PNG and to PNG, on pictures of several sizes, "
+        "and measures their peak memory. AVIF and JPEG XL (with pillow-jxl-plugin) run with their "
+        "default settings on all cores.",
     )
     parser.add_argument(
         "--picture",
         metavar="PICTURE",
-        help="picture that larger ones are made of, mirrored side by side (default: a synthetic "
-        "one of 768x512)",
+        help="picture to tile, mirrored, into larger ones (default: a synthetic one of 768x512)",
     )
     parser.add_argument(
         "--megapixels",
@@ -30,14 +29,14 @@ def add_parser(benches: arguments.Subparsers) -> None:
         nargs="+",
         default=[1, 6, 24, 100],
         metavar="N",
-        help="sizes of the pictures in millions of pixels (default: 1 6 24 100)",
+        help="picture sizes in megapixels (default: 1 6 24 100)",
     )
     parser.add_argument(
         "--bpp",
         type=arguments.above_zero("a number of bits per pixel above 0"),
         default=0.1,
         metavar="R",
-        help="size of our files in bits per pixel (default: %(default)s)",
+        help="size of the rcodec files in bits per pixel (default: %(default)s)",
     )
     arguments.add_effort_options(parser, default=1)
     arguments.add_resampling_option(parser)
@@ -72,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         "bpp": args.bpp,
         "effort": args.effort,
         "model": args.model or "shipped",
-        "threads": args.threads,
+        "threads": args.threads or environment.usable_cores(),
         "machine": machine(),
         "picture": args.picture or "synthetic",
         "failed": failed,

@@ -18,18 +18,20 @@ def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     train = benches.add_parser(
         "train",
-        help="the training step, beside what the machine can do",
-        description="Times training steps on synthetic pictures, in turns with matrix products and "
-        "convolutions at the machine's best shapes, and compares the rates.",
+        help="the training step, compared with the peak speed of the machine",
+        description="Times training steps on synthetic pictures, alternating with matrix products "
+        "and convolutions at the shapes that run fastest, and compares the FLOP rates.",
     )
     train.add_argument(
         "--model",
         choices=("tiny", "paper/8"),
         action="append",
-        help="tiny, or the paper's with an eighth of the channels (repeatable; default: both)",
+        help="tiny, or the model of the paper with 1/8 of its channels (repeatable; default: both)",
     )
     train.add_argument(
-        "--config", metavar="CONFIG", help="first stage of this recipe instead, without its LPIPS"
+        "--config",
+        metavar="CONFIG",
+        help="measure the first stage of this recipe instead, without its LPIPS loss",
     )
     arguments.add_set_option(train, what="a value", example="train.dtype=bfloat16")
     train.add_argument(
@@ -37,7 +39,7 @@ def add_parser(benches: arguments.Subparsers) -> None:
         type=arguments.whole(1, 10_000, "a whole number of at least 1"),
         default=10,
         metavar="N",
-        help="timed steps, of which the median counts (default: %(default)s)",
+        help="number of timed steps; the median is reported (default: %(default)s)",
     )
     arguments.add_json_option(train)
     arguments.add_run_options(train)

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from rcodec_jax.cli import arguments, output
+from rcodec_jax.cli import arguments, environment, output
 
 if TYPE_CHECKING:
     from rcodec_jax.bench.unet import Row
@@ -23,37 +23,38 @@ def add_parser(benches: arguments.Subparsers) -> None:
     """Adds the benchmark's parser."""
     unet = benches.add_parser(
         "unet",
-        help="the denoiser and the VAE's decoder, beside diffusers",
-        description="Times one evaluation of Stable Diffusion 2.1's UNet, with one level and with "
-        "16 on a random map, and the VAE's decoder: random weights, batch 1, beside diffusers in "
-        "eager mode and under torch.compile where an interpreter has it. Calls take turns.",
+        help="the denoiser and the VAE decoder, compared with diffusers",
+        description="Times one evaluation of the UNet of Stable Diffusion 2.1, with one level and "
+        "with 16 on a random map, and the VAE decoder, with random weights and batch 1. Compares "
+        "with diffusers in eager mode and under torch.compile, if installed. Calls alternate.",
     )
     unet.add_argument(
         "--size",
         choices=sorted(WIDTHS),
         action="append",
-        help="64 for latents of 64x64 cells, 96 for 96x64 (repeatable; default: both)",
+        help="64: latents of 64x64 cells, 96: of 96x64 cells (repeatable; default: both)",
     )
     unet.add_argument(
         "--model-size",
         choices=("paper", "small"),
         default="paper",
-        help="paper: 866 M parameters, 4 GB a side in float32; small: a toy (default: %(default)s)",
+        help="paper: 866 M parameters, 4 GB for each program in float32; small: a toy model "
+        "(default: %(default)s)",
     )
     unet.add_argument(
         "--repeats",
         type=arguments.whole(1, 1000, "a whole number of at least 1"),
         default=5,
         metavar="N",
-        help="timed calls, of which the median counts (default: %(default)s)",
+        help="number of timed calls; the median is reported (default: %(default)s)",
     )
     unet.add_argument(
         "--torch-python",
         metavar="PATH",
-        help="interpreter with torch and diffusers (default: this one)",
+        help="Python interpreter with torch and diffusers (default: this one)",
     )
-    unet.add_argument("--no-torch", action="store_true", help="leave diffusers out")
-    unet.add_argument("--no-compile", action="store_true", help="leave torch.compile out")
+    unet.add_argument("--no-torch", action="store_true", help="skip diffusers")
+    unet.add_argument("--no-compile", action="store_true", help="skip torch.compile")
     arguments.add_dtype_option(unet)
     arguments.add_json_option(unet)
     arguments.add_run_options(unet)
@@ -106,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     figures = {
         "model_size": args.model_size,
         "dtype": args.dtype,
-        "threads": args.threads,
+        "threads": args.threads or environment.usable_cores(),
         "repeats": args.repeats,
         "machine": machine(),
         "peer": peer.about if peer is not None else None,

@@ -21,21 +21,19 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "data",
         help="prepare training data",
-        description="Prepares training data. What 'pack' and 'latents' write is a folder of "
-        "ArrayRecord files that is a TFDS data set as well; 'rcodec train --data' reads it.",
+        description="Prepares training data. 'pack' and 'latents' write a folder of ArrayRecord "
+        "files, which is also a TFDS data set. 'rcodec train --data' reads it.",
     )
-    commands = parser.add_subparsers(
-        title="commands", metavar="COMMAND", required=True, parser_class=arguments.Parser
-    )
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_pack(commands)
     _add_latents(commands)
     _add_photos(commands)
     for name, run, text in (
-        ("check", run_check, "compare every file of a packed set with its checksum"),
-        ("info", run_info, "say what a source of training data is"),
+        ("check", run_check, "verify the checksum of every file of a packed set"),
+        ("info", run_info, "describe a source of training data"),
     ):
         command = commands.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
-        command.add_argument("source", metavar="SOURCE", help="packed set, or any source for info")
+        command.add_argument("source", metavar="SOURCE", help="packed set; for info, any source")
         if name == "info":
             arguments.add_split_option(command)
         arguments.add_json_option(command)
@@ -47,37 +45,40 @@ def _add_pack(commands: arguments.Subparsers) -> None:
         "pack",
         help="pack a folder of pictures into ArrayRecord files",
         description="Packs the JPEG, PNG and WebP pictures of a folder into ArrayRecord files. "
-        "Their bytes are kept, except where a plain decoder would see other pixels than rcodec "
-        "(orientation, colour profile, CMYK, 16 bits, alpha): these are encoded anew, as JPEG of "
-        "quality 95 with full chroma if they were JPEG, else as PNG. Unreadable pictures are "
-        "left out and listed in skipped.txt. The same command goes on where it was stopped.",
+        "Their bytes are kept, except where a plain decoder would produce other pixels than "
+        "rcodec (orientation, colour profile, CMYK, 16 bits, alpha). These are re-encoded: JPEG "
+        "files as JPEG of quality 95 with full chroma, others as PNG. Unreadable pictures are "
+        "skipped and listed in skipped.txt. Running the same command again continues a stopped "
+        "run.",
     )
-    pack.add_argument("folder", metavar="FOLDER", help="folder of pictures, with sub-folders")
+    pack.add_argument(
+        "folder", metavar="FOLDER", help="folder of pictures, searched with its subfolders"
+    )
     pack.add_argument("out", metavar="OUT", help="folder to write")
     pack.add_argument(
         "--max-side",
         type=arguments.whole(8, 2**16, "a whole number of at least 8"),
         metavar="PX",
-        help="scale pictures down whose longer side is above this",
+        help="scale down pictures whose longer side exceeds PX",
     )
     pack.add_argument(
         "--exclude",
         action="append",
         default=[],
         metavar="NAME",
-        help="name of files or sub-folders to leave out (repeatable)",
+        help="name of files or subfolders to skip (repeatable)",
     )
     pack.add_argument(
         "--shards",
         type=arguments.whole(1, 99999, "a whole number in 1..99999"),
         metavar="N",
-        help="files to write (default: one for every 256 MiB, up to 16 for less)",
+        help="number of files to write (default: one per 256 MiB, or up to 16 for small sets)",
     )
     pack.add_argument(
         "--workers",
         type=arguments.whole(1, 4096, "a whole number of at least 1"),
         metavar="N",
-        help="processes (default: one for each core)",
+        help="number of processes (default: one per core)",
     )
     arguments.add_force_option(pack)
     arguments.add_json_option(pack)
@@ -87,26 +88,30 @@ def _add_pack(commands: arguments.Subparsers) -> None:
 def _add_photos(commands: arguments.Subparsers) -> None:
     photos = commands.add_parser(
         "photos",
-        help="put pictures into one small file",
-        description="Puts the pictures of all sources into one file of WebP pictures, scaled down "
-        "until it is small enough to be sent to a machine that is lent for a while; 'rcodec train "
+        help="pack pictures into one small file",
+        description="Packs the pictures of all sources into one file of WebP pictures, scaled down "
+        "until the file is small enough, for example to upload to a rented machine. 'rcodec train "
         "--resident --data FILE' reads it.",
     )
-    photos.add_argument("sources", metavar="SOURCE", nargs="+", help="as for 'train --data'")
-    photos.add_argument("--out", required=True, metavar="FILE", help="file to write, an .npz")
+    photos.add_argument(
+        "sources", metavar="SOURCE", nargs="+", help="pictures, as for 'train --data'"
+    )
+    photos.add_argument(
+        "--out", required=True, metavar="FILE", help="file to write, with extension .npz"
+    )
     photos.add_argument(
         "--max-mb",
         type=arguments.above_zero("a number above 0"),
         default=35.0,
         metavar="N",
-        help="largest size of the file in megabytes (default: %(default)s)",
+        help="maximum file size in megabytes (default: %(default)s)",
     )
     photos.add_argument(
         "--quality",
         type=arguments.whole(1, 100, "a whole number in 1..100"),
         default=90,
         metavar="N",
-        help="of WebP (default: %(default)s)",
+        help="WebP quality (default: %(default)s)",
     )
     arguments.add_force_option(photos)
     arguments.add_json_option(photos)
@@ -116,14 +121,17 @@ def _add_photos(commands: arguments.Subparsers) -> None:
 def _add_latents(commands: arguments.Subparsers) -> None:
     latents = commands.add_parser(
         "latents",
-        help="cache what the autoencoder makes of pictures",
-        description="Encodes random crops, flipped half the time, and stores the latents (mean of "
-        "the posterior, float16) for stages with latents=True, which then need no encoder.",
+        help="cache the latents of pictures",
+        description="Encodes random crops, half of them flipped, and stores their latents "
+        "(posterior mean, float16). Stages with latents=True train on these without the encoder.",
     )
     latents.add_argument("source", metavar="SOURCE", help="pictures, as for 'train --data'")
     latents.add_argument("out", metavar="OUT", help="folder to write")
     latents.add_argument(
-        "--model", required=True, metavar="FOLDER", help="weights, run or bundle that encodes"
+        "--model",
+        required=True,
+        metavar="FOLDER",
+        help="weights, run or bundle whose encoder is used",
     )
     arguments.add_split_option(latents)
     latents.add_argument(
@@ -131,7 +139,8 @@ def _add_latents(commands: arguments.Subparsers) -> None:
         type=arguments.whole(64, 8192, "a whole number of at least 64"),
         default=256,
         metavar="PX",
-        help="side of the crops; training may cut smaller ones out of them (default: %(default)s)",
+        help="side of the crops in pixels; training may take smaller crops from them "
+        "(default: %(default)s)",
     )
     amount = latents.add_mutually_exclusive_group()
     amount.add_argument(
@@ -139,27 +148,27 @@ def _add_latents(commands: arguments.Subparsers) -> None:
         type=arguments.above_zero("a number above 0"),
         default=1.0,
         metavar="N",
-        help="how often the crops cover the pictures' pixels (default: 1, at least a crop each)",
+        help="how often the crops cover all pixels, at least one crop per picture (default: 1)",
     )
     amount.add_argument(
         "--records",
         type=arguments.whole(1, None, "a whole number of at least 1"),
         metavar="N",
-        help="number of crops instead",
+        help="number of crops, instead of --passes",
     )
     latents.add_argument(
         "--batch",
         type=arguments.whole(1, 65536, "a whole number of at least 1"),
         default=16,
         metavar="N",
-        help="crops encoded at once, over all devices (default: %(default)s)",
+        help="number of crops encoded at once, over all devices (default: %(default)s)",
     )
     arguments.add_seed_option(latents, "crops and flips")
     latents.add_argument(
         "--dtype",
         choices=arguments.DTYPES,
         default="float32",
-        help="the encoder computes in (default: %(default)s)",
+        help="precision of the encoder (default: %(default)s)",
     )
     arguments.add_force_option(latents)
     arguments.add_json_option(latents)
@@ -184,10 +193,10 @@ def run_pack(args: argparse.Namespace) -> int:
         )
     skipped = _skipped(args.out)
     for line in skipped[:SHOWN_SKIPPED]:
-        output.message("note", f"left out {line}")
+        output.message("note", f"skipped {line}")
     if len(skipped) > SHOWN_SKIPPED:
         more = len(skipped) - SHOWN_SKIPPED
-        output.message("note", f"{more} more are listed in {Path(args.out) / 'skipped.txt'}")
+        output.message("note", f"{more} more skipped, see {Path(args.out) / 'skipped.txt'}")
     _report(manifest, args)
     return 0
 
@@ -199,7 +208,7 @@ def run_photos(args: argparse.Namespace) -> int:
     from rcodec_jax.data.sources.sources import PictureSource
 
     if Path(args.out).exists() and not args.force:
-        raise UsageError(f"--out: {args.out} is there already (--force replaces it)")
+        raise UsageError(f"--out: {args.out} exists already (--force overwrites it)")
     opened = [open_source(source) for source in args.sources]
     sources = [source for source in opened if isinstance(source, PictureSource)]
     if len(sources) < len(opened):
@@ -219,7 +228,7 @@ def run_photos(args: argparse.Namespace) -> int:
         "digest": written.digest,
     }
     text = (
-        f"{args.out}: {figures['pictures']:,} pictures at {scale:.0%} of their sides, "
+        f"{args.out}: {output.counted(figures['pictures'], 'picture')} scaled to {scale:.0%}, "
         f"{figures['bytes'] / 1e6:,.1f} MB"
     )
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
@@ -254,11 +263,11 @@ def run_check(args: argparse.Namespace) -> int:
     with output.Progress("check") as progress:
         wrong = check(args.source, progress.update)
     if wrong:
-        more = f" (and {len(wrong) - 1} more files)" if len(wrong) > 1 else ""
+        more = f" (and {output.counted(len(wrong) - 1, 'more file')})" if len(wrong) > 1 else ""
         raise UsageError(f"{args.source}: {wrong[0]}{more}")
     manifest = read_manifest(args.source)
-    count = len(manifest.shards) + len(manifest.files)
-    _report(manifest, args, verdict=f"all is well: {count} files are as they were written")
+    count = output.counted(len(manifest.shards) + len(manifest.files), "file")
+    _report(manifest, args, verdict=f"ok: {count} checked, no differences")
     return 0
 
 
@@ -275,7 +284,8 @@ def run_info(args: argparse.Namespace) -> int:
         "pixels": source.pixel_count,
         "digest": source.digest,
     }
-    lines = [f"{figures['source']}", f"{source.picture_count:,} {source.kind}"]
+    noun = source.kind.removesuffix("s")
+    lines = [f"{figures['source']}", output.counted(source.picture_count, noun)]
     if source.pixel_count:
         lines[-1] += f", {source.pixel_count / 1e6:,.1f} Mpx"
     lines.append(f"digest {source.digest}")
@@ -300,11 +310,11 @@ def _report(manifest: Manifest, args: argparse.Namespace, *, verdict: str | None
         "digest": manifest.digest,
     }
     text = (
-        f"{figures['folder']}: {manifest.records:,} {manifest.kind} in {len(manifest.shards)} "
-        f"files, {manifest.size_bytes / 1e6:,.1f} MB"
+        f"{figures['folder']}: {output.counted(manifest.records, manifest.kind.removesuffix('s'))} "
+        f"in {output.counted(len(manifest.shards), 'file')}, {manifest.size_bytes / 1e6:,.1f} MB"
     )
     if manifest.kind == "images":
-        text += f"; {figures['encoded_anew']} encoded anew, {figures['skipped']} left out"
+        text += f"; {figures['encoded_anew']} re-encoded, {figures['skipped']} skipped"
     text += f"\ndigest {manifest.digest}"
     if verdict is not None:
         text += f"\n{verdict}"

@@ -24,16 +24,17 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
     parser = subparsers.add_parser(
         "decode",
-        help="make a picture of a file, or pictures of many",
-        description="Decodes files into pictures. The ending of a picture says its format.",
+        help="decode a file into a picture, or many",
+        description="Decodes files into pictures. The extension of OUTPUT sets the format.",
     )
-    batch.add_inputs(parser, metavar="FILE", result="PICTURE", what="file")
+    batch.add_inputs(parser, metavar="FILE")
     parser.add_argument(
         "--format",
-        type=lambda ending: ending.lower().removeprefix("."),
-        metavar="ENDING",
-        help="of the pictures in --out or on standard output: png, jpg, webp, avif, tif, bmp, ppm "
-        "(default: png)",
+        type=lambda extension: extension.lower().removeprefix("."),
+        metavar="FORMAT",
+        help="format where no extension sets it (with --out, on standard output, or for an OUTPUT "
+        "without extension): png, jpg, webp, avif, tif, bmp or ppm (default for --out and standard "
+        "output: png)",
     )
     arguments.add_steps_options(parser)
     parser.add_argument(
@@ -41,8 +42,8 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         type=arguments.number(0, 1, "a number in 0..1"),
         default=BALANCED,
         metavar="R",
-        help="0..1: from least error to detail that looks real, part of it made up "
-        "(default: %(default)s)",
+        help="0..1, from the smallest error to the most realistic detail, part of which is "
+        "generated (default: %(default)s)",
     )
     parser.add_argument(
         "--max-pixels",
@@ -60,17 +61,16 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
-    if not batch.set_one(args, metavar="FILE", result="PICTURE"):
+    if not batch.set_one(args, metavar="FILE"):
         return _run_many(args)
     from rcodec_jax.data.pictures.writing import image_format
 
-    # Before the work: an ending that cannot be written should not cost a decode.
-    piped = args.output == files.PIPE
-    if args.format and not piped:
-        raise UsageError(
-            f"--format: expected it with --out or -, as the ending of {args.output} says its own"
-        )
-    picture_format = _of_option(args) if piped else image_format(Path(args.output))
+    # Before the work: an extension that cannot be written should not cost a decode.
+    piped, target = args.output == files.PIPE, Path(args.output)
+    nameless = piped or not files.is_regular(target)  # also a device
+    if args.format and target.suffix and not nameless:
+        raise UsageError(f"--format: not valid for {target}, whose extension sets the format")
+    picture_format = _of_option(args) if nameless or args.format else image_format(target)
     files.check_output(args.output, force=args.force, inputs=(args.input,))
     data = files.read_input(args.input, expected="an rcodec file")
 
@@ -87,8 +87,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _run_many(args: argparse.Namespace) -> int:
     picture_format = _of_option(args)
-    ending = f".{args.format or 'png'}"
-    jobs = batch.jobs(args.paths, args.out, endings=batch.CODED, ending=ending)
+    extension = f".{args.format or 'png'}"
+    jobs = batch.jobs(args.paths, args.out, extensions=batch.CODED, extension=extension)
 
     import rcodec_jax
     from rcodec_jax.codec.many import FirstAlone, file_programs
@@ -130,10 +130,11 @@ def _decode(
     from rcodec_jax.entropy import Limits
 
     limits = Limits() if args.max_pixels is None else Limits(max_pixels=args.max_pixels)
+    steps = codec.bundle.config.steps if args.steps is None else args.steps
     start = time.perf_counter()
     pixels = codec.decode(
         data,
-        steps=args.steps,
+        steps=steps,
         trajectory=args.trajectory,
         realism=args.realism,
         limits=limits,
@@ -150,7 +151,7 @@ def _decode(
         "output": args.output,
         "width_px": width,
         "height_px": height,
-        "steps": args.steps,
+        "steps": steps,
         "trajectory": args.trajectory,
         "realism": args.realism,
         "seconds": seconds,

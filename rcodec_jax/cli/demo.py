@@ -41,10 +41,10 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "demo",
-        help="see it work on a real photo",
-        description="Encodes a photo with and without a region of interest at equal bytes, "
-        "decodes both, prints a table and writes pictures. Needs scikit-image for the photo "
-        "unless one is given.",
+        help="try the codec on a real photo",
+        description="Encodes a photo with and without a region of interest at equal file size, "
+        "decodes both, prints a table and writes pictures. The default photo comes from "
+        "scikit-image, which must be installed.",
     )
     parser.add_argument(
         "--out",
@@ -52,7 +52,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         metavar="FOLDER",
         help="folder for the pictures (default: %(default)s)",
     )
-    parser.add_argument("--picture", metavar="PICTURE", help="another photo; needs --box")
+    parser.add_argument("--picture", metavar="PICTURE", help="photo to use instead; requires --box")
     parser.add_argument(
         "--box",
         type=arguments.box,
@@ -64,7 +64,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         type=arguments.above_zero("a number of bits per pixel above 0"),
         default=0.2,
         metavar="R",
-        help="size of the files in bits per pixel (default: %(default)s)",
+        help="file size in bits per pixel (default: %(default)s)",
     )
     arguments.add_steps_options(parser)
     arguments.add_model_option(parser)
@@ -77,7 +77,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     if args.picture and args.box is None:
-        raise UsageError("--picture: expected --box X0,Y0,X1,Y1 with it, got no box")
+        raise UsageError("--picture: requires --box X0,Y0,X1,Y1")
     folder = files.check_folder(args.out, force=args.force, own=OWN_FILES)
 
     import rcodec_jax
@@ -126,7 +126,7 @@ def _round_trip(
     codec: Any, pixels: np.ndarray, args: argparse.Namespace, **options: Any
 ) -> RoundTrip:
     encoding = time.perf_counter()
-    encoded = codec.encode_detailed(pixels, **options)
+    encoded = codec.encode_detailed(pixels, resampling=1, **options)
     decoding = time.perf_counter()
     decoded = codec.decode(encoded.data, steps=args.steps, trajectory=args.trajectory)
     seconds = decoding - encoding, time.perf_counter() - decoding
@@ -155,7 +155,7 @@ def _figures(pixels: np.ndarray, importance: np.ndarray, trip: RoundTrip) -> dic
 def _pictures(
     pixels: np.ndarray, importance: np.ndarray, trips: dict[str, RoundTrip]
 ) -> dict[str, np.ndarray]:
-    """Every picture that is written, by name without ending."""
+    """Every picture that is written, by name without extension."""
     import numpy as np
 
     from rcodec_jax.cli import heatmap
@@ -196,4 +196,4 @@ def _in_words(rows: list[dict[str, Any]], folder: Path) -> str:
             for row in rows
         ],
     )
-    return f"{text}\npictures: {folder} (side-by-side.png shows all)"
+    return f"{text}\npictures written to {folder} (side-by-side.png shows all)"

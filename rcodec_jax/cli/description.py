@@ -44,11 +44,11 @@ def in_words(
     devices = math.prod(described.mesh.values())
     axes = ", ".join(f"{axis} {size}" for axis, size in described.mesh.items())
     parts = output.table(
-        ("part", "parameters", "of a device: weights", "average", "optimiser", "all"),
+        ("part", "parameters", "per device: weights", "average", "optimiser", "total"),
         [
             *((part.name, f"{part.parameters:,}", *_held(part)) for part in described.parts),
             (
-                "all",
+                "total",
                 f"{described.parameters:,}",
                 *(
                     output.size_in_words(sum(getattr(part, field) for part in described.parts))
@@ -59,7 +59,7 @@ def in_words(
         ],
     )
     tensors = output.table(
-        ("largest parameters", "shape", "split", "of a device"),
+        ("largest parameters", "shape", "sharding", "per device"),
         [
             (
                 tensor.path,
@@ -71,7 +71,7 @@ def in_words(
         ],
     )
     stages = output.table(
-        ("stage", "steps", "batch", "crop", "input", "TFLOP a step", "GFLOP a picture"),
+        ("stage", "steps", "batch", "crop", "input", "TFLOP/step", "GFLOP/picture"),
         [
             (
                 stage.kind,
@@ -85,8 +85,11 @@ def in_words(
             for stage in described.stages
         ],
     )
-    lines = [f"{name}: {steps:,} steps; mesh {axes}: {devices} device(s)", parts, tensors, stages]
-    total = f"{described.total_flops:.3g} FLOP in all"
+    head = (
+        f"{name}: {output.counted(steps, 'step')}; mesh {axes}: {output.counted(devices, 'device')}"
+    )
+    lines = [head, parts, tensors, stages]
+    total = f"{described.total_flops:.3g} FLOP in total"
     if timing is not None:
         chip, peak, share = timing
         total += (
@@ -106,9 +109,9 @@ def _held(part: Any) -> tuple[str, ...]:
 
 
 def split_in_words(split: tuple[Any, ...]) -> str:
-    """The mesh axes of each dimension: `-,-,fsdp,tensor`; `whole` for none."""
+    """The mesh axes of each dimension: `-,-,fsdp,tensor`; `replicated` for none."""
     if not any(split):
-        return "whole"
+        return "replicated"
     return ",".join(
         "+".join(entry) if isinstance(entry, (tuple, list)) else entry or "-" for entry in split
     )

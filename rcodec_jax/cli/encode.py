@@ -27,10 +27,10 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "encode",
-        help="make a file of a picture, or files of many",
-        description="Encodes pictures, with more bits where it matters.",
+        help="encode a picture, or many",
+        description="Encodes pictures into files, with more bits for the regions that matter.",
     )
-    batch.add_inputs(parser, metavar="PICTURE", result="FILE", what="picture")
+    batch.add_inputs(parser, metavar="PICTURE")
     arguments.add_rate_options(parser)
     arguments.add_effort_options(parser)
     arguments.add_resampling_option(parser)
@@ -39,7 +39,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser.add_argument(
         "--keep-metadata",
         action="store_true",
-        help="keep when the picture was taken, its copyright and artist, as EXIF has them",
+        help="keep the EXIF date taken, copyright and artist",
     )
     arguments.add_model_option(parser)
     arguments.add_dtype_option(parser)
@@ -52,14 +52,15 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
 def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     _check_region_options(args)
-    if not batch.set_one(args, metavar="PICTURE", result="FILE"):
+    if not batch.set_one(args, metavar="PICTURE"):
         return _run_many(args)
     files.check_output(
         args.output, force=args.force, inputs=(args.input, *([args.roi] if args.roi else []))
     )
     if Path(args.output).suffix.lower() in PICTURES:
         raise UsageError(
-            f"{args.output}: expected the name of a coded file, such as photo.rdc, got a picture's"
+            f"{args.output}: expected the name of a coded file, such as photo.rdc, got that of a "
+            "picture"
         )
     picture = _read(args)
     notes = list(picture.notes)
@@ -80,7 +81,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_many(args: argparse.Namespace) -> int:
-    jobs = batch.jobs(args.paths, args.out, endings=PICTURES, ending=".rdc")
+    jobs = batch.jobs(args.paths, args.out, extensions=PICTURES, extension=".rdc")
 
     import rcodec_jax
     from rcodec_jax.codec.many import FirstAlone, programs_of
@@ -107,7 +108,7 @@ def _run_many(args: argparse.Namespace) -> int:
 
 
 def _mask_of(roi: str | None, name: str) -> str | None:
-    """The mask of one of many pictures: of its name, whatever the ending, where a folder is given.
+    """The mask of one of many pictures: from a folder, that of its name, whatever its extension.
 
     Raises:
       UsageError: the folder has none.
@@ -118,7 +119,7 @@ def _mask_of(roi: str | None, name: str) -> str | None:
     for path in sorted(place.parent.glob("*")):
         if path.stem == place.stem and path.suffix.lower() in PICTURES:
             return str(path)
-    raise UsageError(f"expected a mask {place.with_suffix('.png')} (or of another format)")
+    raise UsageError(f"expected a mask {place.with_suffix('.png')} (or another format), got none")
 
 
 def _read(args: argparse.Namespace) -> Picture:
@@ -222,11 +223,12 @@ def importance_of(
         sources.append(importance_by_name(args.importance, pixels))
     joined = importance.combine(*sources)
     if not joined.any():
-        unwritten = ", and no map is written" if args.show_importance else ""
-        notes.append(f"nothing important was found, so no region is favoured{unwritten}")
+        unwritten = " and no map is written" if args.show_importance else ""
+        notes.append(f"no important region was found, so none is favoured{unwritten}")
         return None
     if args.show_importance:
         write_image(args.show_importance, np.round(joined * 255).astype(np.uint8), "PNG")
+        notes.append(f"importance map written to {args.show_importance}")
     return joined
 
 
@@ -237,22 +239,25 @@ def _has_region(args: argparse.Namespace) -> bool:
 
 def _check_region_options(args: argparse.Namespace) -> None:
     if args.roi_id is not None and not args.roi:
-        raise UsageError("--roi-id: expected --roi MASK with it, got no mask")
+        raise UsageError("--roi-id: only valid with --roi MASK")
     for option in ("roi_strength", "show_importance"):
         if getattr(args, option) is not None and not _has_region(args):
             raise UsageError(
-                f"--{option.replace('_', '-')}: expected a region with it (--roi, --box, --gaze, "
-                "--faces, --saliency or --importance), got none"
+                f"--{option.replace('_', '-')}: only valid with a region (--roi, --box, --gaze, "
+                "--faces, --saliency or --importance)"
             )
     if args.show_importance is not None:
         if args.out is not None:
-            raise UsageError("--show-importance: expected one picture, got --out")
+            raise UsageError("--show-importance: expected a single picture, got --out")
         if not args.show_importance.lower().endswith(".png"):
             raise UsageError(
-                f"--show-importance: expected a path that ends in .png, got {args.show_importance}"
+                "--show-importance: expected a file name with extension .png, got "
+                f"{args.show_importance!r}"
             )
         if os.path.realpath(args.show_importance) == os.path.realpath(args.paths[-1]):
-            raise UsageError(f"{args.paths[-1]}: expected another file for --show-importance")
+            raise UsageError(
+                f"{args.paths[-1]}: is the output, expected another file for --show-importance"
+            )
         others = (*args.paths, *([args.roi] if args.roi else ()))
         files.check_output(args.show_importance, force=args.force, inputs=others)
     if args.roi == files.PIPE:

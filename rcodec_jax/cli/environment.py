@@ -89,9 +89,9 @@ def require_device(device: str, *, joins: bool = False) -> None:
     try:
         jax.devices()
     except (RuntimeError, AssertionError) as error:  # a missing CUDA plug-in is a bare assertion
-        reason = str(error).partition("(set JAX_PLATFORMS")[0] or "no plug-in of JAX for it"
+        reason = str(error).partition("(set JAX_PLATFORMS")[0] or "JAX has no plug-in for it"
         raise UsageError(
-            f"--device: expected a device that is here, got {device!r}: {reason}"
+            f"--device: expected an available device, got {device!r}: {reason}"
         ) from error
 
 
@@ -201,7 +201,7 @@ def restart_with_huge_pages(transparent: Path = _TRANSPARENT) -> None:
     os.environ["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
     sys.stdout.flush()
     sys.stderr.flush()
-    # Where that fails the program goes on as it is.
+    # Where that fails the program continues as it is.
     with contextlib.suppress(OSError):
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 

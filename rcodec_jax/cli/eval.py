@@ -18,15 +18,6 @@ if TYPE_CHECKING:
     from rcodec_jax.evaluate.roirivals import Gain
 
 MASKS_RATE_BPP = 0.15
-_METRICS = {
-    "psnr_db": "PSNR",
-    "ms_ssim": "MS-SSIM",
-    "lpips": "LPIPS",
-    "dists": "DISTS",
-    "ssimulacra2": "SSIMULACRA 2",
-    "frechet": "Frechet distance",
-    "fid256": "FID/256",
-}
 
 
 def add_parser(subparsers: arguments.Subparsers) -> None:
@@ -284,20 +275,17 @@ def _folder_lines(result: FolderResult) -> list[str]:
 
 
 def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
-    names = ("codec", "setting", "bpp", "PSNR dB", "MS-SSIM", "LPIPS", "DISTS", "SSIM2", "Frechet")
-    header = (*names, "FID/256", "enc s", "dec s")
+    from rcodec_jax.evaluate.metric import METRICS
+
+    metrics = METRICS.values()
+    headings = [metric.heading or metric.title for metric in metrics]
+    header = ("codec", "setting", "bpp", *headings, "enc s", "dec s")
     rows = [
         (
             point.label,
             point.setting,
             f"{point.bpp:.4f}",
-            f"{point.psnr_db:.2f}",
-            _number(point.ms_ssim, ".4f"),
-            _number(point.lpips, ".4f"),
-            _number(point.dists, ".4f"),
-            _number(point.ssimulacra2, ".1f"),
-            _number(point.frechet, ".3f"),
-            _number(point.fid256, ".2f"),
+            *(_number(point.figures.get(m.name), f".{m.digits}f") for m in metrics),
             f"{point.encode_seconds:.3f}",
             f"{point.decode_seconds:.3f}",
         )
@@ -308,6 +296,8 @@ def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> str:
 
 
 def _bd_table(results: Sequence[BdRate]) -> str:
+    from rcodec_jax.evaluate.metric import METRICS
+
     header = (
         "codec",
         "against",
@@ -322,7 +312,7 @@ def _bd_table(results: Sequence[BdRate]) -> str:
         (
             result.test,
             result.anchor,
-            _METRICS[result.metric],
+            METRICS[result.metric].title,
             _number(result.of_means_percent, "+.1f"),
             _interval(result.of_means_interval),
             _number(result.mean_of_pictures_percent, "+.1f"),

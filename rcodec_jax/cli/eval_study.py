@@ -1,4 +1,4 @@
-"""`rcodec eval --study-results`: what the answers to a study say."""
+"""`rcodec eval --study-results`: preferences from the answers to a study."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ def run(paths: Sequence[str], *, as_json: bool) -> int:
     ]
     text = "\n".join(
         [
-            f"answers of {results.people} people: how often rcodec was preferred",
-            output.table(("against", "%", "95 %", "preferred", "trials"), rows),
+            f"answers of {output.counted(results.people, 'participant')}: how often rcodec was "
+            "preferred",
+            output.table(("against", "%", "95 % interval", "preferred", "trials"), rows),
         ]
     )
     output.report(to_plain(results), text, as_json=as_json, stream=sys.stdout)

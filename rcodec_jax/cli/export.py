@@ -17,29 +17,30 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "export",
         help="write a model in the layout of another program",
-        description="Writes a model for others: 'diffusers' for its from_pretrained (models with "
-        "Stable Diffusion's networks only, without the entropy model), 'safetensors' as a folder "
-        "of weights, 'stablehlo' as programs that run without this package (encoder, "
-        "hyper-analysis, step of the denoiser, decoder), with a loader beside them.",
+        description="Writes a model for other programs. 'diffusers' is read by from_pretrained of "
+        "diffusers; it takes models with the networks of Stable Diffusion and drops the entropy "
+        "model. 'safetensors' is a folder of weights. 'stablehlo' contains programs that run "
+        "without this package (encoder, hyper-analysis, denoising step and decoder) and a loader "
+        "for them.",
     )
-    parser.add_argument("source", metavar="MODEL", help="folder of weights, of a run or a bundle")
+    parser.add_argument("source", metavar="MODEL", help="folder of weights, run or bundle")
     parser.add_argument(
-        "--format", required=True, choices=sorted(FORMATS), dest="layout", help="what to write"
+        "--format", required=True, choices=sorted(FORMATS), dest="layout", help="layout to write"
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder to write")
     parser.add_argument(
         "--step",
         type=arguments.whole(0, None, "a whole number of at least 0"),
         metavar="N",
-        help="checkpoint of a run to take (default: the latest)",
+        help="checkpoint of the run to export (default: the latest)",
     )
     parser.add_argument(
         "--dtype",
         choices=arguments.DTYPES,
-        help="what the programs of 'stablehlo' compute in (default: float32)",
+        help="precision of the 'stablehlo' programs (default: float32)",
     )
     parser.add_argument(
-        "--half", action="store_true", help="round the parameters of 'safetensors' to float16"
+        "--half", action="store_true", help="round the 'safetensors' weights to float16"
     )
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
@@ -51,9 +52,9 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     folder = files.check_folder(args.out, force=args.force, source=args.source)
     if args.dtype is not None and args.layout != "stablehlo":
-        raise UsageError(f"--dtype: expected --format stablehlo with it, got {args.layout}")
+        raise UsageError(f"--dtype: only valid with --format stablehlo, got {args.layout}")
     if args.half and args.layout != "safetensors":
-        raise UsageError(f"--half: expected --format safetensors with it, got {args.layout}")
+        raise UsageError(f"--half: only valid with --format safetensors, got {args.layout}")
     start = time.perf_counter()
     with output.Progress("export") as progress:
         notes = FORMATS[args.layout](args, progress.update)
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         output.notes(notes)
     output.report(
         figures,
-        f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {len(sizes)} files, "
+        f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {output.counted(len(sizes), 'file')}, "
         f"{figures['seconds']:.1f} s",
         as_json=args.json,
         stream=sys.stdout,
@@ -85,10 +86,10 @@ def _diffusers(args: argparse.Namespace, progress: Progress) -> list[str]:
 
     model = load_trained(args.source, step=args.step, entropy=False)
     export_diffusers(model, args.out, progress=progress)
-    notes = ["the UNet's constant context is in context.npy: hand it on as encoder_hidden_states"]
+    notes = ["the constant context of the UNet is in context.npy: pass it as encoder_hidden_states"]
     if model.shift.any():
         notes.append(
-            "the latent is shifted: latents_mean of vae/config.json, which not every program heeds"
+            "the latent has a shift, latents_mean in vae/config.json, which some programs ignore"
         )
     return notes
 
@@ -110,8 +111,10 @@ def _stablehlo(args: argparse.Namespace, progress: Progress) -> list[str]:
     dtype = args.dtype or "float32"
     export_stablehlo(model, args.out, source=args.source, dtype=dtype, progress=progress)
     if kind_of(args.source) != "bundle":
-        return ["no bundle: 'rcodec freeze' makes one, whose folder goes from symbols to pictures"]
-    return ["the folder goes from a file's symbols to its picture; the package reads symbols"]
+        return [
+            "not a bundle: only a bundle, as 'rcodec freeze' makes it, decodes symbols to pictures"
+        ]
+    return ["the programs decode symbols to pictures; this package reads the symbols of a file"]
 
 
 FORMATS: dict[str, Callable[[argparse.Namespace, Progress], list[str]]] = {

@@ -86,7 +86,7 @@ def check_output(path: str, *, force: bool, inputs: tuple[str, ...] = ()) -> Non
     if not folder.is_dir():
         raise UsageError(f"{path}: expected an existing folder, got {str(folder)!r}")
     if is_regular(target) and not os.access(folder, os.W_OK):
-        raise UsageError(f"{path}: expected a folder that can be written, got {str(folder)!r}")
+        raise UsageError(f"{path}: expected a writable folder, got {str(folder)!r}")
 
 
 def check_folder(
@@ -112,7 +112,7 @@ def check_folder(
         strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in own)
         if strange:
             raise UsageError(
-                f"{path}: expected an empty folder, got one that holds {strange[0]!r} "
+                f"{path}: expected an empty folder, got one that contains {strange[0]!r} "
                 "(--force writes into it)"
             )
     return folder

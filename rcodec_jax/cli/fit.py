@@ -18,18 +18,18 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "fit",
         help="fit a bundle's entropy tables to pictures",
-        description="Codes pictures at random rates and replaces the theoretical tables of a "
-        "bundle's latents, and its centroids if it has any, by measured ones, which saves much of "
-        "the rate. The networks stay; "
-        "files of the old bundle need its integer part.",
+        description="Encodes pictures at random rates and replaces the theoretical entropy tables "
+        "of a bundle, and its centroids if it has any, by measured ones. This lowers the rate "
+        "considerably. The networks stay the same. Files of the old bundle still need its integer "
+        "part.",
     )
-    add_options(parser, to="fit to")
+    add_options(parser, to="fit the tables to")
     parser.add_argument(
         "--pictures",
         type=arguments.whole(1, None, "a whole number of at least 1"),
         default=64,
         metavar="N",
-        help=f"crops of {SIDE_PX} pixels to code in each round, or of what a smaller picture has "
+        help=f"number of crops to encode in each round, up to {SIDE_PX} pixels a side "
         "(default: %(default)s)",
     )
     parser.set_defaults(run=run, uses_jax=True)
@@ -56,8 +56,8 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.perf_counter() - start
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,
-        f"{args.out}: tables fitted to {len(pictures)} pictures, {rates[0]:.4f} -> "
-        f"{rates[-1]:.4f} bits per pixel on them, {seconds:.0f} s",
+        f"{args.out}: tables fitted to {output.counted(len(pictures), 'picture')}, "
+        f"{rates[0]:.4f} -> {rates[-1]:.4f} bits per pixel on these, {seconds:.0f} s",
         as_json=args.json,
         stream=sys.stdout,
     )

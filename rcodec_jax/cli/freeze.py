@@ -17,26 +17,28 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "freeze",
-        help="make a bundle of a training run or of weights",
-        description="Freezes a checkpoint, or weights, into a bundle that encode and decode load.",
+        help="make a bundle from a training run or from weights",
+        description="Converts a checkpoint, or weights, into a bundle for encode and decode.",
     )
-    parser.add_argument("source", metavar="SOURCE", help="folder of a training run, or of weights")
+    parser.add_argument("source", metavar="SOURCE", help="folder of a training run or of weights")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
     parser.add_argument(
         "--step",
         type=arguments.whole(0, None, "a whole number of at least 0"),
         metavar="N",
-        help="checkpoint of a run to take (default: the latest)",
+        help="checkpoint of the run to use (default: the latest)",
     )
     parser.add_argument(
-        "--card", metavar="JSON", help="file with more entries for the bundle's card, an object"
+        "--card",
+        metavar="JSON",
+        help="JSON file, an object, with further entries for the model card",
     )
     parser.add_argument(
         "--bits",
         type=int,
         choices=(8, 16),
         default=16,
-        help="bits that large kernels of the float networks are stored in; 8 takes half the room "
+        help="bits per weight of the large kernels in the float networks; 8 halves the size "
         "(default: 16)",
     )
     arguments.add_json_option(parser)
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if not Path(args.source).is_dir():
         raise UsageError(
             f"{args.source}: expected the folder of a run or of weights, "
-            f"got {'a file' if Path(args.source).exists() else 'nothing there'}"
+            f"got {'a file' if Path(args.source).exists() else 'no such folder'}"
         )
     folder = files.check_folder(args.out, force=args.force, source=args.source)
     card = None if args.card is None else _read_card(args.card)
@@ -73,16 +75,17 @@ def run(args: argparse.Namespace) -> int:
     }
     output.report(
         figures,
-        f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {len(sizes)} files, "
-        f"integers cost up to {100 * most:.3f} % of the rate, {figures['seconds']:.1f} s",
+        f"{args.out}: {figures['bytes'] / 2**20:.2f} MiB in {output.counted(len(sizes), 'file')}, "
+        f"integer arithmetic costs up to {100 * most:.3f} % of the rate, "
+        f"{figures['seconds']:.1f} s",
         as_json=args.json,
         stream=sys.stdout,
     )
     if not most <= MAX_SHARE:  # also where it is no number
         output.message(
             "warning",
-            f"{args.out}: expected integers to cost at most {100 * MAX_SHARE:g} % of the rate, got "
-            f"{100 * most:.2f} %: ranges of activations may be far too wide or too narrow",
+            f"{args.out}: expected integer arithmetic to cost at most {100 * MAX_SHARE:g} % of the "
+            f"rate, got {100 * most:.2f} %: activation ranges may be far too wide or too narrow",
         )
     return 0
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from rcodec_jax.cli.output import counted
 from rcodec_jax.errors import UsageError
 from rcodec_jax.files import read_json_lines
 
@@ -41,7 +42,9 @@ def describe(path: str) -> Figures:
             try:
                 return {"path": path, **reader(folder)}
             except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-                raise UsageError(f"{folder / name}: not what it should be: {error!r}") from error
+                raise UsageError(
+                    f"{folder / name}: cannot be read, it is damaged or of another kind: {error!r}"
+                ) from error
     return {"path": path, **_data(path)}
 
 
@@ -146,8 +149,8 @@ def _data(path: str) -> Figures:
         source = open_source(path)
     except UsageError as error:
         raise UsageError(
-            f"{path}: expected a file of rcodec, a run, a checkpoint, a bundle, weights or data to "
-            f"train on, got none of them: {error}"
+            f"{path}: expected an rcodec file, run, checkpoint, bundle, weights or training data, "
+            f"got none of them: {error}"
         ) from error
     return {
         "kind": "data",
@@ -164,14 +167,16 @@ def _size(folder: Path) -> int:
 
 
 def _run_lines(figures: Figures) -> list[str]:
-    stages = ", ".join(f"{stage['kind']} ({stage['steps']} steps)" for stage in figures["stages"])
+    stages = ", ".join(
+        f"{stage['kind']} ({counted(stage['steps'], 'step')})" for stage in figures["stages"]
+    )
     lines = [f"{figures['name']}: {stages}"]
     done = figures["checkpoints"][-1] if figures["checkpoints"] else 0
     if figures["minutes"]:
-        lines.append(f"{done} steps done, of {figures['minutes']:g} minutes")
+        lines.append(f"{counted(done, 'step')} done, of {figures['minutes']:g} minutes")
     else:
         state = "finished" if figures["finished"] else "not finished"
-        lines.append(f"{done} of {figures['steps']} steps done, {state}")
+        lines.append(f"{done} of {counted(figures['steps'], 'step')} done, {state}")
     kept = ", ".join(map(str, figures["checkpoints"])) or "none"
     lines.append(f"checkpoints: {kept}")
     if figures["training"]:
@@ -189,9 +194,10 @@ def _start_lines(figures: Figures) -> list[str]:
         return []
     commit = f", commit {start['commit']}" if start["commit"] else ""
     data = start["data"] or {}
+    pictures = counted(data.get("pictures", 0), "picture")
     return [
         f"started {start['started']} at step {start['step']}, rcodec {start['rcodec-jax']}{commit}",
-        f"data: {data.get('pictures', 0)} pictures, digest {str(data.get('digest'))[:16]}",
+        f"data: {pictures}, digest {str(data.get('digest'))[:16]}",
         f"command: {' '.join(start['command'] or [])}",
     ]
 
@@ -199,7 +205,7 @@ def _start_lines(figures: Figures) -> list[str]:
 def _checkpoint_lines(figures: Figures) -> list[str]:
     return [
         f"step {figures['step']} of {figures['name']}, {figures['bytes'] / 1e6:,.1f} MB",
-        f"figures: {_shown(figures['metrics']) or 'none'}",
+        f"metrics: {_shown(figures['metrics']) or 'none'}",
         *_start_lines(figures),
     ]
 
@@ -207,7 +213,8 @@ def _checkpoint_lines(figures: Figures) -> list[str]:
 def _weights_lines(figures: Figures) -> list[str]:
     source = json.dumps(figures["source"]) if figures["source"] else "a run"
     return [
-        f"{figures['name']}: {figures['tensors']} tensors in {figures['files']} files, "
+        f"{figures['name']}: {counted(figures['tensors'], 'tensor')} in "
+        f"{counted(figures['files'], 'file')}, "
         f"{figures['bytes'] / 1e6:,.1f} MB",
         f"from {source}",
     ]
@@ -216,21 +223,21 @@ def _weights_lines(figures: Figures) -> list[str]:
 def _bundle_lines(figures: Figures) -> list[str]:
     card = figures["card"]
     lines = [
-        f"{figures['name']}: {figures['model']['latent_channels']} latent channels, "
-        f"{card.get('steps')} steps, {figures['bytes'] / 1e6:,.2f} MB",
+        f"{figures['name']}: {counted(figures['model']['latent_channels'], 'latent channel')}, "
+        f"trained for {card.get('steps')} steps, {figures['bytes'] / 1e6:,.2f} MB",
         f"integers {figures['integer_digest']}, networks {figures['float_digest']}",
     ]
     if card.get("training"):
         lines.append(f"training: {_shown(card['training'])}")
     kept = "can" if figures["trainable"] else "cannot"
-    return [*lines, f"{kept} be trained on"]
+    return [*lines, f"training {kept} continue from it"]
 
 
 def _data_lines(figures: Figures) -> list[str]:
     pixels = f", {figures['pixels'] / 1e6:,.1f} Mpx" if figures["pixels"] else ""
     return [
         figures["source"],
-        f"{figures['pictures']:,} {figures['holds']}{pixels}",
+        f"{counted(figures['pictures'], figures['holds'].removesuffix('s'))}{pixels}",
         f"digest {figures['digest']}",
     ]
 

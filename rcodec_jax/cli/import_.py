@@ -15,38 +15,38 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "import",
-        help="take over the weights of Stable Diffusion or of LPIPS, DISTS, Inception",
-        description="Makes a folder of weights of a model in diffusers' layout: its autoencoder "
-        "and UNet as they are, an entropy model from the seed; and FOLDER/recipe.py, that of "
-        "configs/paper.py for this very model, which starts from it: 'rcodec train "
-        "FOLDER/recipe.py'. With --kind lpips it makes "
-        "lpips_alex.npz or the like, for 'rcodec eval --lpips FOLDER' and train.lpips_dir, from "
-        "the files of torchvision's network and of its heads in the package lpips "
-        "(lpips/weights/v0.1/alex.pth). With --kind dists it makes dists.npz from torchvision's "
-        "VGG16 and weights.pt of DISTS, with --kind inception inception.npz for FID/256 from "
+        help="import weights of Stable Diffusion, LPIPS, DISTS or Inception",
+        description="Converts a model in the layout of diffusers into a folder of weights: its "
+        "autoencoder and UNet unchanged, and a randomly initialised entropy model. It also writes "
+        "FOLDER/recipe.py, the recipe of configs/paper.py for this model, which starts from these "
+        "weights: 'rcodec train FOLDER/recipe.py'. --kind lpips makes lpips_NET.npz, such as "
+        "lpips_alex.npz, for 'rcodec eval --lpips FOLDER' and train.lpips_dir. It needs the file "
+        "of the torchvision network and that of its heads in the package lpips "
+        "(lpips/weights/v0.1/alex.pth). --kind dists makes dists.npz from VGG16 of torchvision and "
+        "weights.pt of DISTS. --kind inception makes inception.npz for FID/256 from "
         "pt_inception-2015-12-05 of pytorch-fid.",
     )
     parser.add_argument(
         "sources",
         nargs="+",
         metavar="MODEL",
-        help="folder with unet/, vae/, scheduler/, or id on the hub; with another --kind files "
-        "that torch.save wrote, or .safetensors",
+        help="folder with unet/, vae/ and scheduler/, or id on the Hugging Face hub. For another "
+        "--kind: files of torch.save, or .safetensors",
     )
     parser.add_argument(
         "--kind",
         choices=("diffusers", "lpips", "dists", "inception"),
         default="diffusers",
-        help="what MODEL is (default: %(default)s)",
+        help="kind of MODEL (default: %(default)s)",
     )
     parser.add_argument("--out", required=True, metavar="FOLDER", help="folder of weights to write")
     parser.add_argument(
         "--context",
-        metavar="WHAT",
-        help="constant context of the UNet: a .npy file, 'text' for the text encoder's of an empty "
-        "prompt, 'learned' for a random start (default: the text encoder's where it can be run)",
+        metavar="CONTEXT",
+        help="constant context of the UNet: a .npy file, 'text' for the text encoding of an empty "
+        "prompt, or 'learned' for a random start (default: text if the text encoder can be run)",
     )
-    arguments.add_seed_option(parser, "what starts at random")
+    arguments.add_seed_option(parser, "the random initialisation")
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     if args.kind != "diffusers":
         return _import_measure(args)
     if len(args.sources) != 1:
-        raise UsageError(f"MODEL: expected one without --kind, got {len(args.sources)}")
+        raise UsageError(f"MODEL: expected a single one of kind diffusers, got {len(args.sources)}")
     (source,) = args.sources
     files.check_folder(args.out, force=args.force, source=source)
 
@@ -87,7 +87,7 @@ def run(args: argparse.Namespace) -> int:
     text = (
         f"{output.table(('part', 'parameters'), rows)}\n"
         f"{args.out}: predicts {unet.prediction}, context {done.context}, "
-        f"{figures['seconds']:.1f} s. To train on: 'rcodec train {done.recipe} --data PICTURES "
+        f"{figures['seconds']:.1f} s. To train it: 'rcodec train {done.recipe} --data PICTURES "
         "--workdir DIR'"
     )
     output.report(figures, text, as_json=args.json, stream=sys.stdout)
@@ -96,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _import_measure(args: argparse.Namespace) -> int:
     if args.context is not None:
-        raise UsageError(f"--context: expected none with --kind {args.kind}")
+        raise UsageError(f"--context: not valid with --kind {args.kind}")
     figures: dict[str, Any] = {"sources": args.sources}
     use = f"'rcodec eval --lpips {args.out}'"
     if args.kind == "lpips":

@@ -21,21 +21,21 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "info",
-        help="show what is in a file, a run, a checkpoint, a bundle, weights or data",
-        description="Shows the header of a file, its sections in bytes and where the bits went; of "
-        "the folder of a run its stages, checkpoints, figures and last start; and what a "
-        "checkpoint, a bundle, weights or packed data hold.",
+        help="show the contents of a file, run, checkpoint, bundle, weights or data",
+        description="For a file, shows its header, the sizes of its sections and, on request, "
+        "where the bits went. For the folder of a run, shows its stages, checkpoints, metrics and "
+        "last start. Also describes checkpoints, bundles, weights and packed data.",
     )
     parser.add_argument(
         "paths",
         nargs="+",
         metavar="FILE",
-        help="file to read, - for standard input; of several or a folder, a line for each",
+        help="file to read, - for standard input; several files or a folder give one line per file",
     )
     parser.add_argument(
         "--bits-map",
         metavar="PNG",
-        help="draw where the bits went as a heat map, - for standard output",
+        help="write a heat map of where the bits went, - for standard output",
     )
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     if args.bits_map:
         if args.bits_map != files.PIPE and not args.bits_map.lower().endswith(".png"):
             raise UsageError(
-                f"--bits-map: expected a path that ends in .png, got {args.bits_map!r}"
+                f"--bits-map: expected a file name with extension .png, got {args.bits_map!r}"
             )
         files.check_output(args.bits_map, force=args.force, inputs=(path,))
     figures = _figures(path, args)
@@ -70,7 +70,7 @@ def _run_holding(args: argparse.Namespace) -> int:
     for option in ("model", "bits_map"):
         if getattr(args, option):
             name = option.replace("_", "-")
-            raise UsageError(f"--{name}: expected a file of rcodec to look into, got {path!r}")
+            raise UsageError(f"--{name}: expected an rcodec file, got {path!r}")
     held = holdings.describe(path)
     output.report(held, holdings.in_words(held), as_json=args.json, stream=sys.stdout)
     return 0
@@ -78,13 +78,13 @@ def _run_holding(args: argparse.Namespace) -> int:
 
 def _run_many(args: argparse.Namespace) -> int:
     if args.bits_map:
-        raise UsageError("--bits-map: expected one file to draw it of, got several or a folder")
+        raise UsageError("--bits-map: expected a single file, got several or a folder")
     if files.PIPE in args.paths:
-        raise UsageError("expected files and folders to read, or - alone, got - beside others")
+        raise UsageError("expected files and folders, or - alone, got - among others")
     made: list[dict[str, Any]] = []
     failed: list[dict[str, str]] = []
     others = ", or a run, checkpoint, bundle, weights or data"
-    for job in batch.jobs(args.paths, None, endings=batch.CODED, ending="", others=others):
+    for job in batch.jobs(args.paths, None, extensions=batch.CODED, extension="", others=others):
         try:
             made.append(_figures(job.source, args))
         except (RcodecError, OSError, MemoryError) as error:
@@ -101,14 +101,15 @@ def _run_many(args: argparse.Namespace) -> int:
         )
         for figures in made
     ]
-    lines.append((f"{len(made)} files", "", str(size), f"{8 * size / max(pixels, 1):.4f}", ""))
+    bpp = f"{8 * size / pixels:.4f}" if pixels else "-"
+    lines.append((output.counted(len(made), "file"), "", str(size), bpp, ""))
     output.report(
         {"files": made, "failed": failed, "bytes": size, "pixels": pixels},
         output.table(("file", "pixels", "bytes", "bpp", "levels"), lines),
         as_json=args.json,
         stream=sys.stdout,
     )
-    return batch.list_failed(failed)
+    return batch.close_failed(failed, len(made) + len(failed), listed=True)
 
 
 def _figures(path: str, args: argparse.Namespace) -> dict[str, Any]:
@@ -128,6 +129,7 @@ def _figures(path: str, args: argparse.Namespace) -> dict[str, Any]:
         figures["bits"] = _figures_of(bits)
         if args.bits_map:
             _draw(bits, container.header, args.bits_map)
+            figures["bits_map"] = args.bits_map
     return figures
 
 
@@ -200,7 +202,7 @@ def _in_words(figures: dict[str, Any]) -> str:
         f"{figures['input']}: {figures['width_px']}x{figures['height_px']}, "
         f"{figures['bytes']} bytes, {figures['bpp']:.4f} bpp, format {figures['format_version']}",
         f"model: integers {figures['integer_digest']}, networks {figures['float_digest']}",
-        *(["coded at half its width and height"] if figures["resampling"] == 2 else []),
+        *(["coded at half width and height"] if figures["resampling"] == 2 else []),
         *(f"{key}: {value}" for key, value in figures["metadata"].items()),
         output.table(
             ("section", "bytes"), [(name, str(size)) for name, size in figures["sections"].items()]
@@ -217,11 +219,13 @@ def _in_words(figures: dict[str, Any]) -> str:
     if "bits" in figures:
         bits, side = figures["bits"], figures["cell_px"]
         lines.append(
-            f"symbols: {(bits['hyper'] + bits['latent']) / 8:.1f} bytes at best "
+            f"ideal size of the symbols: {(bits['hyper'] + bits['latent']) / 8:.1f} bytes "
             f"(hyper-latents {bits['hyper'] / 8:.1f}, latents {bits['latent'] / 8:.1f})"
         )
         lines.append(
-            f"bits per cell of {side}x{side} px: {bits['cell_min']:.2f} least, "
-            f"{bits['cell_mean']:.2f} mean, {bits['cell_max']:.2f} most"
+            f"bits per cell of {side}x{side} px: {bits['cell_min']:.2f} min, "
+            f"{bits['cell_mean']:.2f} mean, {bits['cell_max']:.2f} max"
         )
+    if figures.get("bits_map", files.PIPE) != files.PIPE:
+        lines.append(f"heat map written to {figures['bits_map']}")
     return "\n".join(lines)

@@ -20,8 +20,8 @@ from collections.abc import Sequence
 from typing import NoReturn, TextIO
 
 from rcodec_jax.cli import environment, output
-from rcodec_jax.cli.arguments import Parser
 from rcodec_jax.cli.files import describe
+from rcodec_jax.cli.parser import Parser
 from rcodec_jax.cli.train import SAVED
 from rcodec_jax.errors import RcodecError, StorageError
 
@@ -75,11 +75,11 @@ def build_parser(commands: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
     parser = Parser(
         prog="rcodec",
         description="A region-adaptive generative image codec.",
-        epilog="'rcodec COMMAND --help' explains one command.",
+        epilog="Run 'rcodec COMMAND --help' for the options of a command.",
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     subparsers = parser.add_subparsers(
-        title="commands", metavar="COMMAND", dest="command", required=True, parser_class=Parser
+        title="commands", metavar="COMMAND", dest="command", required=True
     )
     for name in commands:
         module = f"{name}_" if keyword.iskeyword(name) else name
@@ -133,13 +133,13 @@ def _told(argv: Sequence[str] | None) -> int:
             raise
         output.message(
             "error",
-            f"this command needs the package {error.name!r}: expected it to "
-            "be installed, got nothing (see the extras in the README)",
+            f"this command needs the package {error.name!r}, which is not installed (see the "
+            "extras in the README)",
         )
     except RuntimeError as error:
         if not _is_device_error(error):
             raise
-        output.message("error", f"no such device here: {str(error).splitlines()[0]}")
+        output.message("error", f"this device is not available: {str(error).splitlines()[0]}")
     return BAD_INPUT
 
 

@@ -39,6 +39,11 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things: "1 file", "1,234 files"."""
+    return f"{count:,} {noun}{'s'[: count != 1]}"
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
     """A plain table: the first `left` columns to the left, the others to the right."""
     lines = [list(header), *(list(row) for row in rows)]
@@ -56,7 +61,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1
 def size_in_words(size_bytes: float) -> str:
     """Bytes in decimal units, as chips and disks are sold: 1234567 -> "1.2 MB"."""
     if size_bytes < 1000:
-        return f"{size_bytes:.0f} bytes"
+        return counted(round(size_bytes), "byte")
     if size_bytes < 1e6:
         return f"{size_bytes / 1e3:.1f} kB"
     return f"{size_bytes / 1e6:.1f} MB" if size_bytes < 1e9 else f"{size_bytes / 1e9:,.2f} GB"
@@ -65,13 +70,16 @@ def size_in_words(size_bytes: float) -> str:
 class Progress:
     """A bar on standard error for long work; silent where that is no terminal.
 
-    Use it as a context manager; call `update(done, total, what)` as the work goes on.
+    Use it as a context manager; call `update(done, total, what)` as the work proceeds.
+
+    Attributes:
+      shown: whether there is a terminal to draw it on.
     """
 
     def __init__(self, label: str, stream: TextIO | None = None) -> None:
         self._label = label
         self._stream = sys.stderr if stream is None else stream
-        self._shown = self._stream.isatty()
+        self.shown = self._stream.isatty()
         self._start = time.monotonic()
         self._last = -1.0
 
@@ -83,14 +91,14 @@ class Progress:
 
     def clear(self) -> None:
         """Wipes the bar, so that a line can be printed in its place."""
-        if self._shown and self._last >= 0:
+        if self.shown and self._last >= 0:
             self._stream.write("\r\x1b[K")
             self._stream.flush()
 
     def update(self, done: int, total: int, what: str = "") -> None:
         """Draws the bar: `done` of `total` parts, with a word on the present one."""
         now = time.monotonic()
-        if not self._shown or (now - self._last < 0.1 and done < total):
+        if not self.shown or (now - self._last < 0.1 and done < total):
             return
         self._last = now
         share = min(done / total, 1.0) if total else 1.0

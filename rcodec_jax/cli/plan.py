@@ -22,10 +22,10 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "plan",
-        help="memory, collectives and speed of a training step on a pod, without one",
-        description="Compiles the real training step of a stage for a pod, on any CPU machine, "
-        "and says what it needs of each chip and how fast it could be at best. Minutes and "
-        "gigabytes for a large model; nothing is run. Exit code 3: it does not fit.",
+        help="predict memory, collectives and speed of a training step on a pod",
+        description="Compiles the training step of a stage for a pod, on any CPU machine, and "
+        "reports its memory per chip and an upper bound on its speed. Nothing is run. For a large "
+        "model this takes minutes and gigabytes of memory. Exit code 3: the step does not fit.",
     )
     parser.add_argument("config", metavar="CONFIG", help="recipe: a file, or a name such as paper")
     parser.add_argument(
@@ -33,25 +33,26 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         required=True,
         metavar="NAME",
         help="generation and shape of a TPU slice, such as v5e:16x16, v5p:4x4x4 or v6e:16x16, or "
-        "h100:8 for a host of GPUs",
+        "h100:8 for a GPU host",
     )
     parser.add_argument(
         "--mesh",
         type=arguments.mesh,
         metavar="AXIS=SIZE,...",
-        help="such as data=8,fsdp=32, with slices=N for N slices or hosts (default: the recipe's)",
+        help="devices along each axis, such as data=8,fsdp=32, with slices=N for N slices or hosts "
+        "(default: that of the recipe)",
     )
     parser.add_argument(
         "--stage",
         default="-1",
         metavar="KIND",
-        help="kind or number of the stage; the last of that kind (default: the last one)",
+        help="number of the stage, or its kind for the last one of that kind (default: the last)",
     )
     parser.add_argument(
         "--batch",
         type=arguments.whole(1, None, "a whole number of at least 1"),
         metavar="N",
-        help="pictures of a step over all chips (default: the stage's)",
+        help="pictures per step over all chips (default: that of the stage)",
     )
     arguments.add_set_option(parser, what="a value of the recipe", example="train.remat=full")
     arguments.add_json_option(parser)
@@ -122,7 +123,7 @@ def in_words(plan: Plan) -> str:
     )
     lines = [head, _memory(plan), *_speed(plan)]
     if plan.without:
-        lines.append(f"Left out: {', '.join(plan.without)}.")
+        lines.append(f"Not included: {', '.join(plan.without)}.")
     needed, there = plan.memory.total_bytes, plan.chip.memory_bytes
     verdict = "fits" if plan.fits else "DOES NOT FIT"
     lines.append(
@@ -157,8 +158,8 @@ def _speed(plan: Plan) -> list[str]:
     from rcodec_jax.scale import Compiled
 
     flops = (
-        f"FLOPs of a step: {plan.model_flops / 1e12:,.4g} TFLOP; {plan.flops / 1e12:,.4g} with "
-        "what is computed twice"
+        f"FLOPs per step: {plan.model_flops / 1e12:,.4g} TFLOP; {plan.flops / 1e12:,.4g} with "
+        "recomputation"
     )
     if plan.bound is None or not isinstance(plan.memory, Compiled):
         return [flops]
@@ -177,13 +178,13 @@ def _speed(plan: Plan) -> list[str]:
         ],
     )
     bound = plan.bound
-    read = "traffic not said by the compiler"
+    read = "traffic not reported by the compiler"
     if plan.traffic_bytes:
         read = output.size_in_words(plan.traffic_bytes)
         if plan.accumulate > 1:
             read += f", at most, in {plan.accumulate} micro-batches"
     times = output.table(
-        ("at its peak, a chip needs for", "ms"),
+        ("time of a chip at its peak for", "ms"),
         [
             (f"compute ({plan.flops / plan.chips / 1e12:,.4g} TFLOP)", _ms(bound.compute)),
             (f"its memory ({read})", _ms(bound.memory)),

@@ -20,33 +20,40 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "realism",
-        help="train the ends of 'decode --realism' for a bundle",
-        description="Trains two copies of a bundle's decoder: one by squared error, one against a "
-        "discriminator. Files stay the same; 'rcodec decode --realism R' then mixes decoders.",
+        help="train the two extra decoders of 'decode --realism' for a bundle",
+        description="Trains two copies of the decoder of a bundle, called its ends: the fidelity "
+        "end on squared error, the realism end against a discriminator. 'rcodec decode --realism "
+        "R' then mixes the decoders. Coded files do not change.",
     )
     add_options(parser, to="train on", always=False)
     parser.add_argument(
-        "--lpips", metavar="FOLDER", help="folder with lpips_squeeze.npz, for the realism end"
+        "--lpips", metavar="FOLDER", help="folder with lpips_squeeze.npz, to train the realism end"
     )
     parser.add_argument(
         "--ends-from",
         metavar="BUNDLE",
-        help="start from the ends of an earlier bundle, or of 'shipped': what they differ in from "
-        "its decoder is added to this one; with '--minutes 0 --fidelity-minutes 0' that is all",
+        help="start from the ends of an earlier bundle, or of 'shipped': their differences from "
+        "its decoder are added to this decoder. With '--minutes 0 --fidelity-minutes 0' nothing is "
+        "trained after that",
     )
     parser.add_argument(
         "--extrapolate",
         type=arguments.number(0, 10, "a number in 0..10"),
         metavar="X",
-        help="leave the realism end untrained: it is the decoder, moved on by X times what it "
-        "differs in from the fidelity end",
+        help="do not train the realism end but extrapolate it: the decoder plus X times its "
+        "difference from the fidelity end",
     )
     minutes = arguments.number(0, 1e9, "a number of at least 0")
     above = arguments.above_zero("a number above 0")
     for name, default, parse, what in (
-        ("minutes", 25.0, minutes, "of training the realism end, after the crops are coded"),
-        ("fidelity-minutes", 8.0, minutes, "of training the fidelity end"),
-        ("error-ratio", 1.2, above, "squared error to aim at, against the decoder's"),
+        (
+            "minutes",
+            25.0,
+            minutes,
+            "training time of the realism end in minutes, after the crops are encoded",
+        ),
+        ("fidelity-minutes", 8.0, minutes, "training time of the fidelity end in minutes"),
+        ("error-ratio", 1.2, above, "target of the squared error, relative to that of the decoder"),
         ("adversarial", 0.1, above, "weight of the discriminator"),
     ):
         parser.add_argument(
@@ -61,7 +68,7 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         type=arguments.whole(8, None, "a whole number of at least 8"),
         default=2048,
         metavar="N",
-        help="crops of 128 pixels that are coded once and trained on (default: 2048)",
+        help="number of training crops of 128 pixels, each encoded once (default: 2048)",
     )
     parser.set_defaults(run=run, uses_jax=True, huge_pages=True)
 
@@ -73,11 +80,11 @@ def run(args: argparse.Namespace) -> int:
     training = args.minutes > 0 or args.fidelity_minutes > 0
     made = args.minutes > 0 or args.extrapolate is not None
     if args.ends_from is None and not (made and args.fidelity_minutes > 0):
-        raise UsageError("an end that is not trained: expected --ends-from")
+        raise UsageError("--ends-from: required for an end that is not trained")
     if training and args.data is None:
-        raise UsageError("ends are trained: expected --data")
+        raise UsageError("--data: required for training")
     if args.minutes > 0 and args.lpips is None:
-        raise UsageError("the realism end is trained: expected --lpips")
+        raise UsageError("--lpips: required to train the realism end")
     folder = files.check_folder(args.out, force=args.force, source=args.bundle)
 
     from rcodec_jax.model.bundle import load_bundle
@@ -110,7 +117,7 @@ def run(args: argparse.Namespace) -> int:
     figures = {end: figures.get(end, {}) for end in ends}
     output.report(
         {"bundle": args.out, "seconds": seconds} | figures,
-        f"{args.out}: both ends, after "
+        f"{args.out}: both ends written, after "
         + " and ".join(f"{of.get('steps', 0):.0f}" for of in figures.values())
         + f" steps, {seconds:.0f} s",
         as_json=args.json,
@@ -179,9 +186,9 @@ def _carried_over(folder: str, earlier: Bundle, end: str, bundle: Bundle) -> Any
     from rcodec_jax.train.realism import carried_over
 
     if end not in earlier.params:
-        raise UsageError(f"{folder}: expected a bundle with ends of realism, has no {end}")
+        raise UsageError(f"{folder}: expected a bundle with realism ends, got one without {end}")
     before, decoder = (of.params["decoder"] for of in (earlier, bundle))
     known = {path: np.shape(leaf) for path, leaf in flatten(decoder).items()}
     if any(np.shape(leaf) != known.get(path) for path, leaf in flatten(before).items()):
-        raise UsageError(f"{folder}: its decoder is of another shape")
+        raise UsageError(f"{folder}: expected a decoder of the same shape, got another")
     return carried_over(earlier.params[end], before, decoder)

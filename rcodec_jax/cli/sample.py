@@ -20,9 +20,13 @@ def add_options(parser: argparse.ArgumentParser, *, to: str, always: bool = True
     parser.add_argument("bundle", metavar="BUNDLE", help="bundle folder to start from")
     parser.add_argument("--out", required=True, metavar="FOLDER", help="bundle folder to write")
     parser.add_argument(
-        "--data", required=always, nargs="+", metavar="SOURCE", help=f"pictures to {to}"
+        "--data",
+        required=always,
+        nargs="+",
+        metavar="SOURCE",
+        help=f"pictures to {to}, as for 'train --data'",
     )
-    arguments.add_seed_option(parser, "what is drawn")
+    arguments.add_seed_option(parser, "the random draws")
     arguments.add_json_option(parser)
     arguments.add_force_option(parser)
     arguments.add_run_options(parser)
@@ -64,5 +68,5 @@ def draw_crops(
                 top, left = (int(rng.integers(max(n - most, 0) + 1)) for n in pixels.shape[:2])
                 found.append(pixels[top : top + most, left : left + most].copy())
     if not found:
-        raise UsageError(f"expected pictures of at least {side} pixels a side, got none")
+        raise UsageError(f"expected pictures with sides of at least {side} pixels, got none")
     return found[:count]

@@ -1,4 +1,4 @@
-"""`rcodec train`: trains a model from a recipe, or goes on where a run was stopped."""
+"""`rcodec train`: trains a model from a recipe, or continues a stopped run."""
 
 from __future__ import annotations
 
@@ -26,48 +26,47 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     parser = subparsers.add_parser(
         "train",
         help="train a model",
-        description="Trains a model. The same command run again goes on where it was stopped.",
+        description="Trains a model. Running the same command again continues a stopped run.",
     )
     parser.add_argument(
         "config",
         metavar="CONFIG",
-        help="recipe: a file such as configs/tiny.py, or the name of one that comes with the "
-        "package, such as tiny",
+        help="recipe: a file such as configs/tiny.py, or the name of a shipped one, such as tiny",
     )
     parser.add_argument(
         "--data",
         action="append",
         default=[],
         metavar="SOURCE[:WEIGHT]",
-        help="pictures to train on: a folder, what 'rcodec data' made, a glob of ArrayRecord files "
-        "or the name of a TFDS data set (default: train.data.sources of the recipe); repeatable, "
-        "rows are then drawn by weight, as in --data A:3 --data B:1",
+        help="pictures to train on: a folder, an output of 'rcodec data', a glob of ArrayRecord "
+        "files or the name of a TFDS data set (default: train.data.sources of the recipe). If "
+        "repeated, pictures are drawn by weight, as in --data A:3 --data B:1",
     )
     parser.add_argument("--workdir", metavar="DIR", help="folder of the run")
     parser.add_argument(
         "--validation",
         metavar="SOURCE_OR_SHARE",
-        help="measure the run on pictures that it is not trained on: others, as in --data, or a "
-        "share of the run's own, such as .02 (rate, PSNR, LPIPS and a sheet of pictures every "
-        "train.validation.every steps; the best checkpoint is kept by it)",
+        help="pictures for validation: a source, as for --data, or the share of the training "
+        "pictures to hold out, such as 0.02. Every train.validation.every steps, rate, PSNR, LPIPS "
+        "and a sheet of pictures are written; the best checkpoint is kept",
     )
     arguments.add_set_option(parser, what="a value of the recipe", example="train.steps=200")
     parser.add_argument(
         "--init-from",
         metavar="FOLDER",
-        help="run, weights or bundle whose parameters to start from, or 'shipped' for the model "
-        "that ships with the package",
+        help="run, weights or bundle with the initial parameters, or 'shipped' for the shipped "
+        "model",
     )
     parser.add_argument(
         "--resident",
         action="store_true",
-        help="keep all pictures decoded on the devices and draw crops there",
+        help="keep all pictures decoded in device memory and draw crops there",
     )
     parser.add_argument(
         "--minutes",
         type=arguments.above_zero("a number above 0"),
         metavar="N",
-        help="train for so long, whatever the steps of the recipe's stages; the learning rate "
+        help="train for N minutes instead of the steps of the recipe; the learning rate schedule "
         "follows the time",
     )
     parser.add_argument(
@@ -76,38 +75,38 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
         default=[],
         metavar="FIELD",
         dest="allowed_changes",
-        help="go on with the run in --workdir although this field of the recipe has changed: a "
-        "name such as train.clip, a group such as train.stages, or 'data' (repeatable)",
+        help="continue the run in --workdir although this field of the recipe has changed: a field "
+        "such as train.clip, a group such as train.stages, or 'data' (repeatable)",
     )
     parser.add_argument(
         "--describe",
         action="store_true",
-        help="print parameters, their shardings, bytes and FLOPs, do not train; touches no device",
+        help="print parameters, shardings, memory and FLOPs without training; uses no accelerator",
     )
     parser.add_argument(
         "--mesh",
         type=arguments.mesh,
         metavar="AXIS=SIZE,...",
-        help="devices along each axis, such as data=8,fsdp=32 or with slices=N (default: the "
-        "recipe's); with --describe of any size, an axis of -1 counting as 1",
+        help="devices along each axis, such as data=8,fsdp=32, also with slices=N (default: that "
+        "of the recipe). With --describe the mesh may have any size, and an axis of -1 counts as 1",
     )
     parser.add_argument(
         "--chip",
         choices=("v5e", "v5p", "v6e", "h100"),
-        help="with --describe: say how many hours the run takes on a mesh of these (default: on "
-        "devices of train.peak_flops, if the recipe has it)",
+        help="with --describe: estimate the hours of the run on a mesh of these chips (default: on "
+        "devices of train.peak_flops, if the recipe sets it)",
     )
     parser.add_argument(
         "--utilisation",
         type=arguments.number(0.001, 1, "a share in .001..1"),
         default=0.4,
         metavar="SHARE",
-        help="with --describe: share of the peak that the hours are for (default: %(default)s)",
+        help="with --describe: share of peak FLOP/s to assume for the hours (default: %(default)s)",
     )
     parser.add_argument(
         "--json",
         action="store_true",
-        help="with --describe: report the figures as JSON, with the recipe and its changes",
+        help="with --describe: print the results as JSON, with the recipe and its changes",
     )
     parser.add_argument(
         "--devices",
@@ -140,14 +139,16 @@ def run(args: argparse.Namespace) -> int:
         return 0
     for option in ("chip", "json"):
         if getattr(args, option):
-            raise UsageError(f"--{option}: expected only with --describe")
+            raise UsageError(f"--{option}: only valid with --describe")
     if args.mesh is not None:
         train_config = dataclasses.replace(config.train, mesh=MeshConfig(**args.mesh))
         config = dataclasses.replace(config, train=train_config)
     if not args.workdir:
         raise UsageError("--workdir: expected a folder, got none (see 'rcodec train --help')")
     if data is None and not config.train.data.sources:
-        raise UsageError("--data: expected pictures to train on, got none (see --help)")
+        raise UsageError(
+            "--data: expected pictures to train on, got none (see 'rcodec train --help')"
+        )
     if Path(args.workdir).exists() and not Path(args.workdir).is_dir():
         raise UsageError(f"--workdir: expected a folder, got the file {args.workdir!r}")
 
@@ -183,7 +184,9 @@ def _sources(given: list[str], config: Config) -> tuple[str | None, Config]:
             ", ".join(f"{source.path} ({source.weight:g})" for source in mixture)
             for mixture in (recipe, sources)
         )
-        output.message("note", f"--data stands for the recipe's sources: {now}, not {before}")
+        output.message(
+            "note", f"--data replaces the sources of the recipe: {now} instead of {before}"
+        )
     if len(sources) == 1 and sources[0].path == given[0]:
         return given[0], config
     data = dataclasses.replace(config.train.data, sources=sources)

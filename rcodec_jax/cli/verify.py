@@ -29,24 +29,24 @@ def add_parser(subparsers: arguments.Subparsers) -> None:
     """Adds the subcommand's parser."""
     parser = subparsers.add_parser(
         "verify",
-        help="prove that files decode alike on two devices",
-        description="Decodes the files of a set that was written on another device and compares "
-        "every symbol's hash, exactly, and the pictures within a tolerance. With --write it makes "
-        "such a set here. Exit code 1: something does not agree.",
+        help="check that files decode alike on two devices",
+        description="Decodes the files of a set that was written on another device. Compares the "
+        "hashes of the symbols, which must be equal, and the pictures, within a tolerance. --write "
+        "makes such a set. Exit code 1: a difference was found.",
     )
     parser.add_argument("folder", metavar="FOLDER", help="folder of the set")
     parser.add_argument(
         "pictures",
         nargs="*",
         metavar="PICTURE",
-        help="with --write: pictures to encode (default: made ones, and photos of scikit-image "
-        "where it is installed)",
+        help="with --write: pictures to encode (default: synthetic ones, and photos of "
+        "scikit-image if it is installed)",
     )
     parser.add_argument("--write", action="store_true", help="write a set instead of checking one")
     parser.add_argument(
         "--symbols-only",
         action="store_true",
-        help="check no pictures: needs neither JAX nor an accelerator",
+        help="do not compare pictures; needs neither JAX nor an accelerator",
     )
     arguments.add_model_option(parser)
     arguments.add_json_option(parser)
@@ -59,10 +59,10 @@ def run(args: argparse.Namespace) -> int:
     """Runs the subcommand."""
     if args.write:
         if args.symbols_only:
-            raise UsageError("--symbols-only: checks a set, it does not go with --write")
+            raise UsageError("--symbols-only: not valid with --write")
         return _write(args)
     if args.pictures:
-        raise UsageError(f"expected --write with pictures, got {args.pictures[0]!r} without it")
+        raise UsageError(f"{args.pictures[0]}: pictures are only valid with --write")
     return _check(args)
 
 
@@ -85,8 +85,8 @@ def _write(args: argparse.Namespace) -> int:
         "files": sizes,
     }
     words = (
-        f"{folder}: {len(sizes)} files, {sum(sizes.values())} bytes, made on "
-        f"{manifest.made_with['device']}; 'rcodec verify' checks them elsewhere"
+        f"{folder}: {output.counted(len(sizes), 'file')}, {sum(sizes.values())} bytes, made on "
+        f"{manifest.made_with['device']}. Check them on another device with 'rcodec verify'"
     )
     output.report(figures, words, as_json=args.json, stream=sys.stdout)
     return 0
@@ -156,7 +156,7 @@ def _check_pictures(manifest: Manifest, checks: list[Check], model: str | None) 
     if digests != made_by:
         raise UsageError(
             f"pictures: expected the model {made_by[0]} with networks {made_by[1]}, got "
-            f"{digests[0]} with {digests[1]}; name its bundle with --model, or check "
+            f"{digests[0]} with {digests[1]}; set its bundle with --model, or use "
             "--symbols-only"
         )
     out = []
@@ -191,7 +191,7 @@ def _default() -> dict[str, np.ndarray]:
     try:
         from skimage import data
     except ModuleNotFoundError:
-        output.notes(["scikit-image is not installed: made pictures only"])
+        output.notes(["scikit-image is not installed, so only synthetic pictures are used"])
         return pictures
     pictures["astronaut"] = data.astronaut()
     pictures["coffee"] = data.coffee()
@@ -239,7 +239,7 @@ def _in_words(figures: dict[str, Any], checks: list[Check]) -> str:
     made_on = figures["made_with"].get("device", "an unknown device")
     lines = [
         output.table(header, map(shown, checks)),
-        f"{good} of {len(checks)} files agree; made on {made_on}, checked on "
+        f"{good} of {output.counted(len(checks), 'file')} agree; made on {made_on}, checked on "
         f"{figures['checked_with']['device']}; symbols in {figures['symbol_seconds']:.2f} s",
     ]
     if any(check.picture for check in checks):

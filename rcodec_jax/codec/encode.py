@@ -159,8 +159,8 @@ def encode(
         span = span_at(rate, roi_strength)
         if total is None and span:
             notes += (
-                f"the quality is that of the region; what matters least is coded {span:.0f} of "
-                f"{NODE_COUNT} timesteps coarser (a budget in bytes moves them to the region)",
+                f"the quality is that of the region; its surroundings are coded up to {span} nodes "
+                f"(of {NODE_COUNT}) coarser (a budget in bytes gives the bits saved to the region)",
             )
     latents = Latents(
         bundle, programs, levels_at, (shown[0], shown[1]), rdoq_lambda, y,
@@ -332,7 +332,8 @@ def _fit(
 def _too_small(data: bytes, target: float, latents: Latents) -> BudgetError:
     """The error for a budget below the smallest file of a picture."""
     least, given = (8 * size / math.prod(latents.size) for size in (len(data), target))
+    whole = f"{int(target)} byte{'s'[: target >= 2]}" if target >= 1 else "less than a byte"
     return BudgetError(
         f"expected a budget of at least {len(data)} bytes for this picture ({least:.4g} bits per "
-        f"pixel), got {target:.4g} bytes ({given:.4g} bits per pixel)"
+        f"pixel), got {whole} ({given:.4g} bits per pixel)"
     )

@@ -56,15 +56,40 @@ def picture_of(image: PictureInput) -> Picture:
         return dataclasses.replace(picture, metadata=kept.metadata_of(image))
     pixels = _as_array(image, "a picture uint8 [H, W, 3]")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
-        hint = ""
-        if pixels.ndim == 3 and pixels.shape[0] == 3 and pixels.shape[2] != 3:
-            hint = " (channels come last here: transpose it)"
-        elif pixels.dtype.kind == "f":
-            hint = " (0..1 as bytes: (x * 255).round().astype(numpy.uint8))"
+        hints = [hint for hint in (_type_hint(pixels.dtype), _shape_hint(pixels.shape)) if hint]
+        way_out = f" ({'; '.join(hints)})" if hints else ""
         raise UsageError(
-            f"expected a picture uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}{hint}"
+            f"expected a picture uint8 [H, W, 3], got {pixels.dtype} {list(pixels.shape)}{way_out}"
         )
     return Picture(pixels)
+
+
+def _type_hint(dtype: np.dtype[Any]) -> str:
+    """How an array x becomes one of uint8, "" where that is not clear."""
+    if dtype.kind == "f":
+        return "0..1 as bytes: (x * 255).round().astype(numpy.uint8)"
+    if dtype.kind == "b":
+        return "as bytes: x.astype(numpy.uint8) * 255"
+    return "16 bits as bytes: (x / 257).round().astype(numpy.uint8)" if dtype == np.uint16 else ""
+
+
+def _shape_hint(shape: tuple[int, ...]) -> str:
+    """How an array x becomes one of [H, W, 3], "" where that is not clear.
+
+    A grey [H, W] is not taken as it is: a row of a picture, by mistake, has two axes as well.
+    """
+    if len(shape) == 4:
+        return "one picture at a time: x[0], or encode_many(list(x))"
+    if len(shape) == 2:
+        return "grey: numpy.repeat(x[..., None], 3, -1), or PIL.Image.fromarray(x)"
+    if len(shape) != 3 or shape[2] == 3:
+        return ""
+    if shape[0] in (1, 3, 4) and shape[2] not in (1, 4):
+        return "channels come last here: x.transpose(1, 2, 0)"
+    if shape[2] == 1:
+        return "grey: numpy.repeat(x, 3, -1)"
+    drops = "with alpha: x[..., :3] drops it, PIL.Image.fromarray(x) is composited on white"
+    return drops if shape[2] == 4 else ""
 
 
 def metadata_of(metadata: bool | Mapping[str, str], picture: Picture) -> Mapping[str, str]:

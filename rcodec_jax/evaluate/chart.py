@@ -6,26 +6,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER, OF_SETS, CurvePoint
+from rcodec_jax.evaluate.curves import CurvePoint, with_figure
+from rcodec_jax.evaluate.metric import METRICS, Metric
 
 WIDTH, HEIGHT = 480, 340
 LEFT, RIGHT, TOP, BOTTOM = 56, 12, 12, 44
 """Size and margins of a plot in its own units."""
 
-TITLES = {
-    "psnr_db": "PSNR (dB)",
-    "ms_ssim": "MS-SSIM",
-    "lpips": "LPIPS",
-    "dists": "DISTS",
-    "ssimulacra2": "SSIMULACRA 2",
-    "frechet": "Frechet distance of LPIPS features",
-    "fid256": "FID/256",
-}
-DIGITS = {"psnr_db": 2, "ms_ssim": 4, "lpips": 4, "dists": 4, "ssimulacra2": 1}
-DIGITS |= {"frechet": 3, "fid256": 2}
-"""Decimals that each figure is shown with."""
-
-_DIRECTIONS = HIGHER_IS_BETTER | OF_SETS
 _MAX_TICKS = 7
 _PAST = 1.6
 """Peers are shown up to this multiple of the first codec's largest rate."""
@@ -70,16 +57,14 @@ class Chart:
 def charts(curves: Mapping[str, Sequence[CurvePoint]], *, lpips_net: str | None) -> list[Chart]:
     """A plot for each figure that was measured; the first codec's rates set the range shown."""
     made = []
-    for metric, title in TITLES.items():
-        known = {
-            codec: [p for p in points if _finite(getattr(p, metric))]
-            for codec, points in curves.items()
-        }
-        if metric == "lpips" and lpips_net:
+    for metric in METRICS.values():
+        known = [with_figure(points, metric.name) for points in curves.values()]
+        title = metric.page_title + metric.unit
+        if metric.name == "lpips" and lpips_net:
             title = f"LPIPS ({lpips_net})"
-        if not _DIRECTIONS[metric]:
+        if not metric.higher_is_better:
             title += ", lower is better (up)"
-        if any(known.values()):
+        if any(known):
             made.append(_chart(title, metric, known))
     return made
 
@@ -102,13 +87,13 @@ def rate_ticks(low: float, high: float) -> list[float]:
     return found
 
 
-def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) -> Chart:
-    own = next(points for points in curves.values() if points)
-    x_low = 0.85 * min(p.bpp for p in own)
-    x_high = _PAST * max(p.bpp for p in own)
-    shown = [
-        getattr(p, metric) for points in curves.values() for p in points if x_low <= p.bpp <= x_high
-    ]
+def _chart(
+    title: str, metric: Metric, curves: Sequence[Sequence[tuple[CurvePoint, float]]]
+) -> Chart:
+    own = next(points for points in curves if points)
+    x_low = 0.85 * min(p.bpp for p, _ in own)
+    x_high = _PAST * max(p.bpp for p, _ in own)
+    shown = [value for points in curves for p, value in points if x_low <= p.bpp <= x_high]
     span = (max(shown) - min(shown)) or 1.0
     y_low, y_high = min(shown) - 0.04 * span, max(shown) + 0.04 * span
 
@@ -118,19 +103,18 @@ def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) 
 
     def y_of(value: float) -> float:
         share = (value - y_low) / (y_high - y_low)
-        share = share if _DIRECTIONS[metric] else 1 - share
+        share = share if metric.higher_is_better else 1 - share
         return round(HEIGHT - BOTTOM - share * (HEIGHT - TOP - BOTTOM), 1)
 
     lines = []
-    for index, points in enumerate(curves.values()):
+    for index, points in enumerate(curves):
         marks = [
             Mark(
                 x_of(p.bpp),
-                y_of(getattr(p, metric)),
-                f"{p.codec} {p.setting}: {getattr(p, metric):.{DIGITS[metric]}f} "
-                f"at {p.bpp:.4f} bpp",
+                y_of(value),
+                f"{p.codec} {p.setting}: {value:.{metric.digits}f} at {p.bpp:.4f} bpp",
             )
-            for p in points
+            for p, value in points
         ]
         path = "M" + "L".join(f"{mark.x},{mark.y}" for mark in marks) if marks else ""
         inside = [mark for mark in marks if LEFT <= mark.x <= WIDTH - RIGHT]
@@ -145,7 +129,3 @@ def _chart(title: str, metric: str, curves: Mapping[str, Sequence[CurvePoint]]) 
         [Tick(y_of(value), f"{value:.{digits}f}") for value in y_at],
         lines,
     )
-
-
-def _finite(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)

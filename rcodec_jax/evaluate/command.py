@@ -5,6 +5,7 @@ Each writes its folder of results and returns what it found.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,11 +31,11 @@ from rcodec_jax.evaluate.coders import CodecLike, Coder, RcodecCoder, Rival
 from rcodec_jax.evaluate.curves import BdRate, CurvePoint, bd_rates, mean_curves
 from rcodec_jax.evaluate.journal import ROI_ROWS, ROWS, Journal
 from rcodec_jax.evaluate.meter import Meter
+from rcodec_jax.evaluate.metric import METRICS
 from rcodec_jax.evaluate.origin import circumstances, model_words
 from rcodec_jax.evaluate.peers import regions
 from rcodec_jax.evaluate.run import Run, Skipped, coded_path, hidden_pictures, list_pictures, run
 from rcodec_jax.levels import DEFAULT_STRENGTH
-from rcodec_jax.metrics import dists, inception
 from rcodec_jax.metrics.perceptual import Lpips
 from rcodec_jax.progress import Progress, no_progress
 from rcodec_jax.regions.importance import OBJECT_COVERAGE
@@ -42,8 +43,8 @@ from rcodec_jax.regions.importance import OBJECT_COVERAGE
 FILES = "files"
 """Where the coded files of a run are kept, in the folder that it writes."""
 
-_OPTIONAL = {dists.FILE: "DISTS", inception.FILE: "FID/256"}
-"""Files of weights that may lie beside those of LPIPS, and what is measured with them."""
+_OPTIONAL = {m.weights: m for m in METRICS.values() if m.weights}
+"""By files of weights that may lie beside those of LPIPS, what is measured with them."""
 
 PAGE, STUDY = "report.html", "study.html"
 _DIGESTS = ("integer_digest", "float_digest")
@@ -86,21 +87,20 @@ class Settings:
         if self.lpips_dir is None:
             return Meter()
         folder = Path(self.lpips_dir)
-        there = set() if regions else {file for file in _OPTIONAL if (folder / file).is_file()}
-        return Meter(
-            Lpips.load(folder, self.lpips_net),
-            dists=dists.Dists.load(folder) if dists.FILE in there else None,
-            inception=inception.Inception.load(folder) if inception.FILE in there else None,
-        )
+        networks = {Lpips: Lpips.load(folder, self.lpips_net)}
+        for file, metric in _OPTIONAL.items():
+            if not regions and (folder / file).is_file():
+                networks[metric.network] = metric.network.load(folder)
+        return Meter(networks)
 
     def left_out(self, *, regions: bool = False) -> list[str]:
         """A line on the measures that want weights and have none; no line where all have."""
         optional = {} if regions else _OPTIONAL
         if self.lpips_dir is None:
-            names = ", ".join([*optional.values(), "LPIPS"])
+            names = ", ".join([*(metric.title for metric in optional.values()), "LPIPS"])
             return [f"{names} left out: no weights given (--lpips DIR)"]
         gone = [file for file in optional if not (Path(self.lpips_dir) / file).is_file()]
-        names = ", ".join(optional[file] for file in gone)
+        names = ", ".join(optional[file].title for file in gone)
         return [f"{names} left out: no {', '.join(gone)} in {self.lpips_dir}"] if gone else []
 
     def circumstances(self, meter: Meter) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class Settings:
             "effort": self.effort,
             "tune": self.tune,
             "lpips": meter.lpips_net,
-            "dists": meter.has_dists or None,
+            **{m.name: meter.has(m.network) or None for m in _OPTIONAL.values() if m.measure},
         }
 
     def described(self, meter: Meter) -> dict[str, Any]:
@@ -235,12 +235,13 @@ def evaluate_folder(
         report.write_csv(out / "rows.csv", measured.rows)
         raise
     means = mean_curves(measured.rows)
-    of_sets = {"frechet": meter.patch_features} if settings.frechet else {}
-    of_sets |= {"fid256": meter.fid_features} if meter.has_fid else {}
-    for metric, features in of_sets.items():
+    for metric in METRICS.values():
+        is_wanted = settings.frechet if metric.name == "frechet" else meter.has(metric.network)
+        if metric.features is None or not is_wanted:
+            continue
         means = sets.with_distance(
-            metric,
-            features,
+            metric.name,
+            functools.partial(metric.features, meter.network(metric)),
             means,
             coders,
             list(dict.fromkeys(row.picture for row in measured.rows)),

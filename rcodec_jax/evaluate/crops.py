@@ -9,9 +9,8 @@ import numpy as np
 
 from rcodec_jax.data import read_image
 from rcodec_jax.errors import RcodecError
-from rcodec_jax.evaluate.chart import DIGITS, TITLES
 from rcodec_jax.evaluate.coders import Coder
-from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER
+from rcodec_jax.evaluate.metric import measured
 from rcodec_jax.evaluate.page import Comparison, Version, centre, data_uri
 from rcodec_jax.evaluate.run import Row, coded_path
 
@@ -91,9 +90,7 @@ def _comparison(
     for row, pixels in decoded:
         more = "" if row.size_bytes == first else f" ({row.size_bytes / first - 1:+.0%})"
         figures = [f"{row.size_bytes:,} bytes{more}", f"{row.bpp:.3f} bpp"]
-        for metric in HIGHER_IS_BETTER:
-            value = getattr(row, metric)
-            if value is not None:
-                figures.append(f"{TITLES[metric].removesuffix(' (dB)')} {value:.{DIGITS[metric]}f}")
+        for metric in measured([row.figures]):
+            figures.append(f"{metric.page_title} {row.figures[metric.name]:.{metric.digits}f}")
         versions.append(Version(row.codec, ", ".join(figures), data_uri(pixels[window])))
     return Comparison(name, crop.shape[1], crop.shape[0], versions)

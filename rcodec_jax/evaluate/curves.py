@@ -6,26 +6,14 @@ import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
+from rcodec_jax.evaluate.metric import METRICS, measured
 from rcodec_jax.evaluate.run import Row
 from rcodec_jax.metrics.bdrate import bd_rate, common_range
 from rcodec_jax.metrics.intervals import Interval, bootstrap_interval, bootstrap_mean
-
-HIGHER_IS_BETTER = {
-    "psnr_db": True,
-    "ms_ssim": True,
-    "lpips": False,
-    "dists": False,
-    "ssimulacra2": True,
-}
-"""The figures of single pictures and their direction."""
-
-OF_SETS = {"frechet": False, "fid256": False}
-"""The figures that only sets of pictures have: points of mean curves, not rows."""
-
-_DIRECTIONS = HIGHER_IS_BETTER | OF_SETS
 
 
 @dataclass(frozen=True)
@@ -36,23 +24,20 @@ class CurvePoint:
     setting: str
     pictures: int
     bpp: float
-    psnr_db: float
-    ms_ssim: float | None
-    lpips: float | None
+    figures: Mapping[str, float | None]
+    """By name (see `evaluate.metric`); those of sets are of all pictures."""
     encode_seconds: float
     """Median, as the first picture of a size may compile."""
     decode_seconds: float
-    ssimulacra2: float | None = None
     model: str = ""
-    frechet: float | None = None
-    """Frechet distance of all pictures (see `metrics.frechet`), as is `fid256`."""
-    fid256: float | None = None
-    dists: float | None = None
 
     @property
     def label(self) -> str:
         """The codec and, of one that has models, which it was."""
         return f"{self.codec} ({self.model})" if self.model else self.codec
+
+
+Point = TypeVar("Point", bound=Row | CurvePoint)
 
 
 @dataclass(frozen=True)
@@ -107,11 +92,10 @@ def bd_rates(
     of_sets = [] if curves is None else _of_sets(curves, test)
     curves = mean_curves(rows) if curves is None else curves
     found = [
-        _bd_rate(rows, curves, test, anchor, metric)
+        _bd_rate(rows, curves, test, anchor, metric.name)
         for anchor in codecs_of(rows)
         if anchor != test
-        for metric in HIGHER_IS_BETTER
-        if any(getattr(row, metric) is not None for row in rows)
+        for metric in measured(row.figures for row in rows)
     ]
     return found + of_sets
 
@@ -119,9 +103,9 @@ def bd_rates(
 def _of_sets(curves: Mapping[str, Sequence[CurvePoint]], test: str) -> list[BdRate]:
     found = []
     for anchor in curves:
-        for metric in OF_SETS:
-            lines = [[p for p in curves[codec] if _usable(p, metric)] for codec in (anchor, test)]
-            if anchor != test and all(lines):
+        for metric in (metric.name for metric in METRICS.values() if metric.features):
+            lines = [curves[codec] for codec in (anchor, test)]
+            if anchor != test and all(with_figure(line, metric) for line in lines):
                 value = _between(lines[0], lines[1], metric)
                 between = _range_between(lines[0], lines[1], metric)
                 found.append(BdRate(test, anchor, metric, value, None, 0, between))
@@ -158,7 +142,7 @@ def picture_bd_rates(
 ) -> dict[str, dict[str, float | None]]:
     """Each picture's own BD-rates of `test` against `anchor` in percent, by picture and figure."""
     return {
-        name: {metric: _of_picture(own, test, anchor, metric) for metric in HIGHER_IS_BETTER}
+        name: {metric: _of_picture(own, test, anchor, metric) for metric in own[0].figures}
         for name, own in _by_picture(rows).items()
     }
 
@@ -194,7 +178,7 @@ def _interval_of_means(rows: Sequence[Row], test: str, anchor: str, metric: str)
             anchor_quality,
             test_rate,
             test_quality,
-            higher_is_better=_DIRECTIONS[metric],
+            higher_is_better=METRICS[metric].higher_is_better,
         )
 
     return bootstrap_interval(figure, len(pictures))
@@ -202,12 +186,12 @@ def _interval_of_means(rows: Sequence[Row], test: str, anchor: str, metric: str)
 
 def _table(rows: Sequence[Row], codec: str, metric: str, pictures: Sequence[str]) -> np.ndarray:
     """Rate and quality [settings, 2, pictures] of the settings that a mean curve has."""
-    by_setting: dict[str, dict[str, Row]] = {}
-    for row in rows:
-        if row.codec == codec and _usable(row, metric):
-            by_setting.setdefault(row.setting, {})[row.picture] = row
+    by_setting: dict[str, dict[str, tuple[float, float]]] = {}
+    for row, value in with_figure(rows, metric):
+        if row.codec == codec:
+            by_setting.setdefault(row.setting, {})[row.picture] = row.bpp, value
     table = [
-        [[group[p].bpp for p in pictures], [getattr(group[p], metric) for p in pictures]]
+        [[group[p][i] for p in pictures] for i in range(2)]
         for group in by_setting.values()
         if len(group) == len(pictures)
     ]
@@ -219,7 +203,7 @@ def _between(
 ) -> float | None:
     """BD-rate of two lists of points, None if it is undefined."""
     curves = (*_points(anchor, metric), *_points(test, metric))
-    value = bd_rate(*curves, higher_is_better=_DIRECTIONS[metric])
+    value = bd_rate(*curves, higher_is_better=METRICS[metric].higher_is_better)
     return None if math.isnan(value) else value
 
 
@@ -228,18 +212,19 @@ def _range_between(
 ) -> tuple[float, float] | None:
     """The qualities that `_between` averages over."""
     curves = (*_points(anchor, metric), *_points(test, metric))
-    return common_range(*curves, higher_is_better=_DIRECTIONS[metric])
+    return common_range(*curves, higher_is_better=METRICS[metric].higher_is_better)
 
 
 def _points(line: Sequence[Row | CurvePoint], metric: str) -> tuple[list[float], list[float]]:
     """Rates and qualities of the points that have the figure."""
-    usable = [point for point in line if _usable(point, metric)]
-    return [point.bpp for point in usable], [getattr(point, metric) for point in usable]
+    usable = with_figure(line, metric)
+    return [point.bpp for point, _ in usable], [value for _, value in usable]
 
 
-def _usable(point: Row | CurvePoint, metric: str) -> bool:
-    value = getattr(point, metric)
-    return value is not None and math.isfinite(value)  # a picture coded without loss has no PSNR
+def with_figure(line: Sequence[Point], metric: str) -> list[tuple[Point, float]]:
+    """The points that have the figure, with it; a picture coded without loss has no PSNR."""
+    found = ((point, point.figures.get(metric)) for point in line)
+    return [(point, value) for point, value in found if value is not None and math.isfinite(value)]
 
 
 def _mean(group: Sequence[Row]) -> CurvePoint:
@@ -253,11 +238,7 @@ def _mean(group: Sequence[Row]) -> CurvePoint:
         setting=group[0].setting,
         pictures=len(group),
         bpp=statistics.fmean(row.bpp for row in group),
-        psnr_db=statistics.fmean(row.psnr_db for row in group),
-        ms_ssim=mean([row.ms_ssim for row in group]),
-        lpips=mean([row.lpips for row in group]),
-        dists=mean([row.dists for row in group]),
-        ssimulacra2=mean([row.ssimulacra2 for row in group]),
+        figures={name: mean([row.figures.get(name) for row in group]) for name in METRICS},
         encode_seconds=statistics.median(row.encode_seconds for row in group),
         decode_seconds=statistics.median(row.decode_seconds for row in group),
     )

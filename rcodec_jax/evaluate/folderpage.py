@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rcodec_jax.evaluate import crops
-from rcodec_jax.evaluate.chart import DIGITS, TITLES, charts
+from rcodec_jax.evaluate.chart import charts
 from rcodec_jax.evaluate.coders import Coder
-from rcodec_jax.evaluate.curves import HIGHER_IS_BETTER, BdRate, CurvePoint, picture_bd_rates
+from rcodec_jax.evaluate.curves import BdRate, CurvePoint, picture_bd_rates
+from rcodec_jax.evaluate.metric import METRICS, measured
 from rcodec_jax.evaluate.page import (
     Cell,
     Headline,
@@ -117,7 +118,7 @@ def _bd_table(bd_rates: Sequence[BdRate]) -> Table:
 
 
 def _picture_table(rows: Sequence[Row], own: str, best: str) -> Table:
-    metrics = [m for m in HIGHER_IS_BETTER if any(getattr(row, m) is not None for row in rows)]
+    metrics = measured(row.figures for row in rows)
     by_picture = picture_bd_rates(rows, own, best) if best else {}
     lines = []
     for name in dict.fromkeys(row.picture for row in rows):
@@ -126,12 +127,13 @@ def _picture_table(rows: Sequence[Row], own: str, best: str) -> Table:
             continue
         line = [Cell(name, name), number(row.width_px * row.height_px / 1e6, ".2f")]
         line += [number(row.size_bytes, ",d"), number(row.bpp, ".4f")]
-        line += [number(getattr(row, m), f".{DIGITS[m]}f") for m in metrics]
+        line += [number(row.figures.get(m.name), f".{m.digits}f") for m in metrics]
         if best:
-            line += [number(by_picture[name].get(m), "+.1f") for m in metrics]
+            line += [number(by_picture[name].get(m.name), "+.1f") for m in metrics]
         lines.append(line)
-    columns = ["picture", "megapixels", "bytes", "bpp", *(TITLES[m] for m in metrics)]
-    columns += [f"{_short(m)}: % against {best}" for m in metrics] if best else []
+    titles = [m.page_title + m.unit for m in metrics]
+    columns = ["picture", "megapixels", "bytes", "bpp", *titles]
+    columns += [f"{m.page_title}: % against {best}" for m in metrics] if best else []
     note = "rcodec at its middle setting"
     note += f"; the last columns are the picture's own BD-rate against {best}." if best else "."
     return Table("By picture", f"{note} A column's name sorts by it.", columns, lines)
@@ -139,22 +141,23 @@ def _picture_table(rows: Sequence[Row], own: str, best: str) -> Table:
 
 def _curve_table(curves: Mapping[str, Sequence[CurvePoint]]) -> Table:
     points = [point for line in curves.values() for point in line]
-    metrics = [m for m in TITLES if any(getattr(p, m) is not None for p in points)]
+    metrics = measured(point.figures for point in points)
     rows = [
         [
             Cell(f"{point.codec} {point.setting}", f"{point.codec} {point.bpp:09.4f}"),
             number(point.bpp, ".4f"),
-            *(number(getattr(point, m), f".{DIGITS[m]}f") for m in metrics),
+            *(number(point.figures.get(m.name), f".{m.digits}f") for m in metrics),
             number(point.encode_seconds, ".3f"),
             number(point.decode_seconds, ".3f"),
         ]
         for point in points
     ]
-    columns = ["codec, setting", "bpp", *(TITLES[m] for m in metrics), "encode s", "decode s"]
+    titles = [m.page_title + m.unit for m in metrics]
+    columns = ["codec, setting", "bpp", *titles, "encode s", "decode s"]
     return Table(
         "Mean curves", "What the plots show; seconds are medians on this machine.", columns, rows
     )
 
 
 def _short(metric: str) -> str:
-    return TITLES[metric].removesuffix(" (dB)")
+    return METRICS[metric].page_title

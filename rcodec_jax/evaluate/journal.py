@@ -24,6 +24,9 @@ ROI_ROWS = "roi.jsonl"
 
 GO_ON = "what was measured is kept, and the same command goes on with it"
 
+_LAST = ("encode_seconds", "decode_seconds", "ssimulacra2", "model", "frechet", "fid256", "dists")
+"""The last columns of rows and curves in files, where programs may count on their order."""
+
 T = TypeVar("T")
 
 
@@ -69,7 +72,7 @@ class Journal:
 
     def add(self, key: tuple[str, ...], found: Any) -> None:
         """Notes a dataclass instance. Raises StorageError if it cannot be written."""
-        plain = _plain(dataclasses.asdict(found))
+        plain = _plain(flat(found))
         self._append({"key": list(key), "found": plain})
         self._entries[key] = plain
 
@@ -84,6 +87,15 @@ class Journal:
             raise StorageError(
                 f"{self._path}: cannot be written: {error.strerror or error}; {GO_ON}"
             ) from error
+
+
+def flat(record: Any) -> dict[str, Any]:
+    """A dataclass instance as its fields by name; each of its `figures`, if any, is one."""
+    plain = dataclasses.asdict(record)
+    if "figures" in plain:
+        plain |= plain.pop("figures")
+        plain |= {name: plain.pop(name) for name in _LAST if name in plain}
+    return plain
 
 
 def digest(*paths: Path) -> str:
@@ -139,11 +151,14 @@ def _numbers(value: Any) -> Any:
 
 def _restored(kind: type[T], found: Mapping[str, Any]) -> T:
     assert dataclasses.is_dataclass(kind)
-    values = {}
-    for field in dataclasses.fields(kind):
-        if field.name in found:
-            value = found[field.name]
-            words = "float" in str(field.type)
-            values[field.name] = _numbers(value) if words else value
+    types = {field.name: str(field.type) for field in dataclasses.fields(kind)}
+    values, figures = {}, {}
+    for name, value in found.items():
+        if name in types:
+            values[name] = _numbers(value) if "float" in types[name] else value
+        else:
+            figures[name] = _numbers(value)
+    if "figures" in types:
+        values["figures"] = figures
     restored: T = kind(**values)
     return restored

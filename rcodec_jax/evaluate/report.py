@@ -11,27 +11,19 @@ from pathlib import Path
 from typing import Any
 
 from rcodec_jax import files
-from rcodec_jax.evaluate.curves import CurvePoint
-
-_TITLES = {
-    "psnr_db": "PSNR (dB)",
-    "ms_ssim": "MS-SSIM",
-    "lpips": "LPIPS (lower is better)",
-    "dists": "DISTS (lower is better)",
-    "ssimulacra2": "SSIMULACRA 2",
-    "frechet": "Frechet distance (lower is better)",
-    "fid256": "FID/256 (lower is better)",
-}
+from rcodec_jax.evaluate.curves import CurvePoint, with_figure
+from rcodec_jax.evaluate.journal import flat
+from rcodec_jax.evaluate.metric import measured
 
 
 def write_csv(path: Path, rows: Sequence[Any]) -> None:
-    """One line per dataclass instance in `rows`, columns named by its fields; None is empty."""
+    """One line per dataclass instance in `rows`, columns as of `flat`; None is empty."""
     buffer = io.StringIO()
-    names = [field.name for field in dataclasses.fields(rows[0])] if rows else []
-    writer = csv.DictWriter(buffer, names, lineterminator="\n")
+    lines = [flat(row) for row in rows]
+    names = dict.fromkeys(name for line in lines for name in line)
+    writer = csv.DictWriter(buffer, list(names), lineterminator="\n")
     writer.writeheader()
-    for row in rows:
-        writer.writerow({name: _plain(getattr(row, name)) for name in names})
+    writer.writerows(lines)
     files.atomic_write(path, buffer.getvalue().encode())
 
 
@@ -43,9 +35,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def to_plain(value: Any) -> Any:
     """Dataclasses, tuples and numbers as JSON has them."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {
-            field.name: to_plain(getattr(value, field.name)) for field in dataclasses.fields(value)
-        }
+        return to_plain(flat(value))
     if isinstance(value, Mapping):
         return {str(key): to_plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -64,28 +54,25 @@ def plot_curves(
         from matplotlib.figure import Figure
     except ImportError:
         return False
-    metrics = [
-        metric
-        for metric in _TITLES
-        if any(getattr(p, metric) is not None for points in curves.values() for p in points)
-    ]
+    metrics = measured(p.figures for points in curves.values() for p in points)
     figure = Figure(figsize=(5 * max(len(metrics), 1), 4), layout="constrained")
     FigureCanvasAgg(figure)
     for i, metric in enumerate(metrics):
         axes = figure.add_subplot(1, len(metrics), i + 1)
         for codec, points in curves.items():
-            known = [p for p in points if getattr(p, metric) is not None]
+            known = with_figure(points, metric.name)
             axes.plot(
-                [p.bpp for p in known],
-                [getattr(p, metric) for p in known],
+                [p.bpp for p, _ in known],
+                [value for _, value in known],
                 marker="o",
                 markersize=3,
                 label=points[0].label if points else codec,
             )
-        title = _TITLES[metric]
-        if metric == "lpips" and lpips_net:
-            title = title.replace("LPIPS", f"LPIPS-{lpips_net.capitalize()}")
-        if "lower is better" in title:
+        title = metric.title + metric.unit
+        if metric.name == "lpips" and lpips_net:
+            title += f"-{lpips_net.capitalize()}"
+        if not metric.higher_is_better:
+            title += " (lower is better)"
             axes.invert_yaxis()
         axes.set(xlabel="bits per pixel (whole file)", title=title)
         axes.grid(alpha=0.3)
@@ -96,7 +83,3 @@ def plot_curves(
     figure.savefig(buffer, format="png", dpi=120)
     files.atomic_write(path, buffer.getvalue())
     return True
-
-
-def _plain(value: Any) -> Any:
-    return "" if value is None else value

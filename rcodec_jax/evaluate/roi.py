@@ -209,7 +209,8 @@ def _encode_pair(
     strength: float,
     encoding: dict[str, Any],
 ) -> tuple[bytes, bytes]:
-    """Uniform and region file, the second never larger than the first."""
+    """Uniform and region file of one resolution, the second never larger than the first."""
+    encoding = {"resampling": 1} | encoding
 
     def region_file(size_bytes: int) -> bytes:
         return codec.encode(
@@ -242,6 +243,8 @@ def make_row(
 ) -> RoiRow:
     """Measures one file: `decoded` against `original`, uint8 [H, W, 3]; `mask` [H, W] in 0..1."""
     whole = meter.whole(original, decoded)
+    psnr_db = whole["psnr_db"]
+    assert psnr_db is not None  # it needs neither weights nor a size
     region: RegionQuality = meter.region(original, decoded, mask)
     band = region.band
     is_enough = band.band_px > 0 and band.interior_px >= MIN_INTERIOR_PX
@@ -252,8 +255,8 @@ def make_row(
         size_bytes=size_bytes,
         bpp=8 * size_bytes / (original.shape[0] * original.shape[1]),
         bytes_ratio=bytes_ratio,
-        psnr_db=whole.psnr_db,
-        lpips=whole.lpips,
+        psnr_db=psnr_db,
+        lpips=whole["lpips"],
         roi_psnr_db=region.roi_psnr_db,
         background_psnr_db=region.background_psnr_db,
         roi_lpips=region.roi_lpips,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,15 +41,12 @@ class Row:
     size_bytes: int
     bpp: float
     """Bits of the whole file over pixels of the original."""
-    psnr_db: float
-    ms_ssim: float | None
-    lpips: float | None
+    figures: Mapping[str, float | None]
+    """By name (see `evaluate.metric`); None where `Meter.whole` has none."""
     encode_seconds: float
     decode_seconds: float
-    ssimulacra2: float | None = None
     model: str = ""
     """Which model made it, in words; empty for other codecs."""
-    dists: float | None = None
 
 
 @dataclass(frozen=True)
@@ -238,7 +235,6 @@ def _rows(
 
 
 def _measure(name: str, pixels: np.ndarray, meter: Meter, file: _File) -> Row:
-    quality = meter.whole(pixels, file.decoded)
     height_px, width_px = pixels.shape[:2]
     return Row(
         picture=name,
@@ -248,11 +244,7 @@ def _measure(name: str, pixels: np.ndarray, meter: Meter, file: _File) -> Row:
         height_px=height_px,
         size_bytes=len(file.data),
         bpp=8 * len(file.data) / (height_px * width_px),
-        psnr_db=quality.psnr_db,
-        ms_ssim=quality.ms_ssim,
-        lpips=quality.lpips,
-        dists=quality.dists,
-        ssimulacra2=quality.ssimulacra2,
+        figures=meter.whole(pixels, file.decoded),
         model=file.coder.model,
         encode_seconds=file.encode_seconds,
         decode_seconds=file.decode_seconds,

@@ -75,7 +75,7 @@ def with_distance(
         found[key[2:]] = journal.find(key, SetFigure).frechet
     return {
         codec: [
-            dataclasses.replace(p, **{metric: found.get((p.codec, p.setting))})  # type: ignore[arg-type]
+            dataclasses.replace(p, figures={**p.figures, metric: found.get((p.codec, p.setting))})
             for p in line
         ]
         for codec, line in curves.items()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import os
+from types import SimpleNamespace
 
 import jax  # noqa: F401  its import draws unseeded numbers, which tests may not
 import numpy as np
@@ -34,6 +35,9 @@ class FakeCodec:
     calls: list[dict] = dataclasses.field(default_factory=list)
     said: dict[str, str] = dataclasses.field(default_factory=dict)
     card: dict = dataclasses.field(default_factory=lambda: {"name": "fake"})
+    bundle: SimpleNamespace = dataclasses.field(
+        default_factory=lambda: SimpleNamespace(config=SimpleNamespace(steps=2))
+    )
 
     def encode_detailed(self, image, importance=None, **options) -> FakeEncoded:
         self.calls.append({"image": image, "importance": importance, **options})

@@ -113,7 +113,8 @@ def test_faces_are_said_and_shown(codec, photo, tmp_path, capsys):
     Image.fromarray(skimage.data.astronaut()).save(portrait)
     words = ["--faces", "--show-importance", str(shown)]
     assert main(["encode", portrait, str(tmp_path / "p.rdc"), *words]) == 0
-    assert "faces: 1 found" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "faces: 1 found" in told and f"importance map written to {shown}" in told
     importance = codec.calls[0]["importance"]
     assert 0.02 < importance.mean() < 0.25 and importance[120, 220] == 1
     np.testing.assert_array_equal(np.asarray(Image.open(shown)), importance * 255)
@@ -136,10 +137,10 @@ def test_importance_is_shown_of_a_region_of_one_picture(photo, tmp_path, capsys)
     Image.fromarray(np.full((37, 50), 255, np.uint8)).save(mask)
     one, several = ["encode", photo, target], ["encode", photo, "--out", str(tmp_path / "o")]
     for words, shown, said in (
-        (one, "map.png", "expected a region with it"),
-        ([*several, "--saliency"], "map.png", "expected one picture, got --out"),
-        ([*one, "--saliency"], "-", "expected a path that ends in .png, got -"),
-        ([*one, "--saliency"], "map.jpg", "expected a path that ends in .png"),
+        (one, "map.png", "--show-importance: only valid with a region"),
+        ([*several, "--saliency"], "map.png", "expected a single picture, got --out"),
+        ([*one, "--saliency"], "-", "expected a file name with extension .png, got '-'"),
+        ([*one, "--saliency"], "map.jpg", "expected a file name with extension .png"),
         ([*one, "--saliency", "--force"], photo, photo),
         ([*one, "--roi", mask, "--force"], mask, mask),
         ([*one, "--saliency"], target, target),
@@ -241,7 +242,10 @@ def test_json_figures(codec, photo, tmp_path, capsys):
     assert figures["bpp"] == pytest.approx(figures["bytes"] * 8 / (37 * 50))
     assert figures["notes"] == ["a note"]
     assert main(["decode", str(target), str(tmp_path / "b.png"), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["width_px"] == 50
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["width_px"] == 50
+    assert figures["steps"] == codec.bundle.config.steps, "the number that the default stands for"
+    assert codec.calls[-1]["steps"] == figures["steps"]
 
 
 def test_pipes_carry_bytes_alone(codec, photo, pixels, tmp_path, monkeypatch):
@@ -257,6 +261,27 @@ def test_pipes_carry_bytes_alone(codec, photo, pixels, tmp_path, monkeypatch):
     back = Image.open(io.BytesIO(decoded.raw_bytes.getvalue()))
     assert back.format == "PNG"
     np.testing.assert_array_equal(np.asarray(back), pixels)
+
+
+def test_a_format_needs_a_name_that_has_it(codec, photo, tmp_path, monkeypatch, capsys):
+    """Or `decode photo.rdc photo` would write a PNG that nothing says is one."""
+    coded, target = str(tmp_path / "p.rdc"), tmp_path / "back"
+    assert main(["encode", photo, coded]) == 0
+    capsys.readouterr()
+    assert main(["decode", coded, str(target)]) == 2
+    assert f"{target}: expected a file name with extension" in capsys.readouterr().err
+    assert not target.exists() and len(codec.calls) == 1
+    assert main(["decode", coded, str(target), "--format", "webp"]) == 0
+    with Image.open(target) as back:
+        assert back.format == "WEBP"
+    assert main(["decode", coded, f"{target}.png", "--format", "png"]) == 2
+    assert "--format: not valid for" in capsys.readouterr().err
+    assert main(["decode", coded, os.devnull]) == 0
+    for words, kind in (([], "PNG"), (["--format", "jpg"], "JPEG")):
+        piped = Pipe()
+        monkeypatch.setattr(sys, "stdout", piped)
+        assert main(["decode", coded, "-", *words]) == 0
+        assert Image.open(io.BytesIO(piped.raw_bytes.getvalue())).format == kind
 
 
 def test_overwriting_needs_force(codec, photo, tmp_path, capsys):

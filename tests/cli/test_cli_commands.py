@@ -94,13 +94,15 @@ def test_several_sources_with_weights_are_the_mixture(trainer, recipe, tmp_path,
     assert "expected a weight above 0, got 'A:0'" in capsys.readouterr().err
 
 
-def test_data_that_stands_for_a_recipes_mixture_is_said(trainer, tmp_path, capsys):
+def test_data_that_replaces_a_recipes_mixture_is_reported(trainer, tmp_path, capsys):
     recipe = tmp_path / "mixed.py"
     recipe.write_text(MIXED)
     words = ["train", str(recipe), "--workdir", str(tmp_path / "run"), "--data", "C"]
     assert main(words) == 0
     assert trainer.calls[0][1] == "C"
-    note = "rcodec: note: --data stands for the recipe's sources: C (1), not A (3), B (1)\n"
+    note = (
+        "rcodec: note: --data replaces the sources of the recipe: C (1) instead of A (3), B (1)\n"
+    )
     assert capsys.readouterr().err == note
 
 
@@ -170,7 +172,7 @@ def test_describe_trains_nothing(trainer, recipe, capsys):
     hours = json.loads(capsys.readouterr().out)["hours"]
     assert hours == pytest.approx(figures["total_flops"] / (8 * 197e12 * 0.25 * 3600))
     assert main(["train", recipe, "--chip", "v5e", "--data", "x", "--workdir", "y"]) == 2
-    assert "--chip: expected only with --describe" in capsys.readouterr().err
+    assert "--chip: only valid with --describe" in capsys.readouterr().err
     assert trainer.calls == []
 
 
@@ -205,7 +207,7 @@ def test_freeze_reports_what_it_wrote(monkeypatch, tmp_path, capsys):
     losses[800] = RateLoss(100.0, 101.0)
     assert main([*words, "--force", "--bits", "8"]) == 0 and calls[-1][-1] == 8
     captured = capsys.readouterr()
-    assert "integers cost up to 1.000 % of the rate" in captured.out
+    assert "integer arithmetic costs up to 1.000 % of the rate" in captured.out
     assert "warning" in captured.err and "at most 0.3 %" in captured.err
     assert main(words) == 2
     assert "--force" in capsys.readouterr().err

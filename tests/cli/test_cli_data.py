@@ -39,8 +39,8 @@ def test_pack_check_and_info(pictures, tmp_path, capsys):
     figures = json.loads(said.out)
     assert (figures["records"], figures["skipped"], figures["encoded_anew"]) == (3, 12, 0)
     notes = said.err.splitlines()
-    assert notes[0].startswith("rcodec: note: left out bad00.jpg: not an image")
-    assert len(notes) == 11 and notes[10].startswith("rcodec: note: 2 more are listed in")
+    assert notes[0].startswith("rcodec: note: skipped bad00.jpg: not an image")
+    assert len(notes) == 11 and notes[10].startswith("rcodec: note: 2 more skipped, see ")
 
     said = output_of(capsys, "check", out)
     assert said.out.splitlines()[1] == f"digest {figures['digest']}"
@@ -109,4 +109,4 @@ def test_bench_data(pictures, capsys):
         assert 0 <= row["wait_share"] <= 1 and row["crops_per_core_s"] > 0
     assert figures["jpeg_decoders"][0]["name"] == "Pillow"
     assert main(words) == 0
-    assert "a step of 0.01 s takes 200.0 crops/s" in capsys.readouterr().out
+    assert "a step of 0.01 s needs 200.0 crops/s" in capsys.readouterr().out

@@ -31,7 +31,7 @@ def calls(monkeypatch) -> dict[str, dict]:
         monkeypatch.setattr(command, name, evaluate)
 
     curves = {
-        "rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, 25.0, None, None, 1.0, 2.0, model="m")]
+        "rcodec": [CurvePoint("rcodec", "bpp=0.1", 2, 0.1, {"psnr_db": 25.0}, 1.0, 2.0, model="m")]
     }
     skipped = [Skipped("c.png", "", "", "bad"), Skipped("a.png", "rcodec", "bpp=1", "too much")]
     stand_in(
@@ -157,7 +157,8 @@ def test_answers_to_a_study_are_counted(tmp_path, capsys):
         (tmp_path / person).write_text(json.dumps(content))
     assert main(["eval", "--study-results", *paths]) == 0
     out = capsys.readouterr().out
-    assert "answers of 2 people" in out and "avif     75.0  30.1 to 95.4          3       4" in out
+    assert "answers of 2 participants" in out
+    assert "avif     75.0   30.1 to 95.4          3       4" in out
     assert main(["eval", "--study-results", *paths, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["preferences"][0]["share"] == 0.75
 

@@ -67,7 +67,8 @@ def test_several_files_take_a_line_each(file, tmp_path, capsys):
     assert main(["info", str(tmp_path)]) == 1
     out, err = capsys.readouterr()
     assert [line.split()[0] for line in out.splitlines()] == ["file", file, "1"]
-    assert "broken.rdc: " in err
+    assert out.splitlines()[-1].startswith("1 file ")
+    assert err.count("broken.rdc: ") == 1 and "rcodec: error: 1 of 2 files failed:\n" in err
     assert main(["info", file, file, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert len(told["files"]) == 2 and told["pixels"] == 2 * 50 * 37
@@ -115,6 +116,8 @@ def test_bits_map(file, tmp_path, monkeypatch, capsys):
         assert drawn.size == (50, 37)
     assert main(["info", file, "--bits-map", str(target)]) == 2
     assert "--force" in capsys.readouterr().err
+    assert main(["info", file, "--bits-map", str(target), "--force"]) == 0
+    assert f"heat map written to {target}\n" in capsys.readouterr().out
 
 
 def make_part() -> IntegerPart:

@@ -75,7 +75,7 @@ def test_a_run(workdir, capsys) -> None:
 
 def test_a_checkpoint(workdir, capsys) -> None:
     words = told(capsys, workdir / "checkpoints" / "30")
-    assert "step 30 of small" in words and "figures: validation 0.75" in words
+    assert "step 30 of small" in words and "metrics: validation 0.75" in words
 
 
 def test_a_bundle_without_jax() -> None:
@@ -99,7 +99,7 @@ def test_weights(tmp_path, capsys) -> None:
     assert "sd: 3 tensors in 2 files" in words and 'from {"diffusers": "sd"}' in words
     (tmp_path / "weights.json").write_text("{}")
     assert main(["info", str(tmp_path)]) == 2
-    assert "weights.json: not what it should be" in capsys.readouterr().err
+    assert "weights.json: cannot be read, it is damaged" in capsys.readouterr().err
 
 
 def test_packed_data_and_photos(tmp_path, capsys) -> None:
@@ -118,7 +118,7 @@ def test_packed_data_and_photos(tmp_path, capsys) -> None:
         assert "3 pictures" in told(capsys, path)
     for words in (["--model", "x"], ["--bits-map", "x.png"]):
         assert main(["info", str(photos), *words]) == 2
-        assert f"{words[0]}: expected a file of rcodec" in capsys.readouterr().err
+        assert f"{words[0]}: expected an rcodec file" in capsys.readouterr().err
     assert main(["data", "check", str(tmp_path / "packed")]) == 0
     out = capsys.readouterr().out
-    assert "all is well: " in out and "files are as they were written" in out
+    assert "ok: " in out and "checked, no differences" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import threading
 import time
 from pathlib import Path
@@ -44,7 +45,7 @@ def files_below(folder: Path) -> list[str]:
 def test_a_folder_there_and_back(codec, tree, tmp_path, capsys):
     out, back = tmp_path / "out", tmp_path / "back"
     assert main(["encode", f"{tree}{os.sep}", "--out", str(out), "--bpp", "2"]) == 0
-    # The two pictures that would have one name keep their endings.
+    # The two pictures that would have one name keep their extensions.
     assert files_below(out) == ["a.rdc", "trip/b.rdc", "trip/c.bmp.rdc", "trip/c.png.rdc"]
     assert [call["bpp"] for call in codec.calls] == [2.0] * 4
     printed = capsys.readouterr()
@@ -57,13 +58,55 @@ def test_a_folder_there_and_back(codec, tree, tmp_path, capsys):
 
 
 def test_bad_files_are_passed_over_and_listed(codec, tree, tmp_path, capsys):
-    (tree / "bad.png").write_bytes(b"no picture")
+    bad = tree / "bad.png"
+    bad.write_bytes(b"no picture")
     assert main(["encode", str(tree), "--out", str(tmp_path / "out")]) == batch.SOME_FAILED == 1
     out, err = capsys.readouterr()
     assert len(files_below(tmp_path / "out")) == 4
     assert "4 of 5 files" in out
-    assert "rcodec: error: 1 could not be done:\n" in err
-    assert err.splitlines()[-1].startswith(f"  {tree / 'bad.png'}: not an image")
+    assert f"rcodec: error: {bad}: not an image" in err and err.count(str(bad)) == 1
+    assert err.splitlines()[-1] == "rcodec: error: 1 of 5 files failed, as reported above"
+
+
+def test_where_a_bar_is_shown_failures_are_listed_at_the_end(
+    codec, tree, tmp_path, capsys, monkeypatch
+):
+    """Among a thousand files nobody sees what scrolls by."""
+    bad = tree / "bad.png"
+    bad.write_bytes(b"no picture")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["encode", str(tree), "--out", str(tmp_path / "out")]) == 1
+    err = capsys.readouterr().err
+    assert "1 failed, " in err and err.count(str(bad)) == 1
+    *_, head, last = err.splitlines()
+    assert head.endswith("rcodec: error: 1 of 5 files failed:")
+    assert last.startswith(f"  {bad}: not an image")
+
+
+def test_an_interrupted_run_lists_what_failed_so_far(codec, tree, tmp_path, capsys, monkeypatch):
+    bad, saved = tree / "a0.png", codec.encode_detailed
+    bad.write_bytes(b"no picture")
+
+    def interrupted(image, **options):
+        if image.shape[0] > 12:
+            raise KeyboardInterrupt
+        return saved(image, **options)
+
+    monkeypatch.setattr(codec, "encode_detailed", interrupted)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert main(["encode", str(tree), "--out", str(tmp_path / "out"), "--workers", "1"]) == 130
+    err = capsys.readouterr().err
+    assert f"1 of 5 files failed:\n  {bad}: not an image" in err
+    assert err.endswith("rcodec: interrupted\n")
+
+
+def test_a_run_that_coded_nothing_counts_no_bytes(codec, tmp_path, capsys):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    words = ["encode", str(tmp_path / "bad.png"), "--out", str(tmp_path / "out")]
+    assert main(words) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith("0 of 1 file, ") and "bytes" not in out
+    assert "1 of 1 file failed" in err
 
 
 def test_a_folder_that_cannot_be_read_is_an_error(codec, tree, tmp_path, capsys, monkeypatch):
@@ -80,7 +123,7 @@ def test_a_folder_that_cannot_be_read_is_an_error(codec, tree, tmp_path, capsys,
     assert not codec.calls
 
 
-def test_endings_may_have_their_dot(codec, tree, tmp_path):
+def test_formats_may_have_a_dot(codec, tree, tmp_path):
     out, back = tmp_path / "out", tmp_path / "back"
     assert main(["encode", str(tree / "a.png"), "--out", str(out)]) == 0
     assert main(["decode", str(out), "--out", str(back), "--format", ".PNG"]) == 0
@@ -120,17 +163,17 @@ def test_several_folders_and_files(codec, tree, tmp_path):
     save(tmp_path / "more" / "a.png")
     save(tmp_path / "single.png")
     words = [str(tree), str(tmp_path / "more"), str(tmp_path / "single.png")]
-    jobs = batch.jobs(words, "out", endings=PICTURES, ending=".rdc")
+    jobs = batch.jobs(words, "out", extensions=PICTURES, extension=".rdc")
     targets = {Path(job.target).as_posix() for job in jobs}
     assert {"out/photos/a.rdc", "out/more/a.rdc", "out/single.rdc"} <= targets
     with pytest.raises(UsageError, match="different names"):
-        batch.jobs([words[2], words[2]], "out", endings=PICTURES, ending=".rdc")
+        batch.jobs([words[2], words[2]], "out", extensions=PICTURES, extension=".rdc")
 
 
 def test_results_inside_the_folder_are_no_input(codec, tree):
     out = tree / "coded"
     save(out / "old.png")
-    jobs = batch.jobs([str(tree)], str(out), endings=PICTURES, ending=".rdc")
+    jobs = batch.jobs([str(tree)], str(out), extensions=PICTURES, extension=".rdc")
     assert not any("coded" in job.name for job in jobs)
 
 

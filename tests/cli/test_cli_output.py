@@ -31,9 +31,14 @@ def test_table_lines_up():
 
 
 def test_sizes_are_in_decimal_units():
-    sizes = (999, 1234, 1_234_567, 1.5e9, 1.234e12)
-    words = ["999 bytes", "1.2 kB", "1.2 MB", "1.50 GB", "1,234.00 GB"]
+    sizes = (1, 999, 1234, 1_234_567, 1.5e9, 1.234e12)
+    words = ["1 byte", "999 bytes", "1.2 kB", "1.2 MB", "1.50 GB", "1,234.00 GB"]
     assert [output.size_in_words(size) for size in sizes] == words
+
+
+def test_one_of_a_thing_is_no_plural():
+    words = [output.counted(count, "file") for count in (0, 1, 2, 1234)]
+    assert words == ["0 files", "1 file", "2 files", "1,234 files"]
 
 
 def test_progress_is_silent_where_nobody_looks():

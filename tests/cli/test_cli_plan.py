@@ -149,14 +149,14 @@ def test_libtpu_is_asked_for_in_one_line(capsys):
 def test_describe_in_words(capsys):
     assert main(["train", NANO, "--describe", "--mesh", "data=8,fsdp=4"]) == 0
     text = capsys.readouterr().out
-    told = "mesh data 8, fsdp 4, tensor 1: 32 device(s)", "hyper_synthesis", "GFLOP", "FLOP in all"
+    told = "fsdp 4, tensor 1: 32 devices", "hyper_synthesis", "GFLOP", "FLOP in total"
     for words in told:
         assert words in text, words
 
 
 def test_options_of_describe_alone(capsys):
     assert main(["train", NANO, "--json"]) == 2
-    assert "--json: expected only with --describe" in capsys.readouterr().err
+    assert "--json: only valid with --describe" in capsys.readouterr().err
 
 
 def test_a_batch_goes_with_the_other_changes(planned, capsys) -> None:

@@ -167,7 +167,7 @@ def test_missing_device_is_one_line(tmp_path):
     words = ["-m", "rcodec_jax.cli", "encode", "a.png", str(tmp_path / "b"), "--device", "rocm"]
     result = run(*words)
     assert result.returncode == 2
-    assert result.stderr.startswith("rcodec: error: --device: expected a device that is here")
+    assert result.stderr.startswith("rcodec: error: --device: expected an available device")
     assert result.stderr.count("\n") == 1
 
 

@@ -69,7 +69,17 @@ def test_orientation_and_profile_of_pillow_pictures_count(pixels, tmp_path):
     [
         (np.zeros((3, 20, 30), np.uint8), "channels come last"),
         (np.zeros((20, 30, 3), np.float32), "as bytes"),
-        (np.zeros((20, 30), np.uint8), r"got uint8 \[20, 30\]"),
+        (
+            np.zeros((20, 30), np.uint8),
+            r"got uint8 \[20, 30\] \(grey: numpy.repeat\(x\[\.\.\., None",
+        ),
+        (np.zeros((20, 30, 1), np.uint8), r"\(grey: numpy.repeat\(x, 3, -1\)\)$"),
+        (np.zeros((20, 30, 4), np.uint8), r"\(with alpha: x\[\.\.\., :3\] drops it"),
+        (np.zeros((4, 20, 30), np.uint8), "channels come last"),
+        (np.zeros((2, 20, 30, 3), np.uint8), "one picture at a time"),
+        (np.zeros((20, 30), np.float32), r"as bytes: .*; grey: "),
+        (np.zeros((20, 30, 3), np.uint16), "16 bits as bytes"),
+        (np.zeros((20, 30), bool), r"x.astype\(numpy.uint8\) \* 255; grey: "),
         (np.zeros((0, 30, 3), np.uint8), r"got uint8 \[0, 30, 3\]"),
         (b"bytes", "a path or a Pillow picture, got bytes"),
         (object(), "got object"),
@@ -81,6 +91,16 @@ def test_orientation_and_profile_of_pillow_pictures_count(pixels, tmp_path):
 def test_other_pictures_are_refused(given, message):
     with pytest.raises(UsageError, match=message):
         picture_of(given)
+
+
+def test_the_ways_out_lead_to_pictures(pixels):
+    """What the messages propose is taken, and means what the array does."""
+    x = pixels[..., 0]
+    for taken in (np.repeat(x[..., None], 3, -1), Image.fromarray(x)):
+        np.testing.assert_array_equal(picture_of(taken).pixels, np.stack([x] * 3, -1))
+    x = np.dstack([pixels, np.zeros_like(x)])
+    np.testing.assert_array_equal(picture_of(np.ascontiguousarray(x[..., :3])).pixels, pixels)
+    assert (picture_of(Image.fromarray(x)).pixels == 255).all()
 
 
 def test_importance_of_any_kind(tmp_path):

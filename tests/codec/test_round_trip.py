@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from rcodec_jax.diffusion.schedule import node_table
 from rcodec_jax.entropy import Limits
 from rcodec_jax.errors import LimitError, UsageError
 
-SIZES = [(1, 1), (1, 17), (37, 53), (129, 64), (200, 300)]
+SIZES = [(1, 1), (1, 17), (37, 53), (129, 257), (200, 300)]
 
 
 def assert_same_symbols(encoded, bundle) -> None:
@@ -160,7 +161,8 @@ def test_quality_of_a_region_says_what_becomes_of_the_rest(codec, photos) -> Non
     importance = np.zeros(image.shape[:2])
     importance[:80, :80] = 1
     notes = codec.encode_detailed(image, importance=importance, quality=50, effort=1).notes
-    assert any("the quality is that of the region" in note for note in notes)
+    (note,) = (note for note in notes if "the quality is that of the region" in note)
+    assert re.search(r"its surroundings are coded up to \d+ nodes \(of 1024\) coarser", note)
     budget = codec.encode_detailed(image, importance=importance, bpp=0.3, effort=1).notes
     assert not any("the quality is that" in note for note in budget)
 
@@ -177,6 +179,8 @@ def test_a_budget_that_is_too_small_says_what_would_do(codec, photos) -> None:
     with pytest.raises(UsageError, match=f"at least {smallest} bytes .* got {smallest - 1} bytes"):
         codec.encode(image, size_bytes=smallest - 1, effort=1, resampling=1)
     assert len(codec.encode(image, size_bytes=smallest, effort=1)) == smallest
+    with pytest.raises(UsageError, match=r"got less than a byte \(0\.2 bits per pixel\)$"):
+        codec.encode(image[:1, :1], bpp=0.2, effort=1)
 
 
 def test_a_tune_without_effort_is_said_to_do_nothing(codec, photos) -> None:

@@ -56,7 +56,7 @@ def test_pictures_are_made_smaller_until_they_fit(folder, tmp_path, capsys) -> N
     assert first.shape[0] == pytest.approx(400 * figures["scale"], abs=1)
     assert main(["data", "info", str(out)]) == 0
     assert main(command) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already (--force overwrites it)" in capsys.readouterr().err
     with pytest.raises(UsageError, match="a bound that the pictures fit into"):
         write_photos([ImageFolder(folder)], out, max_bytes=9000)
 

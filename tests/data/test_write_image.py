@@ -16,7 +16,7 @@ from rcodec_jax.errors import UsageError
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
 
 
-@pytest.mark.parametrize("suffix", [".png", ".PNG", ".webp", ".bmp", ".ppm", ".tif", ".tiff", ""])
+@pytest.mark.parametrize("suffix", [".png", ".PNG", ".webp", ".bmp", ".ppm", ".tif", ".tiff"])
 def test_lossless_round_trip_by_suffix(suffix, tmp_path):
     path = tmp_path / f"picture{suffix}"
     write_image(path, PIXELS)
@@ -40,7 +40,7 @@ def test_avif_by_suffix(tmp_path):
 
 def test_avif_needs_a_pillow_that_has_it(monkeypatch):
     monkeypatch.setattr("PIL.features.check", lambda name: False)
-    with pytest.raises(UsageError, match=r"Pillow of 11\.3"):
+    with pytest.raises(UsageError, match=r"Pillow 11\.3"):
         write_image(io.BytesIO(), PIXELS, "avif")
 
 

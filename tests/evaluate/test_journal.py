@@ -21,7 +21,8 @@ from rcodec_jax.evaluate.journal import Journal, keep
 from rcodec_jax.evaluate.meter import Meter
 from rcodec_jax.evaluate.run import Row, Run, list_pictures, run
 
-ROW = Row("a.png", "x", "bpp=1", 8, 8, 8, 1.0, float("inf"), None, 0.25, 0.1, 0.2, model="m")
+FIGURES = {"psnr_db": float("inf"), "ms_ssim": None, "lpips": 0.25}
+ROW = Row("a.png", "x", "bpp=1", 8, 8, 8, 1.0, FIGURES, 0.1, 0.2, model="m")
 KEY = ("a.png", "0123", "x", "bpp=1")
 
 
@@ -160,8 +161,8 @@ def test_more_qualities_and_a_stop_between_keep_the_order_and_time_is_taken_alon
     stop_at = None
     assert len(Journal(tmp_path / "parts", {})) == 2  # what was coded together before
     again = go((20, 35, 50, 65, 80), "parts")
-    assert [(r.picture, r.setting, r.bpp, r.psnr_db) for r in again.rows] == [
-        (r.picture, r.setting, r.bpp, r.psnr_db) for r in whole.rows
+    assert [(r.picture, r.setting, r.bpp, r.figures) for r in again.rows] == [
+        (r.picture, r.setting, r.bpp, r.figures) for r in whole.rows
     ]
     assert len(overlaps) == 10 + 2 + 8 and not any(overlaps)
 

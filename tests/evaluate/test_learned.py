@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 from PIL import Image
 
 from rcodec_jax.evaluate import command, report
-from rcodec_jax.metrics import fidelity, frechet
+from rcodec_jax.evaluate.metric import METRICS
+from rcodec_jax.metrics import frechet
 from rcodec_jax.metrics.dists import Dists
 from rcodec_jax.metrics.inception import Inception
 from rcodec_jax.metrics.perceptual import Lpips
@@ -42,7 +44,7 @@ def test_both_are_in_rows_curves_and_the_page(
     weights: Path, tmp_path: Path, fake_codec: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Of no matter here, and slow.
-    monkeypatch.setattr(fidelity, "MIN_SIDE_PX", 1000)
+    monkeypatch.setitem(METRICS, "ms_ssim", replace(METRICS["ms_ssim"], min_side_px=1000))
     monkeypatch.setattr(report, "plot_curves", lambda *_, **__: False)
     for name in ("dists.npz", "inception.npz"):
         (weights / name).touch()
@@ -60,13 +62,13 @@ def test_both_are_in_rows_curves_and_the_page(
     with Image.open(file) as image:
         decoded = np.asarray(image.convert("RGB"))
     difference = np.abs(decoded.astype(float) - pixels).mean() / 127.5
-    assert point.dists == pytest.approx(difference, rel=1e-4)
+    assert point.figures["dists"] == pytest.approx(difference, rel=1e-4)
     moments = frechet.Moments(), frechet.Moments()
     for of, picture in zip(moments, (pixels, decoded), strict=True):
         of.add(frechet.fid_features(colours, picture))
         assert of.count == 2  # side by side; of the moved grid none has room
-    assert point.fid256 == pytest.approx(frechet.frechet_distance(*moments))
-    assert point.lpips is None and point.frechet is None
+    assert point.figures["fid256"] == pytest.approx(frechet.frechet_distance(*moments))
+    assert point.figures["lpips"] is None and point.figures["frechet"] is None
     page = (tmp_path / "out" / "report.html").read_text()
     assert "DISTS" in page and "FID/256" in page
 
@@ -86,5 +88,5 @@ def test_what_has_no_weights_is_left_out_in_one_line(weights: Path) -> None:
     assert settings.left_out() == [f"FID/256 left out: no inception.npz in {weights}"]
     assert settings.left_out(regions=True) == []
     meter = settings.meter()
-    assert meter.has_dists and not meter.has_fid
-    assert not settings.meter(regions=True).has_dists
+    assert meter.has(Dists) and not meter.has(Inception)
+    assert not settings.meter(regions=True).has(Dists)

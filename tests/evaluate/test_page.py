@@ -57,7 +57,7 @@ def read(text: str) -> Reader:
 
 
 def point(codec: str, bpp: float, psnr: float, lpips: float | None = None) -> CurvePoint:
-    return CurvePoint(codec, f"q={bpp}", 2, bpp, psnr, None, lpips, 0.1, 0.1)
+    return CurvePoint(codec, f"q={bpp}", 2, bpp, {"psnr_db": psnr, "lpips": lpips}, 0.1, 0.1)
 
 
 def test_plots_place_points_by_their_figures() -> None:
@@ -136,7 +136,7 @@ def test_the_page_of_a_run(tmp_path: Path, fake_codec: Any) -> None:
     assert f"{found.of_means_percent:+.1f} ({low:+.1f} to {high:+.1f})" in reader.text
     tips = [attrs["data-tip"] for attrs in reader.named("use") if "data-tip" in attrs]
     middle = result.curves["rcodec"][1]
-    assert f"rcodec quality=40: {middle.psnr_db:.2f} at {middle.bpp:.4f} bpp" in tips
+    assert f"rcodec quality=40: {middle.figures['psnr_db']:.2f} at {middle.bpp:.4f} bpp" in tips
     # Crops are the pixels of original and files, without loss.
     images = reader.named("img")
     assert [image["data-label"] for image in images] == ["original", "rcodec", "jpeg"] * 3
@@ -156,7 +156,7 @@ def _pixels(uri: str | None) -> np.ndarray:
 def test_a_peer_is_shown_at_the_bytes_nearest_to_ours() -> None:
     from rcodec_jax.evaluate.run import Row
 
-    row = Row("a", "x", "1", 8, 8, 100, 1.0, 20.0, None, None, 0.1, 0.1)
+    row = Row("a", "x", "1", 8, 8, 100, 1.0, {"psnr_db": 20.0}, 0.1, 0.1)
     rows = [dataclasses.replace(row, size_bytes=size) for size in (300, 100, 200)]
     middle = crops.middle_row(rows, "a", "x")
     assert middle is not None and middle.size_bytes == 200

@@ -65,7 +65,7 @@ def test_a_region_is_scored_in_a_picture_that_is_the_original_around_it() -> Non
     found = [Meter().region(original, x, mask) for x in (other, inside, original)]
     assert found[0].roi_ssimulacra2 == pytest.approx(found[1].roi_ssimulacra2)
     assert found[0].roi_ssimulacra2 == pytest.approx(
-        Meter().whole(original, inside).ssimulacra2, abs=1e-2
+        Meter().whole(original, inside)["ssimulacra2"], abs=1e-2
     )
     assert found[2].roi_ssimulacra2 == 100
 

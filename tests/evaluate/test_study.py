@@ -20,7 +20,7 @@ from rcodec_jax.metrics.intervals import share_interval
 
 
 def row(picture: str, codec: str, size: int) -> Row:
-    return Row(picture, codec, "1", 8, 8, size, 1.0, 20.0, None, None, 0.1, 0.1)
+    return Row(picture, codec, "1", 8, 8, size, 1.0, {"psnr_db": 20.0}, 0.1, 0.1)
 
 
 def test_sides_are_even_and_the_seed_decides() -> None:

@@ -95,7 +95,7 @@ def test_inception_round_trip_and_what_does_not_fit(tmp_path: Path, capsys: Any)
     path = save_zip(tmp_path / "pt_inception.pth", state)
     words = ["import", "--kind", "inception", str(path), "--out", str(tmp_path)]
     assert main([*words, "--context", "text"]) == 2
-    assert "--context: expected none with --kind inception" in capsys.readouterr().err
+    assert "--context: not valid with --kind inception" in capsys.readouterr().err
     assert main(words) == 0
     assert "inception.npz: Inception V3 for FID/256, 21.77 M parameters" in capsys.readouterr().out
     params = inception.Inception.load(tmp_path).params

@@ -28,7 +28,7 @@ from rcodec_jax.limits import Limits
 
 MAX_PIXELS, MAX_SIDE = Limits.max_pixels, Limits.max_side
 
-_WAY_OUT = " ('rcodec encode --allow-truncated' reads what is there)"
+_WAY_OUT = " ('rcodec encode --allow-truncated' reads the intact part)"
 _TRANSPARENCY = "tRNS"
 
 Read = TypeVar("Read")
@@ -222,7 +222,7 @@ def _mended(
             found = read(_File(file.name, data=data))
         except _DamageError:
             raise UsageError(str(error)) from error.__cause__
-        return found, (f"{error.why}; what could not be read of it is grey or black",)
+        return found, (f"{error.why}; the unreadable part is grey or black",)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Writing pictures, in the format that a file's name says."""
+"""Writing pictures, in the format that a file's extension names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
 }
-"""What Pillow calls the format of files that end so."""
+"""Pillow's name of the format, by extension."""
 
 _SAVE_OPTIONS: dict[str, dict[str, object]] = {
     "JPEG": {"quality": 95, "subsampling": 0, "optimize": True},
@@ -53,14 +53,15 @@ def write_image(
     Args:
       target: path or open binary file.
       pixels: uint8 [H, W, 3] or [H, W].
-      format: "PNG", "JPEG", "WEBP", "AVIF", "BMP", "PPM" or "TIFF"; by default from the suffix of
-        the path, PNG for a file without a name.
+      format: "PNG", "JPEG", "WEBP", "AVIF", "BMP", "PPM" or "TIFF"; by default from the extension
+        of the path, PNG for an open file.
       marked: whether its metadata say that it is partly generated, see `provenance`; BMP and PPM
         have none.
       metadata: date taken, copyright and artist for EXIF, see `kept`; BMP and PPM have none.
 
     Raises:
-      UsageError: unknown format, wrong array, or the path cannot be written.
+      UsageError: unknown format, a path without extension, wrong array, or the path cannot be
+        written.
     """
     pixels = np.asarray(pixels)
     grey = pixels.ndim == 2
@@ -91,23 +92,23 @@ def write_image(
 
 
 def image_format(path: Path | None, format: str | None = None) -> str:
-    """Name of the format to write: the one asked for, else by suffix, else PNG.
+    """Name of the format to write: the one asked for, else by extension; PNG without a path.
 
     Raises:
-      UsageError: a format or suffix that is not written here.
+      UsageError: a format or extension that is not written here, or a path without extension.
     """
     if format is not None:
         name = {"JPG": "JPEG", "TIF": "TIFF"}.get(format.upper(), format.upper())
         if name not in FORMATS.values():
             known = ", ".join(sorted(set(FORMATS.values())))
-            raise UsageError(f"expected an image format out of {known}, got {format!r}")
-    elif path is None or not path.suffix:
+            raise UsageError(f"expected one of the image formats {known}, got {format!r}")
+    elif path is None:
         name = "PNG"
     elif path.suffix.lower() not in FORMATS:
-        known = " ".join(sorted(FORMATS))
-        raise UsageError(f"{path}: expected a file name ending in {known}, got {path.suffix!r}")
+        known, given = " ".join(sorted(FORMATS)), repr(path.suffix) if path.suffix else "none"
+        raise UsageError(f"{path}: expected a file name with extension {known}, got {given}")
     else:
         name = FORMATS[path.suffix.lower()]
     if name == "AVIF" and not features.check("avif"):
-        raise UsageError("AVIF: expected a Pillow of 11.3 or later that has it, got one without")
+        raise UsageError("AVIF: expected Pillow 11.3 or later with AVIF support, got one without")
     return name
