@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import gc
 import os
 import random
 import shutil
@@ -34,6 +35,9 @@ _QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_spl
 os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
 _flags = os.environ.get("XLA_FLAGS", "").split()
 os.environ["XLA_FLAGS"] = " ".join([*_flags, *(flag for flag in _QUICK if flag not in _flags)])
+
+# Tracing makes many objects and little garbage, which Python would otherwise look for all the time.
+gc.set_threshold(100_000, 20, 20)
 
 import hypothesis
 import jax  # noqa: F401  (its first import draws a random number, which a test may not)

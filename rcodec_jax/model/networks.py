@@ -112,6 +112,7 @@ class Networks:
           remat: what autoencoder and UNet keep for a backward pass, see `nn.blocks.rematerialised`.
         """
         self.config = config
+        self._given = config, jnp.dtype(dtype), folded, remat
         latent = config.latent_channels
         auto, unet, hyper = config.autoencoder, config.unet, config.hyper
         args: dict[str, Any] = {"latent_channels": latent, "dtype": dtype, "remat": remat}
@@ -129,6 +130,13 @@ class Networks:
         self.hyper_synthesis = HyperSynthesis(hyper.synthesis, latent, start)
         self.hyper_prior = HyperPrior(hyper.hyper_channels, hyper.classes, hyper.neighbours)
         self.hyper_context = HyperContext(hyper.context, latent)
+
+    # By value, so that JAX traces what networks do once for all that are built alike.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Networks) and self._given == other._given
+
+    def __hash__(self) -> int:
+        return hash(self._given)
 
     @functools.partial(jax.jit, static_argnums=(0, 2))
     def init(self, key: jax.Array, parts: tuple[str, ...] | None = None) -> Params:

@@ -26,8 +26,8 @@ def test_cell_bits_keep_their_sum(shape):
     )
 
 
-def test_a_file_tells_what_the_encoder_counted(codec, astronaut) -> None:
-    encoded = codec.encode_detailed(np.ascontiguousarray(astronaut[:256, :256]), quality=40)
+def test_a_file_tells_what_the_encoder_counted(codec, photos) -> None:
+    encoded = codec.encode_detailed(photos["face"], quality=40)
     read = bits_of(read_container(encoded.data), NANO)
     np.testing.assert_array_equal(read.cells, encoded.cell_bits)
     assert read.hyper + read.latent == pytest.approx(encoded.cell_bits.sum())

@@ -34,34 +34,37 @@ def central(bundle: Bundle) -> Bundle:
     return dataclasses.replace(bundle, config=config, integers=part)
 
 
-@pytest.mark.parametrize("importance", [False, True])
-@pytest.mark.parametrize("hints", [False, True])
-def test_a_file_decodes_to_what_training_sees(
-    central, with_hints, floats, astronaut, importance, hints
-) -> None:
-    """Sides that fill their bucket, so that the device sees what the file has and no more."""
-    central = with_hints(central) if hints else central
-    image = np.ascontiguousarray(astronaut[:128, 160:288])
-    codec = Codec(central)
-    weights = np.linspace(0, 1, 128, dtype=np.float32)[None].repeat(128, 0) if importance else None
-    encoded = codec.encode_detailed(image, importance=weights, quality=70, effort=1)
-    s = encoded.symbols
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "hints"])
+def coder(request, central, with_hints, floats):
+    """A codec, and how training sees symbols and a latent, compiled for any levels."""
+    central = with_hints(central) if request.param else central
     networks = Networks(central.config)
     params = dict(central.params) | {name: floats[name] for name in floats if name != "ranges"}
     tables = tables_of(central.integers.gaussian, RDOQ_LAMBDA, central.integers.centroids)
-    dither = jnp.asarray(dither_indices(*s.j.shape))[None]
-    quantiser = Trimmed(tables, dither, RDOQ_LAMBDA)
-    nodes = np.pad(s.levels.nodes, (0, 16 - s.levels.nodes.size), mode="edge")
-    levels = LevelInputs.of(jnp.asarray(s.levels.level_map)[None], jnp.asarray(nodes)[None])
     shift, scale = (a.reshape(1, 1, 1, -1) for a in (central.shift, central.scale))
 
     @jax.jit
-    def run(params, y, z):
+    def seen(y, z, dither, level_map, nodes):
+        quantiser = Trimmed(tables, dither, RDOQ_LAMBDA)
+        levels = LevelInputs.of(level_map, nodes)
         coded = code_latent(networks, params, y, z, levels, quantiser=quantiser)
         return to_bytes(networks.decode(params, coded.clean / scale + shift, coded.hints))
 
-    y = codec._programs.latent(image)[None]
-    expected = np.asarray(run(params, y, jnp.asarray(s.z, jnp.float32)[None]))[0].astype(float)
+    return Codec(central), seen
+
+
+@pytest.mark.parametrize("importance", [False, True])
+def test_a_file_decodes_to_what_training_sees(coder, astronaut, importance) -> None:
+    """Sides that fill their bucket, so that the device sees what the file has and no more."""
+    image = np.ascontiguousarray(astronaut[:128, 160:288])
+    codec, seen = coder
+    weights = np.linspace(0, 1, 128, dtype=np.float32)[None].repeat(128, 0) if importance else None
+    encoded = codec.encode_detailed(image, importance=weights, quality=70, effort=1)
+    s = encoded.symbols
+    nodes = np.pad(s.levels.nodes, (0, 16 - s.levels.nodes.size), mode="edge")
+    y, dither = codec._programs.latent(image), dither_indices(*s.j.shape)
+    given = y, np.asarray(s.z, np.float32), dither, s.levels.level_map, nodes
+    expected = np.asarray(seen(*(jnp.asarray(value)[None] for value in given)))[0].astype(float)
     decoded = codec.decode(encoded.data)
     # An integer in thousands differs where two cost the same in single precision.
     assert np.median(np.abs(decoded - expected)) == 0

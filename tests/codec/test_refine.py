@@ -273,4 +273,4 @@ def test_defaults_agree() -> None:
 
     assert arguments.TUNES == refine.TUNES
     assert len(descent.STEPS) == 9 and descent.STEPS[0] == 0
-    assert f"{refine.DEFAULT_EFFORT}, or 1 where" in inspect.getsource(arguments)
+    assert f"{refine.DEFAULT_EFFORT}; 1 above 4 megapixels" in inspect.getsource(arguments)

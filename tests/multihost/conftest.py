@@ -55,7 +55,7 @@ class Launched:
       folder: what lies around it.
     """
 
-    def __init__(self, folder: Path, processes: int, *arguments: str) -> None:
+    def __init__(self, folder: Path, processes: int, devices: int, *arguments: str) -> None:
         self.folder, self.workdir = folder, folder / "run"
         folder.mkdir(exist_ok=True)
         self._said = (folder / "launcher.log").open("w+", encoding="utf-8")
@@ -66,7 +66,7 @@ class Launched:
             "PYTHON": sys.executable,
         }
         local = ["bash", str(ROOT / "launch" / "local.sh"), "-n", str(processes)]
-        local += ["-d", str(8 // processes), "-l", str(folder / "logs")]
+        local += ["-d", str(devices // processes), "-l", str(folder / "logs")]
         self._launcher = subprocess.Popen(
             [*local, *arguments, "--workdir", str(self.workdir)],
             env=environment,
@@ -178,14 +178,16 @@ class Cluster:
     pictures: Path
     steps: int = STEPS
 
-    def launch(self, folder: Path, *arguments: str, processes: int = 2) -> Launched:
+    def launch(
+        self, folder: Path, *arguments: str, processes: int = 2, devices: int = 8
+    ) -> Launched:
         """Starts a run; `arguments` are further ones of `rcodec train`."""
         given = [str(self.recipe), "--data", str(self.pictures), *arguments]
-        return Launched(folder, processes, *given)
+        return Launched(folder, processes, devices, *given)
 
-    def run(self, folder: Path, *arguments: str, processes: int = 2) -> Launched:
+    def run(self, folder: Path, *arguments: str, processes: int = 2, devices: int = 8) -> Launched:
         """Starts a run and waits for its good end."""
-        launched = self.launch(folder, *arguments, processes=processes)
+        launched = self.launch(folder, *arguments, processes=processes, devices=devices)
         assert launched.wait() == 0, launched.told()
         return launched
 

@@ -34,6 +34,25 @@ def _same_bits(found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) ->
         np.testing.assert_array_equal(found[name], value, err_msg=name)
 
 
+def test_a_short_run_of_two_processes(cluster, tmp_path: Path) -> None:
+    """What `undisturbed` has on eight devices and measures, without that: quick to compile."""
+    words = ("mesh.data=1", "mesh.fsdp=2", "mesh.tensor=1", "steps=4", "save_every=4")
+    words += ("sample_every=0", "validation.data=")
+    settings = [word for setting in words for word in ("--set", f"train.{setting}")]
+    launched = cluster.run(tmp_path, *settings, devices=2)
+    assert launched.saved() == [4]
+    rows = launched.metrics()
+    assert [row["step"] for row in rows] == [1, 2, 3, 4] and rows[-1]["loss"] < rows[0]["loss"]
+    (start,) = _starts(launched)
+    assert start["devices"]["processes"] == start["devices"]["count"] == 2
+    assert start["devices"]["mesh"]["fsdp"] == 2
+    # each process wrote its half of what is split
+    state = cluster.state(launched.workdir, 4)
+    assert state["['step']"] == 4
+    assert all(np.isfinite(value).all() for value in state.values())
+
+
+@pytest.mark.slow
 def test_the_run_is_whole(undisturbed, cluster) -> None:
     assert undisturbed.saved() == [3, 6, 9]
     rows = undisturbed.metrics()
@@ -48,6 +67,7 @@ def test_the_run_is_whole(undisturbed, cluster) -> None:
     )
 
 
+@pytest.mark.slow
 def test_what_all_processes_measure_is_what_one_device_would(undisturbed, cluster) -> None:
     """Pictures that are held out, three for the four rows that the devices hold."""
     from rcodec_jax.checkpoint import Checkpoints

@@ -15,7 +15,7 @@ import pytest
 from jax.extend.core import jaxprs_in_params
 
 from rcodec_jax import scale
-from rcodec_jax.config import load_config
+from rcodec_jax.config import load_config, to_json
 from rcodec_jax.config.model import UNetConfig
 from rcodec_jax.config.presets import SD21_UNET
 from rcodec_jax.config.train import Config, LossConfig, MeshConfig, StageConfig
@@ -33,6 +33,12 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 @pytest.fixture(scope="module")
 def tiny() -> Config:
     return load_config(CONFIGS / "tiny.py", Config)
+
+
+@pytest.fixture(scope="module")
+def nano() -> Config:
+    """The smallest recipe, quicker to trace."""
+    return load_config(CONFIGS / "nano.py", Config)
 
 
 def _with(config: Config, **changes: Any) -> Config:
@@ -75,7 +81,7 @@ def test_an_axis_that_takes_what_is_left_counts_as_one(tiny: Config) -> None:
         describe(tiny, MeshConfig(1, 1, 77), flops=False)
 
 
-def test_operations_of_the_stages(tiny: Config) -> None:
+def test_operations_of_the_stages(nano: Config) -> None:
     codec = StageConfig(kind="codec", batch_size=2, crop_px=64, loss=LossConfig(lpips=1.0))
     stages = (
         codec,
@@ -83,24 +89,25 @@ def test_operations_of_the_stages(tiny: Config) -> None:
         dataclasses.replace(codec, latents=True),
         dataclasses.replace(codec, kind="joint"),
     )
-    once, twice, cached, joint = describe(_with(tiny, stages=stages)).stages
+    once, twice, cached, joint = describe(_with(nano, stages=stages)).stages
     assert twice.flops == pytest.approx(2 * once.flops, rel=1e-3)
     assert cached.flops < once.flops < joint.flops
     assert (once.input, cached.input, once.without) == ("pixels", "latents", ("lpips",))
     # frozen, the encoder runs once; moved, its gradient is twice that again
     image = jax.ShapeDtypeStruct((2, 64, 64, 3), jnp.float32)
-    networks = Networks(tiny.model)
+    networks = Networks(nano.model)
     shapes = jax.eval_shape(networks.init, jax.random.key(0))
     encoder = scale.count_flops(networks.encode, shapes, image).total
     assert once.flops - cached.flops == encoder
 
 
-def test_no_device_is_touched() -> None:
+def test_no_device_is_touched(tools) -> None:
+    recipe = to_json(tools.config("autoencoder"))
     code = (
-        "from rcodec_jax.config import load_config; from rcodec_jax.config.train import Config;"
+        "from rcodec_jax.config import from_json; from rcodec_jax.config.train import Config;"
         "from rcodec_jax.train.plan.describe import describe;"
         "from jax._src import xla_bridge;"
-        f"described = describe(load_config({str(CONFIGS / 'nano.py')!r}, Config));"
+        f"described = describe(from_json(Config, {recipe!r}));"
         "print(described.parameters, described.stages[0].flops)"
     )
     environ = {**os.environ, "JAX_PLATFORMS": "no_such_platform"}

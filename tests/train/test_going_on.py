@@ -22,7 +22,7 @@ def test_a_stop_at_the_end_of_a_stage_is_a_stop(tools, pictures, tmp_path, monke
         return len(asked) == 2
 
     monkeypatch.setattr(SignalGuard, "should_stop", told)
-    config = tools.stop_after(tools.config("autoencoder", "autoencoder", "codec"), 4)
+    config = tools.config("autoencoder", "autoencoder")
     assert run(config, data=pictures, workdir=tmp_path) == 2
     monkeypatch.undo()
     assert run(config, data=pictures, workdir=tmp_path) == 4

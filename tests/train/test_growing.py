@@ -157,7 +157,8 @@ def test_new_channels_are_those_of_the_block_transform(tools) -> None:
     """Grown from its own start, the linear path is that of a larger model, but for one scale."""
     config = tools.config("joint").model
     new = dataclasses.replace(config, latent_channels=5)
-    first, fresh = (flatten(Networks(c).init(jax.random.key(0))) for c in (config, new))
+    first = flatten(Networks(config).init(jax.random.key(0)))
+    fresh = flatten(Networks(new).init(jax.random.key(0), ("encoder", "decoder")))
     grown = grow(first, config, new, power=POWER)
     start = np.asarray(first["encoder/linear/kernel"]).max()
     scale = start / np.asarray(fresh["encoder/linear/kernel"]).max()

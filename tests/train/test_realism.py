@@ -29,6 +29,7 @@ from rcodec_jax.train.realism import (
 )
 
 NANO = Path(__file__).parents[1] / "golden" / "nano"
+PICTURES = [data.astronaut()[:300, :451], data.chelsea()]  # of one size, compiled once
 CONFIG = RealismConfig(minutes=0.02, fidelity_minutes=0.02, crops=16, crop_px=32, batch=8)
 
 
@@ -43,8 +44,7 @@ def model():
 @pytest.fixture(scope="module")
 def crops(model) -> Crops:
     bundle, networks, params = model
-    pictures = [data.astronaut(), data.chelsea()]
-    return collect(networks, params, bundle.shift, bundle.scale, pictures, CONFIG)
+    return collect(networks, params, bundle.shift, bundle.scale, PICTURES, CONFIG)
 
 
 def _distance(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -64,8 +64,7 @@ def test_crops_decode_to_what_was_collected(model, crops):
 
 def test_the_same_seed_collects_the_same_crops(model, crops):
     bundle, networks, params = model
-    pictures = [data.astronaut(), data.chelsea()]
-    again = collect(networks, params, bundle.shift, bundle.scale, pictures, CONFIG)
+    again = collect(networks, params, bundle.shift, bundle.scale, PICTURES, CONFIG)
     for a, b in zip(crops, again, strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -168,7 +167,7 @@ def test_the_command_carries_ends_over(tmp_path, capsys):
     assert "--ends-from" in capsys.readouterr().err
     command += ["--fidelity-minutes", "0", "--ends-from"]
     assert main([*command, str(NANO)]) == 2
-    assert "has no decoder_fidelity" in capsys.readouterr().err
+    assert "got one without decoder_fidelity" in capsys.readouterr().err
 
     bundle = load_bundle(NANO)
     own = bundle.params["decoder"]

@@ -20,9 +20,11 @@ from rcodec_jax.data.loading.loader import Batches
 from rcodec_jax.errors import StorageError, UsageError
 from rcodec_jax.model.trained import load_trained
 from rcodec_jax.train import run
-from rcodec_jax.train.input.batches import HostBatches
+from rcodec_jax.train.input.batches import HostBatches, open_sources
+from rcodec_jax.train.loop.checks import check_stages
 from rcodec_jax.train.loop.manifest import read_starts
 from rcodec_jax.train.loop.workdir import find_changes, find_data_change
+from rcodec_jax.train.step.build import Setup
 from rcodec_jax.train.step.losses import Batch
 
 
@@ -99,10 +101,10 @@ def test_a_changed_configuration_is_refused_field_by_field(copy, pictures) -> No
 def test_a_change_that_is_allowed_is_recorded(copy, pictures) -> None:
     config, workdir = copy
     left_out = dataclasses.replace(config.train.data, exclude=("no_such_file",))
-    changed = _with(config, data=left_out, log_every=2)
-    assert run(changed, data=pictures, workdir=workdir, allow_changes=["train.data"]) == 4
+    changed = _with(config, data=left_out, log_every=2, steps=1)
+    # it is refused or recorded before any step, and none is left
+    assert run(changed, data=pictures, workdir=workdir, allow_changes=["train.data"]) == 1
     assert read_starts(workdir)[-1]["changes"] == [
-        "train.steps 1 -> None",
         "train.log_every 1 -> 2",
         "train.data.exclude () -> nothing",
         "train.data.exclude.0 nothing -> 'no_such_file'",
@@ -117,10 +119,11 @@ def test_other_data_is_refused_wherever_it_lies(copy, pictures, tmp_path: Path) 
     shutil.copytree(pictures, fewer)
     (fewer / "4.png").unlink()
     with pytest.raises(UsageError, match="other settings: data [0-9a-f]{16} -> [0-9a-f]{16}"):
-        run(config, data=fewer, workdir=workdir)
+        run(_with(config, steps=1), data=fewer, workdir=workdir)
     digest = listing_digest([ImageFolder(moved)])
     assert find_data_change(digest, workdir) == []
-    assert run(config, data=fewer, workdir=workdir, allow_changes=["data"]) == 4
+    given = {"data": fewer, "workdir": workdir, "allow_changes": ["data"]}
+    assert run(_with(config, steps=1), **given) == 1  # none is left
     assert read_starts(workdir)[-1]["changes"][-1].startswith("data ")
 
 
@@ -164,7 +167,7 @@ def test_what_a_later_stage_lacks_is_said_at_the_start(pictures, tools, tmp_path
         assert read_starts(tmp_path) == []
     # nothing is asked of a stage that this run does not come to
     alone = _with(config, stages=stages, steps=1, mesh=MeshConfig(data=1))
-    assert run(alone, data=pictures, workdir=tmp_path) == 1
+    check_stages(Setup.of(alone), open_sources(alone, pictures), 0)
 
 
 def test_a_run_that_is_over_says_so_and_what_comes_next(copy, pictures, capsys) -> None:

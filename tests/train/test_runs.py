@@ -15,11 +15,9 @@ from rcodec_jax.config.train import MeshConfig
 from rcodec_jax.errors import UsageError
 from rcodec_jax.model.freezing import freeze
 from rcodec_jax.model.networks import PARTS as ALL_PARTS
-from rcodec_jax.model.networks import Networks
 from rcodec_jax.model.trained import load_trained
 from rcodec_jax.train import run
-from rcodec_jax.train.step.optimizer import make_optimizer
-from rcodec_jax.train.step.state import init_state
+from rcodec_jax.train.step.build import Setup
 
 KINDS = ("autoencoder", "codec", "joint")
 PARTS = ALL_PARTS[:-1]  # the tests' model has no context network
@@ -31,8 +29,7 @@ def stages(pictures, tools, tmp_path_factory):
     """(config, workdir, states at step 0 and after each stage) of one run of all three kinds."""
     config = tools.config(*KINDS, sample_every=6, keep_latest=9)
     workdir = tmp_path_factory.mktemp("stages")
-    start = init_state(Networks(config.model), make_optimizer(config.train), config.train)
-    leaves = jax.tree_util.tree_flatten_with_path(start)[0]
+    leaves = jax.tree_util.tree_flatten_with_path(Setup.of(config).initial_state())[0]
     states = [{jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}]
     assert run(config, data=pictures, workdir=workdir) == 6
     states += [tools.state(config, workdir, step) for step in (2, 4, 6)]

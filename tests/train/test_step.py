@@ -53,9 +53,9 @@ def test_micro_batches_give_the_gradient_of_the_whole(config) -> None:
     state, batch = setup.initial_state(), latent_batch()
     (stage,) = config.train.stages
     found = []
-    for parts in (1, 2, 2):
-        of = setup.gradient(dataclasses.replace(stage, accumulate=parts))
-        found.append(jax.jit(of)(state, batch))
+    for parts, times in ((1, 1), (2, 2)):
+        of = jax.jit(setup.gradient(dataclasses.replace(stage, accumulate=parts)))
+        found += [of(state, batch) for _ in range(times)]
     whole, parts, again = (jax.tree.map(np.asarray, gradient) for gradient in found)
     jax.tree.map(np.testing.assert_array_equal, parts, again)
     assert parts.by_path.keys() == whole.by_path.keys()

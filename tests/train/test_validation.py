@@ -42,7 +42,7 @@ def rows_of(workdir) -> list[dict]:
 @pytest.fixture(scope="module")
 def measured(pictures, tools, tmp_path_factory):
     """A run of two stages that was measured every two steps, and its folder."""
-    config = tools.config("autoencoder", "joint", steps=3, keep_latest=1, keep_best=1, save_every=1)
+    config = tools.config("autoencoder", "joint", steps=3, keep_latest=1, keep_best=1)
     config = with_validation(config, share=0.4, every=2)
     workdir = tmp_path_factory.mktemp("measured")
     assert run(config, data=pictures, workdir=workdir) == 6

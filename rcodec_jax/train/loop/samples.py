@@ -87,23 +87,19 @@ def _sheet(
     """Pictures uint8 [B, H, W, 3] and their decodes at each of `nodes` as one picture."""
     side = image.shape[1] // SMALLEST_PX * SMALLEST_PX  # an autoencoder's stage needs less of crops
     image = image[:COUNT, :side, :side]
-    columns = [image]
-    for node in nodes:
-        columns.append(
-            _reconstruct(networks, params, stats, image, jnp.full((image.shape[0], 1), node))
-        )
+    raw, _ = networks.encode(params, to_signed(image))
+    decode = functools.partial(_decoded, networks, params, stats, raw)
+    columns = [image, *jax.lax.map(decode, nodes)]  # compiled once, not for each node
     rows = jnp.concatenate([jnp.concatenate(list(column)) for column in columns], axis=1)
     return jax.lax.with_sharding_constraint(rows, whole)
 
 
-def _reconstruct(
-    networks: Networks, params: Any, stats: Stats, image: jax.Array, nodes: jax.Array
+def _decoded(
+    networks: Networks, params: Any, stats: Stats, raw: jax.Array, node: jax.Array
 ) -> jax.Array:
-    batch, height, width, _ = image.shape
-    levels = LevelInputs.of(
-        jnp.zeros((batch, height // CELL_PX, width // CELL_PX), jnp.int32), nodes
-    )
-    raw, _ = networks.encode(params, to_signed(image))
+    """What the encoder gave [B, h, w, C], as it comes back at a node: uint8 [B, 8h, 8w, 3]."""
+    level_map, nodes = jnp.zeros(raw.shape[:3], jnp.int32), jnp.full((len(raw), 1), node)
+    levels = LevelInputs.of(level_map, nodes)
     noise = Noise.draw(jax.random.key(0), raw.shape, networks.config.hyper.hyper_channels)
     y = statistics.scale(raw, stats)
     coded = code_latent(networks, params, y, levels, noise=noise, trim=None)
