@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable
 
 from rcodec_jax.cli import environment
-from rcodec_jax.cli.parser import did_you_mean
 
 Subparsers = argparse._SubParsersAction
 
@@ -21,7 +20,7 @@ IMPORTANCE = {
     "gaze:X,Y": "for the surroundings of a point in pixels",
     "saliency": "for an estimate of the salient parts",
 }
-"""What `regions.sources.SOURCES` has; that imports NumPy, which help must not."""
+"""For help: what `regions.sources.SOURCES` has, which imports NumPy."""
 
 
 def number(low: float, high: float, meaning: str) -> Callable[[str], float]:
@@ -77,16 +76,6 @@ def _coordinates(text: str, meaning: str, *, count: int) -> tuple[float, ...]:
     if len(values) != count or not all(map(math.isfinite, values)):
         raise argparse.ArgumentTypeError(f"expected {meaning}, got {text!r}")
     return values
-
-
-def importance(text: str) -> str:
-    """NAME or NAME:ARGUMENT of a source of importance."""
-    known = [form.partition(":")[0] for form in IMPORTANCE]
-    name = text.partition(":")[0]
-    if name not in known:
-        near = did_you_mean(name, known)
-        raise argparse.ArgumentTypeError(f"expected one of {', '.join(known)}, got {name!r}{near}")
-    return text
 
 
 def rates(text: str) -> tuple[float, ...]:
@@ -334,7 +323,6 @@ def add_region_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--importance",
-        type=importance,
         action="append",
         default=[],
         metavar="NAME[:ARGUMENT]",

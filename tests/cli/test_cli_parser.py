@@ -31,7 +31,6 @@ from rcodec_jax.regions.sources import SOURCES
             "--tune: expected mse, balanced or perceptual, got 'blanced', did you mean balanced? "
             "{encode}",
         ),
-        ("encode a b --importance centr", "got 'centr', did you mean centre? {encode}"),
         ("freeze a --out b --bits 9", "argument --bits: expected 8 or 16, got 9 {freeze}"),
         ("encode", "are required: PICTURE OUTPUT {encode}"),
     ],

@@ -81,13 +81,12 @@ def test_above_the_range_is_the_best_and_a_note(codec, photos, reach) -> None:
 
 
 def test_below_the_range_is_an_error_that_names_it(codec, photos, reach) -> None:
-    low, high = reach["face"]
+    low, _ = reach["face"]
     with pytest.raises(UsageError) as error:
         codec.encode(photos["face"], size_bytes=low // 2, resampling=1)
     numbers = [int(word) for word in str(error.value).split() if word.isdigit()]
     assert any(abs(number - low) <= 4 for number in numbers), error.value
-    assert any(abs(number - high) <= 0.02 * high for number in numbers), error.value
-    assert f"got {low // 2}" in str(error.value)
+    assert f"got {low // 2} bytes" in str(error.value)
 
 
 def test_budgets_of_tiny_pictures(codec, astronaut) -> None:

@@ -109,8 +109,9 @@ def draw(part: IntegerPart, levels: LevelMap, seed: int) -> tuple[np.ndarray, np
     return z, j
 
 
-def make(part: IntegerPart, float_digest: bytes, case: Case) -> bytes:
+def make(part: IntegerPart, float_digest: bytes, case: tuple[int, int, str, int, int]) -> bytes:
     """The file of a case."""
+    case = Case(*case)
     levels = levels_of(case)
     z, j = draw(part, levels, seed=case.height + case.width + case.low)
     size = case.height, case.width
